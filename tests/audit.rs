@@ -1,5 +1,5 @@
-//! `lynxdata audit`, `pack` and `render`: what conversations cost, where they go, what is learned
-//! of them.
+//! `lynxdata audit`, `pack` and `render`: token counts and faults of conversations, packs, loss
+//! masks.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::{lynxdata, repository};
 
-/// Real pictures of the examples and records about them; the last four are wrong.
+/// Writes real images and records about them; the last four are faulty.
 fn conversations(folder: &Path) {
     let pictures = folder.join("images");
     std::fs::create_dir(&pictures).unwrap();
@@ -46,7 +46,7 @@ fn an_audit_counts_tokens_and_finds_what_would_break_training() {
     let tokenizer = tokenizer();
     let arguments = ["audit", "llava.json", "--model", "qwen2-vl", "--images", "images", "--tokenizer", &tokenizer];
     let told = lynxdata(folder, &[&arguments[..], &["--max-length", "50", "--json"]].concat()).ended_with(3).json();
-    // 150 x 100 pixels are 5 x 4 tokens and two marks; five pictures of six have a size.
+    // 150 x 100 pixels are 5 x 4 tokens and two marks; five of the six images have a size.
     assert_eq!((&told["records"], &told["visual_tokens"], &told["pictures"]), (&json!(7), &json!(5 * 22), &json!(7)));
     assert!(told["text_tokens"].as_u64().unwrap() > 7 * 6);
     assert_eq!(told["over_length"], json!(1));
@@ -88,7 +88,7 @@ fn an_audit_without_faults_ends_well_and_says_what_it_leaves_out() {
     lynxdata(folder, &["audit", "cut.json", "--model", "lynx"]).ended_with(1).says(&["cut.json", "cut off"]);
 }
 
-/// A plan, which is one row group.
+/// Reads a plan, which is one row group.
 fn plan(path: &Path) -> RecordBatch {
     let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(path).unwrap()).unwrap();
     reader.build().unwrap().next().unwrap().unwrap()

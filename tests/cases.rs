@@ -1,9 +1,9 @@
-//! Inputs that went wrong for people who do this job, and what they may expect of each.
+//! Inputs that caused trouble for data engineers, and the behaviour that they may expect.
 //!
 //! `tests/cases` has one folder for each: the input, and `commands` with a line for each command,
 //! which runs in a copy of the folder. `LYNXDATA_SHARED/data/cases` has more, with the commands in
 //! CASE.md. URLs of a case name 127.0.0.1:8765 or :8766; a proxy answers for these addresses, so
-//! that cases run beside each other and need no ports of their own.
+//! that cases run in parallel and need no fixed ports.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,14 +18,13 @@ use crate::machine::{python, shared};
 use crate::shell;
 use crate::support::{Output, files, repository, status, table, texts};
 
-/// Cases that run at the same time. Each waits most of the time for processes to start.
+/// Number of cases that run at the same time. Each mostly waits for processes to start.
 const WORKERS: usize = 3;
 
 /// A case after its commands were run.
 struct Case {
     folder: PathBuf,
-    /// What each `$ lynxdata` or `$ python3` line gave; `None` for one that this machine cannot
-    /// run.
+    /// The output of each `$ lynxdata` or `$ python3` line; `None` if this machine cannot run it.
     outputs: Vec<Option<Output>>,
 }
 
@@ -35,7 +34,7 @@ impl Case {
         self.outputs[index].as_ref().unwrap_or_else(|| panic!("command {index} needs Python"))
     }
 
-    /// Fails unless all commands ended well.
+    /// Fails unless all commands succeeded.
     #[track_caller]
     fn ends_well(&self) -> &Case {
         for output in self.outputs.iter().flatten() {
@@ -44,20 +43,20 @@ impl Case {
         self
     }
 
-    /// Fails unless a command ended well.
+    /// Fails unless a command succeeded.
     #[track_caller]
     fn ends(&self, index: usize) -> &Case {
         self.says(index, &[])
     }
 
-    /// Fails unless a command ended well and its standard error holds all of these texts.
+    /// Fails unless a command succeeded and its standard error has all of these texts.
     #[track_caller]
     fn says(&self, index: usize, texts: &[&str]) -> &Case {
         assert_eq!(self.output(index).code, Some(0), "{}", self.output(index));
         self.told(index, texts)
     }
 
-    /// Fails unless a command failed and its standard error holds all of these texts.
+    /// Fails unless a command failed and its standard error has all of these texts.
     #[track_caller]
     fn refuses(&self, index: usize, texts: &[&str]) -> &Case {
         assert!(matches!(self.output(index).code, Some(1..=3)), "{}", self.output(index));
@@ -77,7 +76,7 @@ impl Case {
         table(&self.folder.join("run/pool"), &[])
     }
 
-    /// Captions of the pool; null is the empty text.
+    /// Fails unless the pool has these captions; null counts as the empty text.
     #[track_caller]
     fn has_captions(&self, expected: &[&str]) -> &Case {
         let mut found = texts(&self.pool(), "caption");
@@ -86,7 +85,7 @@ impl Case {
         self
     }
 
-    /// Rows of the list by their status, such as `ok 2, hash_mismatch 1`.
+    /// Fails unless the rows of the list have these statuses, such as `ok 2, hash_mismatch 1`.
     #[track_caller]
     fn has_rows(&self, expected: &str) -> &Case {
         self.has_rows_in("run", expected)
@@ -110,7 +109,7 @@ impl Case {
         self
     }
 
-    /// The conversations of the run: first question and answer.
+    /// Returns the first question and answer of every conversation of the run.
     fn conversations(&self) -> Vec<(String, String)> {
         let folder = self.folder.join("run/instruct/conversations");
         let found: String =
@@ -145,8 +144,8 @@ const CASES: &[Expectation] = &[
         case.ends_well().has_captions(&["a dog"]);
     }),
     ("caption-is-a-list", |case| {
-        // The first caption of the list, in both formats alike; it is told, and the list is
-        // carried.
+        // The first caption of the list is used in both formats, a message says so, and the list is
+        // kept.
         case.ends_well().says(0, &["lists"]).has_captions(&["a dog"]).says(2, &["lists"]);
         assert_eq!(texts(&table(&case.folder.join("run2/pool"), &[]), "caption"), ["a dog"]);
     }),
@@ -154,7 +153,7 @@ const CASES: &[Expectation] = &[
         case.ends_well().keeps("big", 1);
     }),
     ("column-named-as-signal", |case| {
-        // The signal is meant, and says another language.
+        // The name means the signal, which has another language.
         case.refuses(0, &["source_language", "keeps none"]).keeps("own", 0);
     }),
     ("column-twice", |case| {

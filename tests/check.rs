@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{lynxdata, repository};
 
-/// The bundled pictures with their captions: those of the list, or those that were put on wrong
-/// pictures.
+/// Returns the bundled images with their captions: the right one and one of another image.
 fn pairs() -> Vec<(std::path::PathBuf, String, String)> {
     let examples = repository().join("examples/quickstart");
     let list = std::fs::read_to_string(examples.join("pairs.tsv")).unwrap();
@@ -23,7 +22,7 @@ fn pairs() -> Vec<(std::path::PathBuf, String, String)> {
         .collect()
 }
 
-/// Writes pictures with a text beside each.
+/// Writes images with a text beside each.
 fn write<'a>(folder: &Path, pairs: impl Iterator<Item = (&'a Path, &'a str)>) {
     std::fs::create_dir_all(folder).unwrap();
     for (number, (picture, text)) in pairs.enumerate() {
@@ -85,7 +84,7 @@ fn wrong_captions_are_found_on_either_side_and_an_arm_of_five_pairs_is_refused()
         lynxdata(folder, &["verify", out]).ended_with(0);
     }
 
-    // The same command again makes nothing anew; a folder that has changed is read again.
+    // The same command again makes nothing; a folder that has changed is read again.
     let again = ["check", "--a", "right", "--b", "wrong", "--eval", "eval", "--out", "one", "--quick"];
     lynxdata(folder, &again).ended_with(0).says(&["stage arms done made=0", "stage check done made=0"]);
     std::fs::remove_file(folder.join("wrong/0000.txt")).unwrap();
@@ -124,7 +123,7 @@ fn conversations_are_arms_too() {
     write("wrong.json", &one, &|number| pairs[number].2.clone());
     let told = check(folder.path(), &["--a", "right.json", "--b", "wrong.json", "--out", "out"], 0);
     assert_eq!(told["winner"], "right.json", "{told:#}");
-    // The probe sees answers alone: other questions are no difference.
+    // The probe sees answers only: other questions make no difference.
     write("asked.json", &["What is shown?", "What do you see?", "Describe it."], &|number| pairs[number].1.clone());
     let told = check(folder.path(), &["--a", "right.json", "--b", "asked.json", "--out", "same"], 0);
     assert_eq!(told["verdict"], "equivalent", "{told:#}");

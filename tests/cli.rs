@@ -9,7 +9,8 @@ use crate::machine::shared;
 use crate::runs::{bundled_pictures, write_small};
 use crate::support::{command, files, lynxdata, repository, sha256};
 
-/// A folder with a small list and a recipe for all stages. What is not downloaded needs no server.
+/// Returns a folder with a small list and a recipe for all stages. Tests without a download need no
+/// server.
 fn folder_with_recipe() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     write_small(folder.path(), &bundled_pictures());
@@ -62,7 +63,7 @@ fn a_recipe_that_cannot_work_is_refused_before_anything_is_done() {
         ("preset = \"lynx-clean\"", "preset = \"lynx-claen\"", "did you mean \"lynx-clean\"?"),
         ("width >= 40 AND", "widht >= 40 AND", "widht"),
         ("width >= 40 AND", "width >= >= 40 AND", "not_tiny"),
-        // A rule looks at one pair, and says the same whenever it is asked.
+        // A rule may use one pair only, and must be deterministic.
         ("width >= 40 AND", "count(*) > 1 AND", "not_tiny"),
         ("width >= 40 AND", "row_number() OVER () > 1 AND", "not_tiny"),
         ("width >= 40 AND", "width > (SELECT 1) AND", "not_tiny"),
@@ -111,7 +112,7 @@ fn a_new_recipe_is_valid_and_never_replaces_a_file() {
     for default in ["user_agent", "phash_distance", "learning_rate", "vit_dim"] {
         assert!(checked.stdout.contains(default), "{default} is missing: {checked}");
     }
-    // What it prints is a recipe again, and the same one.
+    // Its output is a recipe again, and the same one.
     std::fs::write(folder.path().join("resolved.toml"), &checked.stdout).unwrap();
     let again = lynxdata(folder.path(), &["recipe", "check", "resolved.toml"]).ended_with(0);
     assert_eq!(again.stdout, checked.stdout);
@@ -185,7 +186,7 @@ fn more_failed_rows_than_allowed_end_with_3_and_everything_is_there() {
     strict.says(&["6 of 40 rows failed to download", "max_failed_fraction"]);
     let status = lynxdata(folder.path(), &["status", "run", "--json"]).ended_with(0).json();
     assert_eq!(status["stages"][0]["complete"], true, "{status}");
-    // The limit is not part of what is stored, so nothing is downloaded again.
+    // The limit does not affect the stored data, so nothing is downloaded again.
     let output = lynxdata(folder.path(), &["download", "recipe.toml", "--set", &set(failed)]).ended_with(0);
     output.says(&["made=0 skipped=4"]);
 }
@@ -276,7 +277,7 @@ fn a_reader_that_goes_away_is_no_failure() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Rows of a tab-separated file with a header, as (column by name) look-ups.
+/// Returns the header and the rows of a tab-separated file.
 fn tsv(path: &Path) -> (Vec<String>, Vec<Vec<String>>) {
     let text = std::fs::read_to_string(path).unwrap();
     let mut lines = text.lines().map(|line| line.split('\t').map(str::to_owned).collect::<Vec<_>>());

@@ -29,7 +29,7 @@ fn the_number_of_threads_changes_nothing() {
         let mut command = command(folder, &["run", "recipe.toml", "--set", trained_at_once, "--set", urls_at_once]);
         command.env("RAYON_NUM_THREADS", threads).env("TOKIO_WORKER_THREADS", threads);
         Running::start(command).finish().ended_but_for_its_verdict();
-        // These tell of the settings themselves.
+        // These files contain the settings themselves.
         for name in ["recipe.toml", "recipe.resolved.toml", "report.html", "report.json"] {
             std::fs::remove_file(folder.join("run").join(name)).unwrap();
         }

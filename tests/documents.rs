@@ -1,9 +1,9 @@
-//! What AGENTS.md and the first page of the README tell people and agents to type, and what they
-//! say of it.
+//! Tests of the commands in AGENTS.md and on the first page of the README, and of the statements
+//! about them.
 //!
 //! Each line of a block of the kind `console` is run, in the order of the page, in a folder with
-//! the inputs that the pages speak of: a list, a task's files, two folders of pictures with texts.
-//! A block of TOML whose first line is a comment with a file's name is that file.
+//! the inputs that the pages mention: a list, a task's files, two folders of images with texts. A
+//! block of TOML whose first line is a comment with a file's name is that file.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -29,7 +29,7 @@ impl Page {
         Page { text, folder, proxy }
     }
 
-    /// Writes its files and runs its lines. Returns how many lines there were.
+    /// Writes its files and runs its lines. Returns the number of lines.
     fn run(&self) -> usize {
         let mut lines = 0;
         for (kind, block) in blocks(&self.text) {
@@ -51,14 +51,14 @@ impl Page {
     }
 }
 
-/// The blocks of a page between lines of three backticks: their kinds and texts.
+/// Returns the kinds and texts of the blocks of a page between lines of three backticks.
 fn blocks(page: &str) -> Vec<(&str, &str)> {
     let parts = page.split("\n```").skip(1).step_by(2);
     parts.map(|part| part.split_once('\n').unwrap_or((part, ""))).collect()
 }
 
-/// Writes a list of 44 pairs, one of them gone, a task's files, and two folders of the same
-/// pictures: one with their captions and one with captions of others.
+/// Writes a list of 44 pairs, one of which is gone, a task's files, and two folders of the same
+/// images: one with their captions and one with captions of other images.
 fn write_inputs(folder: &Path) {
     let images = repository().join("examples/quickstart/images");
     std::os::unix::fs::symlink(&images, folder.join("pictures")).unwrap();
@@ -86,7 +86,8 @@ fn write_inputs(folder: &Path) {
     }
 }
 
-/// The values at a path such as `stages[].name` or `selections.*.kept`; `None` if it leads nowhere.
+/// Returns the values at a path such as `stages[].name` or `selections.*.kept`; `None` if there are
+/// none.
 fn values<'a>(value: &'a Value, path: &str) -> Option<Vec<&'a Value>> {
     let mut found = vec![value];
     for step in path.replace("[]", ".[]").split('.').filter(|step| !step.is_empty()) {
@@ -103,13 +104,13 @@ fn values<'a>(value: &'a Value, path: &str) -> Option<Vec<&'a Value>> {
     Some(found)
 }
 
-/// The keys of the first level.
+/// Returns the keys of the first level.
 fn first_keys(value: &Value) -> BTreeSet<String> {
     let objects: Vec<&Value> = value.as_array().map_or_else(|| vec![value], |list| list.iter().collect());
     objects.iter().filter_map(|value| value.as_object()).flat_map(|object| object.keys().cloned()).collect()
 }
 
-/// The rows of the table of JSON: commands, and the keys that the page names.
+/// Returns the rows of the table of JSON: commands, and the keys that the page names.
 fn table_of_json(page: &str) -> Vec<(&str, Vec<&str>)> {
     let rows = page.lines().filter(|line| line.starts_with("| `lynxdata "));
     let cells = rows.map(|row| {

@@ -1,4 +1,4 @@
-//! Lists become pools: formats, growth, retries, kills, imports, counters.
+//! Downloads of lists to pools: formats, growth, retries, kills, imports, counters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -16,7 +16,7 @@ use crate::support::{
 };
 use crate::web::Web;
 
-/// Bundled pictures, as paths below the folder that the web serves.
+/// Returns bundled images, as paths below the folder that the web serves.
 fn pictures(count: usize) -> Vec<String> {
     let names = files(&repository().join("examples/quickstart/images"));
     let step = names.len() / count;
@@ -33,7 +33,7 @@ fn write_list(path: &Path, web: &Web, paths: &[String]) {
     std::fs::write(path, format!("url\tcaption\n{}", rows.collect::<String>())).unwrap();
 }
 
-/// Flags for a list in a folder, whose pictures are kept as served, ten rows a part.
+/// Returns flags for a list in a folder; images are kept as served, with ten rows per part.
 fn flags<'a>(format: &'a str, output: &'a str) -> Vec<&'a str> {
     let flags = "download --url-list list.tsv --caption-col caption --allow-private-addresses --resize-mode no --number-sample-per-shard 10";
     let mut flags: Vec<&str> = flags.split(' ').collect();
@@ -41,7 +41,7 @@ fn flags<'a>(format: &'a str, output: &'a str) -> Vec<&'a str> {
     flags
 }
 
-/// Members of a tar file.
+/// Returns the members of a tar file.
 fn members(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut archive = tar::Archive::new(File::open(path).unwrap());
     let member = |entry: std::io::Result<tar::Entry<'_, File>>| {
@@ -80,7 +80,7 @@ fn every_format_of_the_pool_holds_the_same_pairs() {
         .iter()
         .map(|name| (name.split_once('/').unwrap().1.to_owned(), std::fs::read(shards.join(name)).unwrap()))
         .collect();
-    // In a tar file all pictures have one suffix, so that `datasets` opens it.
+    // In a tar file all images have the same suffix, so that `datasets` opens it.
     let as_in_tars = in_folders.into_iter().map(|(name, bytes)| (name.replace(".png", ".jpg"), bytes));
     assert!(in_tars == as_in_tars.collect(), "the same bytes");
     assert!(texts(&parquet, "format").iter().any(|format| format == "png"));
@@ -119,11 +119,11 @@ fn a_command_line_of_img2dataset_works_as_it_is() {
         "--enable-wandb is ignored: ",
     ]);
     assert_eq!(integers(&table(&folder.path().join("run/pool"), &["width"]), "width").len(), 3);
-    // This one would keep other pictures than it asks for.
+    // This flag would keep other images than it asks for.
     lynxdata(folder.path(), &[&words[..], &["--incremental_mode", "overwrite"]].concat())
         .ended_with(2)
         .says(&["--incremental-mode overwrite: ", "remove the output folder"]);
-    // A recipe has no need of them.
+    // With a recipe, these flags are errors.
     lynxdata(folder.path(), &["download", "run/recipe.toml", "--processes_count", "16"]).ended_with(2);
 }
 
@@ -169,7 +169,7 @@ fn other_flags_leave_nothing_of_the_earlier_ones() {
             _ => [0, 0],
         };
         assert_eq!(shards, expected, "{format}");
-        // The recipe that is left says the same, overrides too.
+        // The recipe in the run folder has the same settings, overrides too.
         let recipe = std::fs::read_to_string(run.join("recipe.toml")).unwrap();
         assert!(recipe.contains(&format!("format = {format:?}")) && recipe.contains("size = 48"), "{recipe}");
         let again = lynxdata(folder.path(), &["download", "run/recipe.toml"]).ended_with(0);
@@ -215,7 +215,7 @@ fn rows_that_are_added_to_a_source_are_the_only_ones_fetched() {
             let [grown, fresh] = [&grown, &fresh].map(|folder| folder.path().join("run/shards"));
             assert_same_files(&grown, &fresh, format);
         }
-        // A changed row is another matter: its part is made anew.
+        // A changed row differs: its part is made again.
         paths.swap(20, 21);
         write_list(&grown.path().join("list.tsv"), &web, &paths);
         web.requests();
@@ -277,8 +277,8 @@ fn a_download_killed_at_twenty_moments_ends_with_the_pool_of_an_undisturbed_one(
     for moment in 0..20 {
         let disturbed = new();
         let mut running = Running::start(command(disturbed.path(), &flags));
-        // From the start of the process to its end, the moments of the second ten between those of
-        // the first.
+        // From the start of the process to its end; the moments of the second ten lie between those
+        // of the first.
         std::thread::sleep(whole.mul_f64((f64::from(moment % 10) + 0.5 * f64::from(moment / 10)) / 10.0));
         killed += u32::from(running.is_alive());
         running.kill();
@@ -326,7 +326,7 @@ fn the_status_tells_hosts_and_times() {
     }
     let text = lynxdata(&run, &["status", "."]).ended_with(0).stdout;
     assert!(text.contains("127.0.0.1") && text.contains("p99"), "{text}");
-    // The rows that failed, as people read them and as programs do.
+    // The rows that failed, as text and as JSON.
     let text = lynxdata(&run, &["status", ".", "--failed"]).ended_with(0).stdout;
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
     assert!(rows.iter().all(|row| row.len() == 9), "{text}");

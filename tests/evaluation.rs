@@ -1,4 +1,4 @@
-//! `lynxdata eval`: scores by category, what is told of bad files, a judge and a model on a server.
+//! `lynxdata eval`: scores by category, messages about bad files, a judge and a model on a server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `answer` gives status and text for the number of a request, from 0, and what was asked.
+    /// `answer` returns status and text for the number of a request, from 0, and its question.
     pub(crate) fn start(answer: fn(usize, &str) -> (u16, String)) -> Server {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = format!("http://{}/v1", listener.local_addr().unwrap());
@@ -25,14 +25,14 @@ impl Server {
         let seen = Arc::clone(&requests);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                // A client that goes away in the middle is its own business.
+                // A client that disconnects early is ignored.
                 serve(stream, &seen, answer).unwrap_or_default();
             }
         });
         Server { address, requests }
     }
 
-    /// What was asked since the last call.
+    /// Returns the requests since the last call.
     pub(crate) fn requests(&self) -> Vec<Value> {
         std::mem::take(&mut *self.requests.lock().unwrap())
     }
@@ -81,7 +81,7 @@ pub(crate) fn write_lines(path: &Path, rows: &[Value]) {
     std::fs::write(path, lines.concat()).unwrap();
 }
 
-/// Four questions of two categories about three pictures.
+/// Writes four questions of three categories about three images.
 fn references(folder: &Path) {
     write_lines(
         &folder.join("r.jsonl"),
@@ -143,10 +143,10 @@ fn bad_files_and_contradictions_are_named() {
     eval(&[one.clone(), json!({"id": 7, "answer": "x"})], &metric)
         .ended_with(1)
         .says(&["p.jsonl, line 2: id 7 is not among the references"]);
-    eval(&[one.clone(), one.clone()], &metric).ended_with(1).says(&["p.jsonl, line 2: id 1 was there before"]);
+    eval(&[one.clone(), one.clone()], &metric).ended_with(1).says(&["p.jsonl, line 2: id 1 occurs twice"]);
     eval(&[json!({"answer": "x"})], &metric)
         .ended_with(1)
-        .says(&["p.jsonl, line 1: no id; it may be called question_id"]);
+        .says(&["p.jsonl, line 1: no id; its field can be called question_id"]);
     eval(std::slice::from_ref(&one), &["--metric", "pope"])
         .ended_with(1)
         .says(&["r.jsonl, line 1: id 1: pope needs one answer, yes or no"]);
@@ -249,7 +249,7 @@ fn a_model_is_asked_with_pictures_and_goes_on_after_a_refusal() {
     for name in ["a.jpg", "b.jpg", "c.jpg"] {
         std::fs::copy(&picture, folder.join("images").join(name)).unwrap();
     }
-    // The first request finds a busy server; the question about colours is refused in the first
+    // The server is busy at the first request; the question about colours is refused in the first
     // run.
     let server = Server::start(|number, asked| match number {
         0 => (503, "busy".to_owned()),
@@ -286,7 +286,7 @@ fn a_model_is_asked_with_pictures_and_goes_on_after_a_refusal() {
     assert!(url.starts_with("data:image/") && url.len() > 100, "{}", &url[..40]);
     assert_eq!(requests[1]["messages"][0]["content"][1]["text"], "How many dogs?\nOne word.");
 
-    // A kill in the middle of a line.
+    // As after a kill in the middle of a line.
     std::fs::write(folder.join("out/predictions.jsonl"), answers() + "{\"id\": \"3\", \"ans").unwrap();
     let told = lynxdata(folder, &arguments).ended_with(0).json();
     assert_eq!(server.requests().len(), 6, "one question was left to ask");
@@ -320,7 +320,8 @@ fn official_files_are_scored_as_they_are() {
         let told = lynxdata(folder, &[&arguments[..], &[references.to_str().unwrap()]].concat()).ended_with(0).json();
         let all = told["groups"].as_array().unwrap().last().unwrap();
         assert_eq!((&all["questions"], &all["figures"][0]["value"]), (&json!(questions), &json!(100.0)), "{file}");
-        // All right is not certain: so many pictures without an error have a chance of 2.5 % each.
+        // Even if all answers are right, the interval is not empty: see the exact interval in
+        // `interval.rs`.
         assert!(all["figures"][0]["interval"][0].as_f64().unwrap() < 100.0, "{file}");
     }
 }

@@ -1,5 +1,5 @@
-//! Every format of conversations is read by the library that it is meant for, which sees the same
-//! conversations, licences, native files and rows.
+//! Tests that the library of every format of conversations reads the same conversations, licences,
+//! native files and rows.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::machine::{energon, python};
 use crate::support::{files, lynxdata, repository, run_python};
 
-/// Tasks with one picture, two, none and a video; with answers of every checkable shape and of
+/// Tasks with one image, two, none and a video; with answers of every checkable shape and of
 /// others.
 const TASKS: [(&str, &str); 9] = [
     ("okvqa", "val"),
@@ -26,10 +26,10 @@ const TASKS: [(&str, &str); 9] = [
 const FORMATS: &str =
     r#"["parquet", "llava", "sharegpt", "messages", "swift", "cauldron", "webdataset", "energon", "verl"]"#;
 
-/// Writes a recipe of the fixtures of tasks, and a picture wherever one of them wants one.
+/// Writes a recipe of the fixtures of tasks, and an image at every path that they use.
 fn prepare(folder: &Path, tasks: &[(&str, &str)], more: &str) {
     let fixtures = repository().join("datasets/fixtures");
-    // There are no videos: what has one is kept with its path.
+    // There are no video files: conversations about one are kept with its path.
     let mut recipe =
         format!("output = \"run\"\nseed = 3\n[instruct]\nrequire_images = false\nformats = {FORMATS}\n{more}\n");
     let pictures = files(&repository().join("examples/quickstart/images"));
@@ -53,8 +53,8 @@ fn prepare(folder: &Path, tasks: &[(&str, &str)], more: &str) {
     std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
 }
 
-/// Returns of every conversation its id, licence, native file, row and number of pictures, and the
-/// shape of its answer.
+/// Returns id, licence, native file, row and number of images of every conversation, and the shape
+/// of its answer.
 fn written(lines: &Path) -> Vec<(Value, String)> {
     let names = if lines.is_dir() {
         files(lines).into_iter().map(|name| lines.join(name)).collect()
@@ -85,7 +85,7 @@ fn is_checkable(shape: &str) -> bool {
     !["sentence", "paragraph", "turns"].contains(&shape)
 }
 
-/// Compares what libraries see in a set with its conversations.
+/// Compares what libraries read from a set with its conversations.
 fn compare(seen: &Value, expected: &[(Value, String)]) {
     let all = sorted(expected.iter().map(|(row, _)| row.clone()));
     let checkable = sorted(expected.iter().filter(|(_, shape)| is_checkable(shape)).map(|(row, _)| row.clone()));
@@ -187,11 +187,11 @@ fn rewards_for_verl_are_the_golden_values_of_the_official_metrics() {
     let of = |checker: &str| (seen[checker]["rows"].clone(), seen[checker]["differ"].as_array().unwrap());
     assert_eq!(of("exact_match"), (json!(129), &Vec::new()));
     assert_eq!(of("iou"), (json!(56), &Vec::new()));
-    // Replies that name an option by its text, which a row does not have, and a line break behind a
+    // Replies that name an option by its text, which a row does not have, and a line break after a
     // letter.
     let (rows, differ) = of("option_accuracy");
     assert!(rows == 33 && differ.len() == 3, "{differ:?}");
-    // The official script normalises only where answers differ; and contractions.
+    // The official script normalises only if answers differ, and expands contractions.
     let (rows, differ) = of("vqa_accuracy");
     let is_quirk = |row: &&Value| {
         let answers: Vec<&str> = row[1].as_array().unwrap().iter().map(|text| text.as_str().unwrap().trim()).collect();

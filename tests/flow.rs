@@ -1,4 +1,4 @@
-//! All stages from a list to the report; the counts of all tables add up.
+//! All stages from a list to the report; the counts of all tables must add up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -32,7 +32,7 @@ fn real_pairs_from_a_rude_web_go_through_all_stages() {
     }
 }
 
-/// Every table against the list, the files and every other table.
+/// Checks every table against the list, the files and every other table.
 fn assert_all_adds_up(run: &Run) {
     assert_every_row_has_its_status(run);
     assert_the_pool_holds_the_good_rows(run);
@@ -97,8 +97,8 @@ fn assert_the_pool_holds_the_good_rows(run: &Run) {
     assert_eq!(integers(&pool, "bytes"), lengths, "the column says how many bytes the picture has");
 }
 
-/// Width and height as served are those of the list; as stored, the shorter side is at most 256 and
-/// the shape is kept.
+/// Checks that width and height as served are those of the list, and that the stored shorter side
+/// is at most 256 with the same shape.
 fn assert_sizes_are_those_of_the_list(run: &Run) {
     let pool = table(&run.path().join("pool"), &["uid", "width", "height", "original_width", "original_height"]);
     let log = table(&run.path().join("download-log"), &["uid"]);
@@ -181,7 +181,7 @@ fn assert_identical_files_are_one_cluster(run: &Run) {
     }
 }
 
-/// Digests of which a folder of the list holds several files.
+/// Returns the digests that several files of a folder of the list share.
 fn copies_in(folder: &str, run: &Run) -> BTreeSet<String> {
     let of_folder: BTreeSet<&Path> =
         run.rows.iter().filter(|row| row.url.contains(folder)).filter_map(|row| row.file.as_deref()).collect();
@@ -224,7 +224,7 @@ fn assert_selections_say_why(run: &Run) {
     assert_eq!(run.stage("select")["rows_out"], run.status["selections"]["clean"]["kept"]);
 }
 
-/// Keys of the pairs that selection `clean` keeps, in the order of the pool.
+/// Returns the keys of the pairs that selection `clean` keeps, in the order of the pool.
 fn kept(run: &Run) -> Vec<String> {
     let selection = table(&run.path().join("selection/clean"), &[]);
     let rows = texts(&selection, "uid").into_iter().zip(flags(&selection, "kept"));
@@ -286,7 +286,8 @@ fn assert_instructions_add_up(run: &Run) {
     assert!(stage["rows_in"].as_u64() >= stage["rows_out"].as_u64(), "{stage}");
 }
 
-/// As many `<image>` tokens as pictures, all in the first turn, and the turns of the conversation.
+/// Checks that there are as many `<image>` tokens as images, all in the first turn, and the turns
+/// of the conversation.
 fn assert_llava_sample(sample: &Value, conversation: &Value) {
     let turns = sample["conversations"].as_array().unwrap();
     let tokens = |turn: &Value| turn["value"].as_str().unwrap().matches("<image>").count();
@@ -319,8 +320,7 @@ fn assert_the_verdict_is_a_sentence(run: &Run) {
     let comparison = &verdict["comparisons"][0];
     assert_eq!((&comparison["first"], &comparison["second"]), (&"clean".into(), &"everything".into()));
     assert_eq!(run.stage("train")["parts"], 4, "two arms, two replicates");
-    // No cluster is both trained on and measured on, and every pair of the selection is accounted
-    // for.
+    // No cluster is both trained on and held out, and every pair of the selection is counted once.
     let held_out: BTreeSet<String> =
         texts(&table(&run.path().join("check/held-out"), &["uid"]), "uid").into_iter().collect();
     let clusters = table(&run.path().join("clusters"), &[]);
@@ -475,8 +475,8 @@ fn hostile_pictures_end_with_a_status_each_and_the_log_stays_readable() {
     let by_status = counts(&status["download"]["by_status"]);
     assert_eq!(by_status.values().sum::<u64>(), rows);
     assert!(!by_status.contains_key("protocol_error"), "no download task breaks off: {by_status:?}");
-    // Where Pillow reads the file as well, both see the same size. It turns TIFF files upright, and
-    // enlarges two GIFs to a frame that lies outside.
+    // If Pillow reads the file too, both report the same size. Pillow rotates TIFF files upright,
+    // and enlarges two GIFs to a frame that lies outside.
     let enlarged = ["gif/anim/oob.gif", "gif/simple/issue_1455_oversized.gif"];
     let pool = table(&folder.path().join("run/pool"), &["url", "verdict", "size", "original_width", "original_height"]);
     let (urls, verdicts, sizes) = (texts(&pool, "url"), texts(&pool, "verdict"), texts(&pool, "size"));
@@ -555,14 +555,14 @@ fn failed_rows_can_be_tried_again_and_the_others_stay() {
         assert_eq!(*digest, sha256(&std::fs::read(file).unwrap()), "{path}");
     }
 
-    // A stage by itself does not read what was made from the smaller pool.
+    // A single stage does not read files that were made from the smaller pool.
     lynxdata(folder.path(), &["select", "recipe.toml"]).ended_with(1).says(&[
         "stage signals",
         "out of date",
         "lynxdata signals recipe.toml",
     ]);
 
-    // What follows is made anew for the larger pool; the download itself is not.
+    // Later stages are made again for the larger pool; the download is not.
     lynxdata(folder.path(), &["run", "recipe.toml"])
         .ended_with(0)
         .says(&["made=0 skipped=2", "stage signals done made=3 skipped=3"]);
@@ -636,7 +636,7 @@ fn private_addresses_are_refused_unless_the_recipe_allows_them() {
 fn the_quickstart_runs_the_recipe_that_it_finds_and_names_the_report() {
     let folder = tempfile::tempdir().unwrap();
     let bundled = std::fs::read_to_string(repository().join("examples/quickstart/recipe.toml")).unwrap();
-    // The whole one takes minutes without optimisation; this has the same stages and pairs.
+    // The full recipe takes minutes without optimisation; this one has the same stages and pairs.
     let shorter = bundled.replace("steps = 200", "steps = 3").replace("replicates = 6", "replicates = 2");
     assert_ne!(shorter, bundled);
     std::fs::write(folder.path().join("recipe.toml"), &shorter).unwrap();

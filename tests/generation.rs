@@ -1,5 +1,5 @@
-//! `lynxdata prompts` and `lynxdata generate`: wordings and texts from a model on a server, what
-//! they cost, and what is refused.
+//! `lynxdata prompts` and `lynxdata generate`: wordings and texts from a model on a server, their
+//! cost, and refusals.
 
 use std::path::Path;
 
@@ -145,7 +145,7 @@ fn every_row_is_written_or_told() {
     assert_eq!(told, [json!("empty"), json!("failed"), json!("unreadable")]);
     let bytes = std::fs::read(folder.join("talk.jsonl")).unwrap();
     server.requests();
-    // Only what failed is asked again; without a server it fails in another way.
+    // Only failed rows are asked again; without a server they fail with another message.
     lynxdata(folder, &arguments).ended_with(0);
     assert_eq!(server.requests().len(), 1);
     let replay = ["generate", "conversations", "rows.jsonl", "--out", "talk.jsonl", "--model", "m", "--replay"];

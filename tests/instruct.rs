@@ -1,4 +1,4 @@
-//! Annotated datasets by one command, and tasks, wordings and rules of one's own.
+//! Annotated datasets by one command, and your own tasks, wordings and rules.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -36,10 +36,10 @@ fn one_command_makes_a_set_of_several_datasets() {
     assert!(ids(&all).is_superset(&ids(&drawn)));
     assert!(out.join("mixture/swift.jsonl").is_file() && !out.join("mixture/parquet.parquet").exists());
 
-    // The recipe that it wrote does the same from anywhere.
+    // The recipe that it wrote gives the same result from another folder.
     lynxdata(folder, &arguments).ended_with(0).says(&["made=0 skipped=2"]);
     lynxdata(&out, &["instruct", "recipe.toml"]).ended_with(0).says(&["made=0 skipped=2"]);
-    // A larger draw holds the smaller one.
+    // A larger draw contains the smaller one.
     let more =
         ["--set", &format!("instruct.tasks=[{{name=\"vqav2\",root={:?},split=\"train\",most=3}}]", fixture("vqav2"))];
     lynxdata(folder, &[&arguments[..], &more[..]].concat()).ended_with(0);
@@ -68,11 +68,11 @@ fn a_split_of_several_parts_goes_on_where_it_ended() {
     assert_eq!((first.lines().count(), second.lines().count()), (2, 1));
     assert_eq!(first + &second, conversations(&one, "vqav2-train.jsonl"));
     assert_eq!(lines(several.join("mixture/llava.json")), lines(one.join("mixture/llava.json")));
-    // Of a run that ended before its last part, the first one stays.
+    // If a run ended before its last part, the first part is kept.
     std::fs::remove_file(several.join("instruct/conversations/vqav2-train-00001.jsonl")).unwrap();
     run("several", 2).says(&["stage instruct done made=1 skipped=1", "stage mixture done made=0 skipped=1"]);
     assert_eq!(conversations(&several, "vqav2-train-00001.jsonl"), second);
-    // Two rows of three: the parts stay, as there is no third.
+    // Three rows in parts of two: both parts are kept, and there is no third.
     let planned = lynxdata(folder, &["instruct", "several/recipe.toml", "--dry-run"]).ended_with(0).stdout;
     assert!(planned.contains("every part is there"), "{planned}");
 }

@@ -1,8 +1,8 @@
-//! pyarrow, datasets, webdataset and DuckDB read what was written and see the same pairs.
+//! Tests that pyarrow, datasets, webdataset and DuckDB read the same pairs that were written.
 //!
-//! Each script of `tests/python` reads a run folder with one library and prints what it saw:
-//! numbers of rows, and a digest over key, caption, width and height of every pair, where the sizes
-//! are those of the picture as Pillow decodes it. The same digest is made here from the tables.
+//! Each script of `tests/python` reads a run folder with one library and prints numbers of rows,
+//! and a digest over key, caption, width and height of every pair, with the sizes of the images as
+//! Pillow decodes them. The same digest is computed here from the tables.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::machine::python;
 use crate::runs::{Run, bundled_pictures, large, small};
 use crate::support::{files, flags, integers, lynxdata, repository, run_python, sha256, table, texts};
 
-/// Reads both runs, or the one that this machine can make.
+/// Runs a script on both runs, or on the one that this machine can make.
 fn with_python(script: &str, compare: impl Fn(&Run, &Value)) {
     let Some(python) = python() else { return };
     for run in [Some(small()), large()].into_iter().flatten() {
@@ -23,7 +23,7 @@ fn with_python(script: &str, compare: impl Fn(&Run, &Value)) {
     }
 }
 
-/// What every reader must see of a table of pairs.
+/// Returns the result that every reader must have for a table of pairs.
 fn pairs(folder: &Path) -> Value {
     let table = table(folder, &["uid", "caption", "width", "height"]);
     let (captions, widths, heights) = (texts(&table, "caption"), integers(&table, "width"), integers(&table, "height"));
@@ -136,7 +136,7 @@ fn what_datasets_opens_as_input_it_opens_as_output() {
 fn datasets_takes_no_run_and_no_selection_for_another_one() {
     let Some(python) = python() else { return };
     let folder = tempfile::tempdir().unwrap();
-    // One cache for all, as on a user's machine.
+    // One cache for all runs, as on a user's machine.
     let cache = folder.path().join("cache");
     let captions = |run: &str| {
         let shards = folder.path().join(run).join("run/shards/parquet");
@@ -163,7 +163,7 @@ fn datasets_takes_no_run_and_no_selection_for_another_one() {
     assert_eq!(captions("one"), json!(["a dog", "a cat", "a bird"]));
     run("one", &["--set", "select.all.rules.no_cat=caption <> 'a cat'"]);
     assert_eq!(captions("one"), json!(["a dog", "a bird"]), "another rule");
-    // As many rows and bytes as before.
+    // The same numbers of rows and bytes as before.
     run("one", &["--set", "select.all.rules.no_dog=caption <> 'a dog'"]);
     assert_eq!(captions("one"), json!(["a cat", "a bird"]), "a rule that keeps as many");
     prepare("two", ["a fox", "a hen", "a crow"]);

@@ -1,5 +1,5 @@
-//! Layouts of folders, archives and Parquet files: what others lay out is read as they read it, and
-//! what is written is read by them and here again.
+//! Layouts of folders, archives and Parquet files: those of other libraries are read as they read
+//! them, and written ones are read by them and by lynxdata again.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::machine::python;
 use crate::support::{lynxdata, repository, run_python, status, table, texts};
 
-/// Pictures of four formats, small enough to be kept as they are.
+/// Images of four formats, small enough to be kept unchanged.
 const PICTURES: [&str; 4] = ["plain.jpg", "alpha.png", "palette.gif", "alpha.webp"];
 
 /// A fixture of lynxdata-picture.
@@ -18,7 +18,7 @@ fn picture(name: &str) -> Vec<u8> {
     std::fs::read(repository().join("pipeline/picture/fixtures").join(name)).unwrap()
 }
 
-/// A folder as Hugging Face `imagefolder` wants it, in two splits.
+/// Writes a folder in the layout of Hugging Face `imagefolder`, in two splits.
 fn write_imagefolder(folder: &Path) {
     for (split, names) in [("train", &PICTURES[..3]), ("test", &PICTURES[3..])] {
         let split = folder.join(split);
@@ -33,7 +33,7 @@ fn write_imagefolder(folder: &Path) {
     }
 }
 
-/// How many pairs of a run's pool have each caption, and the digests of their pictures.
+/// Returns the digests of the images of a run's pool by caption.
 fn pool(run: &Path) -> BTreeMap<String, Vec<String>> {
     let pool = table(&run.join("pool"), &["caption", "sha256"]);
     let mut pairs: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -58,7 +58,7 @@ fn what_datasets_opens_as_input_it_opens_as_output() {
     }
     let first = pool(&folder.path().join("parquet"));
     assert_eq!(first.len(), PICTURES.len(), "{first:?}");
-    // What is written is a source.
+    // Written files can be a source.
     for written in ["parquet/pool", "webdataset/shards/webdataset", "files/shards/files"] {
         let again = format!("again-{}", written.replace('/', "-"));
         download(folder.path(), written, &again, "parquet");
@@ -90,7 +90,7 @@ fn the_same_command_gives_the_same_pool_also_where_its_output_lies_in_its_source
         }
         download(folder.path(), ".", "out", format);
         let first = pool(&folder.path().join("out"));
-        // Two pictures have one stem and yet each its own text.
+        // Two images have the same stem, but each has its own text.
         assert_eq!(first.len(), 2 * PICTURES.len(), "{first:?}");
         for _again in 0..2 {
             download(folder.path(), ".", "out", format);

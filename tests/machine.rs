@@ -1,10 +1,10 @@
-//! What not every machine has: the large real data and a Python with packages. Tests of several
-//! crates read this file.
+//! Resources that not every machine has: the large real data and a Python with packages. Tests of
+//! several crates include this file.
 //!
-//! A test that lacks one of them ends without doing anything and says SKIPPED, which `.ci/run`
-//! counts. Where a variable is set and what it names is missing, the test fails.
+//! A test without a needed resource does nothing and prints SKIPPED, which `.ci/run` counts. If a
+//! variable is set but the path that it names is missing, the test fails.
 
-#![allow(dead_code, reason = "a crate that needs one of them needs not the other")]
+#![allow(dead_code, reason = "not every crate needs all of these functions")]
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -30,7 +30,8 @@ pub(crate) fn energon() -> Option<PathBuf> {
     variable("LYNXDATA_ENERGON_PYTHON").map(PathBuf::from)
 }
 
-/// Writes a video with ffmpeg, from a source of its filters; returns whether the program is there.
+/// Writes a video with ffmpeg, from a source of its filters; returns false if ffmpeg is not
+/// installed.
 pub(crate) fn video(source: &str, path: &Path) -> bool {
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-v", "error", "-f", "lavfi", "-i", source, "-c:v", "mpeg4", "-q:v", "2"]);
@@ -42,7 +43,7 @@ pub(crate) fn video(source: &str, path: &Path) -> bool {
     true
 }
 
-/// Returns the value of an environment variable; if it is unset, says that the test does nothing.
+/// Returns the value of an environment variable; if it is unset, prints that the test is skipped.
 fn variable(name: &str) -> Option<OsString> {
     let value = std::env::var_os(name);
     if value.is_none() {
@@ -54,7 +55,7 @@ fn variable(name: &str) -> Option<OsString> {
 fn skipped(why: &str) {
     let thread = std::thread::current();
     let line = format!("SKIPPED {}: {why}\n", thread.name().unwrap_or("a test"));
-    // Not by `eprintln!`, whose lines the test runner keeps to itself where a test passes. If
-    // standard error is gone there is nobody to tell.
+    // Not by `eprintln!`, whose lines the test runner hides if a test passes. Errors of standard
+    // error are ignored.
     std::io::stderr().write_all(line.as_bytes()).unwrap_or_default();
 }

@@ -1,34 +1,33 @@
-//! The tests of the program as users run it: the built binary, real files, a web server that
-//! misbehaves, and the readers of other projects.
+//! The tests of the program as users run it: the built binary, real files, a misbehaving web
+//! server, and the readers of other projects.
 //!
-//! Environment variables switch on what not every machine has. `LYNXDATA_SHARED` names the folder
-//! of the large real data, `LYNXDATA_PYTHON` a Python with the packages of
+//! Environment variables enable tests with resources that not every machine has. `LYNXDATA_SHARED`
+//! names the folder of the large real data, `LYNXDATA_PYTHON` a Python with the packages of
 //! `tests/python/requirements.txt` and `LYNXDATA_ENERGON_PYTHON` one with `megatron-energon`; a
-//! test that needs one of them says SKIPPED and passes where it is unset, and fails where it is set
-//! but something is missing. `LYNXDATA_TEST_SEED` replaces the seed of the moments at which runs
-//! are killed.
+//! test that needs one of them prints SKIPPED and passes if it is unset, and fails if it is set but
+//! something is missing. `LYNXDATA_TEST_SEED` replaces the seed of the moments at which runs are
+//! killed.
 
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "these lints spare tests, but not the functions that tests share"
+    reason = "these lints exempt tests, but not the functions that tests share"
 )]
 
 /// Conversations are audited, packed and rendered.
 mod audit;
-/// Inputs that went wrong for people who do this job.
+/// Inputs that caused trouble for data engineers.
 mod cases;
 mod check;
 /// Exit codes, machine-readable output and messages: what scripts rely on.
 mod cli;
 /// The same recipe gives the same bytes, however many threads there are.
 mod determinism;
-/// What AGENTS.md and the first page of the README tell people and agents to type, and what they
-/// say of it.
+/// The commands in AGENTS.md and on the first page of the README, and the statements about them.
 mod documents;
-/// Lists become pools: formats, growth, retries, kills, imports, counters.
+/// Downloads of lists to pools: formats, growth, retries, kills, imports, counters.
 mod download;
-/// Answers of models are scored, judged and asked for.
+/// Answers of models are generated, scored and judged.
 mod evaluation;
 /// Formats of conversations, read by the libraries that they are meant for.
 mod exports;
@@ -36,15 +35,15 @@ mod exports;
 mod flow;
 /// Wordings and texts from a language model: rules, costs, reruns.
 mod generation;
-/// Annotated datasets by one command; tasks, wordings and rules of one's own.
+/// Annotated datasets by one command; your own tasks, wordings and rules.
 mod instruct;
-/// pyarrow, datasets, webdataset and DuckDB read what was written and see the same pairs.
+/// pyarrow, datasets, webdataset and DuckDB read the same pairs that were written.
 mod interop;
-/// Layouts of folders and archives: those of others are read, and ours by others.
+/// Layouts of folders and archives: those of other libraries are read, and they read ours.
 mod layouts;
-/// What not every machine has: the large real data and a Python with packages.
+/// Resources that not every machine has: the large real data and a Python with packages.
 mod machine;
-/// Pictures of tasks: in archives, in rows, missing, brought from elsewhere, and videos.
+/// Images of tasks: in archives, in rows, missing, copied from elsewhere, and videos.
 mod media;
 /// Mixtures of tasks.
 mod mixture;
@@ -54,18 +53,17 @@ mod object_store;
 mod resume;
 /// The recipes that several tests run, and finished runs that they share.
 mod runs;
-/// Lines as they are typed into a shell, and a web for them.
+/// Shell command lines, and a web server for them.
 mod shell;
-/// Help, plans, states and errors as they are on the screen, beside those that were reviewed.
+/// Help, plans, states and errors, compared with reviewed snapshots.
 mod snapshots;
 /// Starting the binary, reading its tables, running Python.
 mod support;
-/// What a user is told: another list, stages that are out of date, outcomes that are empty, files
-/// that are damaged.
+/// Messages to users: another list, out-of-date stages, empty outcomes, damaged files.
 mod told;
 /// The two stages of training a model, devices.
 mod train;
-/// A web server that is as rude as the web.
+/// A web server that misbehaves as the real web does.
 mod web;
-/// Wordings, dialogs, negatives, benchmarks, and how varied a set is.
+/// Wordings, dialogs, negatives, benchmarks, and the diversity of a set.
 mod wordings;

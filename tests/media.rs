@@ -1,4 +1,4 @@
-//! Pictures of tasks: in archives, in rows, missing, brought from elsewhere, and videos.
+//! Images of tasks: in archives, in rows, missing, copied from elsewhere, and videos.
 
 use std::fs;
 use std::path::Path;
@@ -10,14 +10,15 @@ use crate::machine::video;
 use crate::support::{files, lynxdata, repository};
 use crate::web::Web;
 
-/// A picture, another for every number from 1 to 9.
+/// Returns an image, a different one for every number from 1 to 9.
 fn picture(number: usize) -> Vec<u8> {
     let folder = repository().join("examples/quickstart/images");
     let names = files(&folder);
     fs::read(folder.join(&names[number])).unwrap()
 }
 
-/// Files of VQAv2 with one question on each of some pictures of COCO, two on the first.
+/// Writes files of VQAv2 with one question about each of some images of COCO, and two about the
+/// first.
 fn write_questions(folder: &Path, pictures: &[u64]) {
     let ids: Vec<u64> = pictures.iter().chain(&pictures[..1]).copied().collect();
     let questions = ids
@@ -60,7 +61,7 @@ fn pictures_of_archives_and_rows_become_files_once_and_the_rest_is_listed() {
     let name = |id: u64| format!("train2014/COCO_train2014_{id:012}.jpg");
     let members: [(&str, &[u8]); 3] = [(&name(9), &picture(1)), (&name(10), &picture(2)), (&name(11), b"<html>")];
     write_tar(&folder.join("vqa/train2014.tar"), &members);
-    // Rows with their pictures in base64, as many TSV and JSON files have them.
+    // Rows with their images in base64, as in many TSV and JSON files.
     fs::create_dir(folder.join("own")).unwrap();
     let base64 = data_uri("image/jpeg", &picture(3));
     let (_, base64) = base64.rsplit_once(',').unwrap();
@@ -108,8 +109,8 @@ groups = [{ name = "all", weight = 1, tasks = ["vqav2", "own"] }]
     let kept = files(&run.join("instruct/pictures"));
     assert_eq!(kept.len(), 3, "{kept:?}");
     assert_eq!(fs::read(run.join("instruct/pictures/vqav2-train").join(name(9))).unwrap(), picture(1));
-    // Every path of an export leads to a file below the folder of its part, of the mixture below
-    // that of all.
+    // Every path of an export leads to a file below the folder of its part, and of the mixture to
+    // one below the folder of all parts.
     for (file, root) in [
         ("instruct/llava/vqav2-train.json", "instruct/pictures/vqav2-train"),
         ("instruct/llava/own-train.json", "instruct/pictures/own-train"),
@@ -131,7 +132,7 @@ groups = [{ name = "all", weight = 1, tasks = ["vqav2", "own"] }]
     lynxdata(folder, &["verify", "run"]).ended_with(0);
     let plan = lynxdata(folder, &["instruct", "recipe.toml", "--dry-run"]).ended_with(0);
     assert!(plan.stdout.contains("every part is there"), "{plan}");
-    // Where every format carries its pictures, those of archives are not unpacked.
+    // If every format embeds its images, those of archives are not unpacked.
     let parquet = "instruct.formats=[\"parquet\"]";
     lynxdata(folder, &["instruct", "recipe.toml", "--set", parquet]).ended_with(0);
     assert_eq!(files(&run.join("instruct/pictures")).len(), 1, "that of the rows");
@@ -145,14 +146,14 @@ fn hydrate_says_what_is_missing_copies_what_lies_elsewhere_and_fetches_the_rest(
     let name = |id: u64| format!("train2014/COCO_train2014_{id:012}.jpg");
     fs::create_dir_all(folder.join("vqa/train2014")).unwrap();
     fs::write(folder.join("vqa").join(name(9)), picture(1)).unwrap();
-    // COCO 2017 has the same picture under another name.
+    // COCO 2017 has the same image under another name.
     write_tar(&folder.join("train2017.tar"), &[("train2017/000000000010.jpg", &picture(2))]);
     let said = ["hydrate", "vqav2", "vqa", "--also", "train2017.tar"];
     let expected =
         "coco-train2014: 4 of 82,783 needed, 1 present, 1 elsewhere, 2 missing (2 of them can be downloaded)";
     let told = lynxdata(folder, &said).ended_with(1).says(&["--fetch copies images that were found elsewhere"]);
     assert!(told.stdout.contains(expected), "{told}");
-    // A mirror on this machine has one of the two that are left, under its second address.
+    // A mirror on this machine has one of the two missing images, at its second address.
     fs::create_dir(folder.join("site")).unwrap();
     fs::write(folder.join("site/11.jpg"), picture(4)).unwrap();
     let web = Web::start(&[("pairs/", &folder.join("site"))]);

@@ -1,4 +1,4 @@
-//! Mixtures of tasks: what is planned is what is drawn.
+//! Mixtures of tasks: the drawn set must equal the plan.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -65,7 +65,7 @@ fn a_mixture_draws_what_its_plan_says() {
         .collect();
     assert_eq!(drawn, planned);
     assert_eq!((drawn["coco_caption"], drawn.values().sum::<u64>()), (18, 24));
-    // What repeats has an id of its own; tasks are shuffled; pictures are told apart by their task.
+    // Repeats have their own ids; tasks are shuffled; paths of images begin with their task.
     let ids: std::collections::BTreeSet<&str> = set.iter().map(|line| line["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), 24);
     assert!(ids.iter().any(|id| id.ends_with("#2")));
@@ -76,7 +76,7 @@ fn a_mixture_draws_what_its_plan_says() {
     assert_eq!(texts(&parquet, "id"), set.iter().map(|line| line["id"].as_str().unwrap()).collect::<Vec<_>>());
     assert_eq!(std::fs::read_to_string(folder.join("run/mixture/llava.json")).unwrap().matches("\"id\"").count(), 24);
 
-    // A larger total holds the smaller one's records; the tasks are not made anew.
+    // A larger total contains the records of the smaller one; the tasks are not made again.
     let larger = ["instruct", "recipe.toml", "--set", "instruct.mixture.total=28"];
     lynxdata(folder, &larger).ended_with(0).says(&["stage instruct done made=0 skipped=3"]);
     let larger = lines(&folder.join("run/mixture/conversations.jsonl"));

@@ -1,5 +1,5 @@
-//! Lists in a store, runs that are mirrored in one. The store is an S3 server on loopback, of the
-//! Python package `moto`.
+//! Lists in an object store, and runs that are mirrored in one. The store is an S3 server on
+//! loopback, from the Python package `moto`.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::machine::python;
 use crate::runs::bundled_pictures;
 use crate::support::{Output, Running, assert_same_files, command, files, repository};
 
-/// A server with one bucket, called `bucket`; it ends with its standard input.
+/// A server with one bucket, called `bucket`; it stops when its standard input ends.
 struct S3 {
     child: Child,
     endpoint: String,
@@ -43,7 +43,7 @@ impl S3 {
 }
 
 impl S3 {
-    /// Removes all objects whose names begin so.
+    /// Removes all objects whose names begin with the prefix.
     fn empty(&self, python: &Path, prefix: &str) {
         let script = "import boto3, sys\n\
             s3 = boto3.resource('s3', endpoint_url=sys.argv[1], region_name='us-east-1', aws_access_key_id='x', aws_secret_access_key='x')\n\
@@ -87,12 +87,12 @@ fn a_list_in_a_store_becomes_a_pool_in_a_store_and_another_machine_goes_on() {
         };
         std::fs::write(first.path().join("list.tsv"), list(25)).unwrap();
         run(first.path(), &store).ended_with(0);
-        // What was committed here but never uploaded, because the process was killed in between, is
-        // uploaded first: the store is emptied to say so.
+        // Files that were committed locally but not uploaded, because the process was killed in
+        // between, are uploaded first. Emptying the store simulates this.
         s3.empty(&python, format);
         let again = run(first.path(), &store).ended_with(0);
         assert!(again.stderr.contains("made=0 skipped=3"), "{again}");
-        // A machine that has nothing gets what is there, and fetches only what is new.
+        // A machine without local files gets those of the store, and downloads only new rows.
         std::fs::write(second.path().join("list.tsv"), list(25)).unwrap();
         let again = run(second.path(), &store).ended_with(0);
         assert!(again.stderr.contains("made=0 skipped=3"), "{again}");
@@ -113,7 +113,7 @@ fn a_list_in_a_store_becomes_a_pool_in_a_store_and_another_machine_goes_on() {
             }
         }
     }
-    // The first machine is behind now: it gets what the second did, and fetches nothing.
+    // The first machine is behind now: it gets the parts of the second, and downloads nothing.
     let store = "s3://bucket/parquet/run";
     let onward = |folder: &Path, rows: usize, output: &str| {
         std::fs::write(folder.join("list.tsv"), list(rows)).unwrap();
@@ -132,12 +132,12 @@ fn a_list_in_a_store_becomes_a_pool_in_a_store_and_another_machine_goes_on() {
     for part in ["pool", "download-log"] {
         assert_same_files(&on_first.join(part), &on_second.join(part), part);
     }
-    // What a run in a store came to is told without a local folder.
+    // The status of a run in a store needs no local folder.
     let status = |run: &str| s3.lynxdata(here.path(), &["status", run, "--json"]).ended_with(0).stdout;
     assert_eq!(status(store), status(on_first.to_str().unwrap()));
     let failed = s3.lynxdata(here.path(), &["status", store, "--failed"]).ended_with(0);
     assert_eq!(failed.stdout.lines().count(), 1, "a header and no row: {failed}");
-    // If both have parts of their own, neither is thrown away.
+    // If both machines continued separately, neither result is discarded.
     onward(first.path(), 33, on_first.to_str().unwrap()).ended_with(0);
     onward(second.path(), 34, store).ended_with(0);
     let apart = onward(first.path(), 35, store).ended_with(1);
@@ -149,8 +149,8 @@ fn a_list_in_a_store_becomes_a_pool_in_a_store_and_another_machine_goes_on() {
         s3.lynxdata(first.path(), &["download", "--url-list", "s3://bucket/list.tsv", "--output-folder", "x"]);
     assert!(missing.stderr.contains("s3://bucket/list.tsv"), "{missing}");
     assert!(!missing.stderr.contains("a-secret-of-tests"), "{missing}");
-    // A process was stopped between the upload of a part that it made again and that of the
-    // manifest: whoever comes next makes it again, too.
+    // If a process was stopped between the upload of a remade part and that of the manifest, the
+    // next process makes the part again.
     s3.overwrite(&python, "parquet/run/pool/part-00001.parquet");
     let third = tempfile::tempdir().unwrap();
     let again = onward(third.path(), 34, store).ended_with(0);

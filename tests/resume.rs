@@ -1,4 +1,4 @@
-//! A killed or interrupted run is completed by running it again, to the same bytes.
+//! A killed or interrupted run is completed by running it again, with the same bytes.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -11,10 +11,10 @@ use serde_json::Value;
 use crate::runs::{bundled_pictures, write_small};
 use crate::support::{LIMIT, POLL, Running, assert_same_files, command, files, lynxdata, status};
 
-/// More steps than elsewhere, so that runs are hit while they train.
+/// More steps than in other tests, so that runs are interrupted while they train.
 const RUN: [&str; 4] = ["run", "recipe.toml", "--set", "check.train.steps=24"];
 
-/// Two folders with the same recipe and list, of which the first has been run without disturbance.
+/// Two folders with the same recipe and list; the first has been run without interruption.
 struct Twins {
     undisturbed: tempfile::TempDir,
     disturbed: tempfile::TempDir,
@@ -35,16 +35,16 @@ impl Twins {
     }
 }
 
-/// Pseudo-random numbers that a seed repeats (the splitmix64 generator).
+/// Reproducible pseudo-random numbers (the splitmix64 generator).
 struct Random(u64);
 
 impl Random {
-    /// The seed of `LYNXDATA_TEST_SEED`, or this one.
+    /// Uses the seed of `LYNXDATA_TEST_SEED`, or this one.
     fn seeded(seed: u64) -> Random {
         Random(std::env::var("LYNXDATA_TEST_SEED").map_or(seed, |seed| seed.parse().unwrap()))
     }
 
-    /// From 0 to 1.
+    /// Returns a number from 0 to 1.
     fn fraction(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -54,14 +54,14 @@ impl Random {
     }
 }
 
-/// When to disturb a run: so long after the manifest has so many lines.
+/// When to interrupt a run: after `delay`, counted from when the manifest has `lines` lines.
 #[derive(Debug, Clone, Copy)]
 struct Moment {
     lines: usize,
     delay: Duration,
 }
 
-/// Moments in each of these stages, drawn over the parts that an undisturbed run made in them.
+/// Draws a moment in each of these stages, from the parts that an uninterrupted run made in them.
 fn moments(undisturbed: &Path, stages: &[&str], random: &mut Random) -> Vec<Moment> {
     let manifest = std::fs::read_to_string(undisturbed.join("manifest.jsonl")).unwrap();
     let lines: Vec<Value> = manifest.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -81,12 +81,12 @@ fn moments(undisturbed: &Path, stages: &[&str], random: &mut Random) -> Vec<Mome
 }
 
 fn lines_of(manifest: &Path) -> usize {
-    // Before the first line there is no file.
+    // Before the first line, the file does not exist.
     std::fs::read(manifest).unwrap_or_default().split(|byte| *byte == b'\n').count().saturating_sub(1)
 }
 
-/// Starts the run and waits for the moment; false if the run ends before. The process itself must
-/// have made `own_lines` lines.
+/// Starts the run and waits for the moment; returns false if the run ends before. The process
+/// itself must have written `own_lines` lines.
 fn start_and_wait(folder: &Path, moment: Moment, own_lines: usize, running: &mut Option<Running>) -> bool {
     let manifest = folder.join("run/manifest.jsonl");
     let lines = moment.lines.max(lines_of(&manifest) + own_lines);
@@ -109,7 +109,7 @@ fn start_and_wait(folder: &Path, moment: Moment, own_lines: usize, running: &mut
     running.is_alive()
 }
 
-/// Whatever happened to the process, all that its manifest speaks of is there and whole.
+/// Checks that all files in the manifest exist and are complete, whatever happened to the process.
 fn assert_consistent(run: &Path, when: &str) {
     if !run.join("manifest.jsonl").exists() {
         return;
@@ -146,7 +146,7 @@ fn a_run_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one() {
             running.kill();
         }
         let output = running.finish();
-        // A run that was faster than the moment has simply ended.
+        // A run that was faster than the moment has ended normally.
         kills += usize::from(output.code.is_none());
         if output.code.is_some() {
             output.ended_but_for_its_verdict();
@@ -171,8 +171,8 @@ fn an_interrupted_run_says_130_leaves_nothing_half_and_is_completed() {
     {
         let when = format!("seed {seed}, interrupted at {moment:?}");
         let mut running = None;
-        // With a line of its own the process is past its first milliseconds, in which SIGINT ends
-        // it before it can say anything.
+        // After its own first line, the process has installed its handler; before, SIGINT would end
+        // it without a message.
         let in_time = start_and_wait(twins.disturbed.path(), moment, 1, &mut running);
         let mut running = running.unwrap();
         if in_time {
@@ -194,7 +194,7 @@ fn an_interrupted_run_says_130_leaves_nothing_half_and_is_completed() {
     twins.assert_same(&format!("seed {seed}, interrupted"));
 }
 
-/// When each file of a run was written; the copies of the recipe do not count.
+/// Returns when each file of a run was written, without the copies of the recipe.
 fn modified(run: &Path) -> BTreeMap<String, SystemTime> {
     let time = |name: &String| std::fs::metadata(run.join(name)).unwrap().modified().unwrap();
     let names = files(run).into_iter().filter(|name| !name.starts_with("recipe."));
@@ -227,7 +227,7 @@ fn damaged_parts_and_a_cut_manifest_are_repaired() {
     let twins = Twins::new();
     lynxdata(twins.disturbed.path(), &RUN).ended_but_for_its_verdict();
     let run = twins.disturbed.path().join("run");
-    // A file that was cut off, one that was removed, and a manifest line that a full disk cut off.
+    // A truncated file, a removed one, and a manifest line that a full disk truncated.
     OpenOptions::new().write(true).open(run.join("pool/part-00001.parquet")).unwrap().set_len(1000).unwrap();
     std::fs::remove_file(run.join("shards/webdataset/000000.tar")).unwrap();
     let mut manifest = OpenOptions::new().append(true).open(run.join("manifest.jsonl")).unwrap();

@@ -1,4 +1,4 @@
-//! The recipes that several tests run, and finished runs that they share.
+//! Recipes and finished runs that several tests share.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,18 +10,18 @@ use crate::machine::shared;
 use crate::support::{lynxdata, repository, status};
 use crate::web::Web;
 
-/// A row of a list, and what is to become of it.
+/// A row of a list, and its expected outcome.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) url: String,
     pub(crate) caption: String,
     /// The status with which it must end.
     pub(crate) expected: &'static str,
-    /// The file whose bytes the server gives for it.
+    /// The file whose bytes the server sends for it.
     pub(crate) file: Option<PathBuf>,
     /// Width and height of the picture, as another program measured them.
     pub(crate) size: Option<(i64, i64)>,
-    /// The line of the list, where it is not made from the above.
+    /// The line of the list, if it is not made from the fields above.
     pub(crate) line: Option<String>,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Run {
     pub(crate) folder: PathBuf,
     /// Its list.
     pub(crate) rows: Vec<Row>,
-    /// What `lynxdata status --json` says.
+    /// The output of `lynxdata status --json`.
     pub(crate) status: Value,
     /// Keeps other test processes out of the folder.
     _lock: File,
@@ -56,7 +56,7 @@ impl Run {
     }
 
     fn finish(name: &str, prepare: impl FnOnce(&Path) -> Vec<Row>) -> Run {
-        // Below the target folder, so that the last one can be looked at and nothing piles up
+        // Below the target folder, so that the last run can be inspected and no files accumulate
         // elsewhere.
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::create_dir_all(&folder).unwrap();
@@ -98,8 +98,8 @@ pub(crate) fn bundled_pairs() -> Vec<BundledPair> {
     pairs.collect()
 }
 
-/// Writes a list of 40 rows and a recipe for all stages. No answer depends on when or how often it
-/// is asked for, so runs can be repeated.
+/// Writes a list of 40 rows and a recipe for all stages. No answer depends on the time or number of
+/// requests, so runs can be repeated.
 pub(crate) fn write_small(folder: &Path, web: &Web) -> Vec<Row> {
     let images = repository().join("examples/quickstart/images");
     let pairs = bundled_pairs();
@@ -138,8 +138,7 @@ pub(crate) fn write_small(folder: &Path, web: &Web) -> Vec<Row> {
     rows
 }
 
-/// A recipe for all stages with a check that is too small to find anything out: its verdict may be
-/// invalid.
+/// Returns a recipe for all stages with a check that is too small for a valid verdict.
 fn recipe(source: &str, download: &str, rows_per_shard: usize) -> String {
     let fixtures = repository().join("datasets/fixtures");
     let fixtures = fixtures.display();
@@ -201,22 +200,22 @@ log_every = 2
     )
 }
 
-/// The finished run of the bundled pictures.
+/// Returns the finished run of the bundled images.
 pub(crate) fn small() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
     RUN.get_or_init(|| Run::finish("small", |folder| write_small(folder, &bundled_pictures())))
 }
 
-/// The finished run of all real pairs and the answers of a rude web; `None` on a machine without
-/// the large data.
+/// Returns the finished run of all real pairs and the answers of a misbehaving web; `None` on a
+/// machine without the large data.
 pub(crate) fn large() -> Option<&'static Run> {
     static RUN: OnceLock<Run> = OnceLock::new();
     let (pairs, hostile) = (shared("data/pairs")?, shared("data/hostile")?);
     Some(RUN.get_or_init(|| Run::finish("large", |folder| write_large(folder, &pairs, &hostile))))
 }
 
-/// What the rude web serves: path, with `*` for a picture that exists, the status that follows, and
-/// how many rows of it there are.
+/// The bad answers of the web: path, with `*` for an existing image, the expected status, and the
+/// number of rows.
 const RUDE: &[(&str, &str, usize)] = &[
     ("missing/a.jpg", "not_found", 3),
     ("gone/a.jpg", "not_found", 2),
@@ -250,7 +249,7 @@ const RUDE: &[(&str, &str, usize)] = &[
     ("hostile/generated/pixel_1x1_tracker.gif", "ok", 1),
 ];
 
-/// Rude rows that no server is needed for: URL and status.
+/// Bad rows that need no server: URL and status.
 const BROKEN_URLS: &[(&str, &str)] = &[
     ("ftp://example.org/a.png", "invalid_url"),
     ("neither http nor anything else", "invalid_url"),
@@ -295,7 +294,7 @@ fn write_large(folder: &Path, pairs: &Path, hostile: &Path) -> Vec<Row> {
         rude.push(Row { line: Some(line.to_owned()), ..Row::new(String::new(), "", "malformed_row") });
     }
 
-    // The rude rows lie among the good ones, as in life.
+    // The bad rows are among the good ones, as in real lists.
     let every = listed.len() / rude.len();
     let mut rude = rude.into_iter();
     let mut rows = Vec::new();
@@ -314,7 +313,7 @@ fn write_large(folder: &Path, pairs: &Path, hostile: &Path) -> Vec<Row> {
         list.push('\n');
     }
     std::fs::write(folder.join("pairs.jsonl"), list).unwrap();
-    // The limits lie far from what a good picture needs, even on a busy machine.
+    // The limits are far above what a good image needs, even on a busy machine.
     let download = "rows_per_part = 500\nmax_bytes = 2000000\ntimeout_seconds = 15";
     std::fs::write(folder.join("recipe.toml"), recipe("pairs.jsonl", download, 500)).unwrap();
     rows

@@ -1,5 +1,4 @@
-//! Lines as they are typed into a shell, and a web for them: those of cases and those that
-//! documents show.
+//! Shell command lines of cases and documents, and a web server for them.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -8,8 +7,8 @@ use std::process::Command;
 
 use crate::support::{Output, Running};
 
-/// Runs a line in a folder, which is its home too. Downloads go through the proxy, so that URLs may
-/// name any host.
+/// Runs a line in a folder, which is also its HOME. Downloads go through the proxy, so that URLs
+/// may name any host.
 pub(crate) fn run(folder: &Path, proxy: &str, line: &str) -> Output {
     let python = std::env::var_os("LYNXDATA_PYTHON").unwrap_or_else(|| "python3".into());
     let mut command = Command::new("bash");
@@ -31,8 +30,8 @@ python3() { "$PYTHON" "$@"; }
 export -f lynxdata python3
 "#;
 
-/// Starts a proxy that answers for every host from a folder: with `answer.http` where there is
-/// one, else with the file of that name in `pictures`. Returns its URL.
+/// Starts a proxy that answers for every host from a folder: with `answer.http` if it exists,
+/// otherwise with the file of that name in `pictures`. Returns its URL.
 pub(crate) fn serve(folder: &Path) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -40,7 +39,7 @@ pub(crate) fn serve(folder: &Path) -> String {
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let folder = folder.clone();
-            // A client that goes away in the middle of an answer is its own business.
+            // A client that disconnects early is ignored.
             std::thread::spawn(move || answer(stream, &folder).unwrap_or_default());
         }
     });
@@ -70,7 +69,7 @@ fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
     stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }
 
-/// A path with its percent codes as the bytes that they stand for.
+/// Decodes the percent codes of a path.
 fn decoded(path: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = path.as_bytes();

@@ -1,8 +1,8 @@
-//! Help, plans, states and errors as they are on the screen, beside those that were reviewed.
+//! Compares help, plans, states and errors with reviewed snapshots.
 //!
-//! `tests/snapshots` has a file for each. What differs from run to run is masked: the folder, the
-//! version, times, addresses. After a change that is meant, run these tests with
-//! `LYNXDATA_REWRITE=1`, read the difference and commit.
+//! `tests/snapshots` has a file for each. Varying parts are masked: the folder, the version, times,
+//! addresses. After an intended change, run these tests with `LYNXDATA_REWRITE=1`, read the
+//! difference and commit.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::runs::{bundled_pictures, write_small};
 use crate::support::{Output, Running, command, files, repository};
 
-/// Set it to write the snapshots anew instead of comparing.
+/// Set this variable to rewrite the snapshots instead of comparing.
 const REWRITE: &str = "LYNXDATA_REWRITE";
 
 fn snapshots() -> PathBuf {
@@ -21,7 +21,7 @@ fn snapshots() -> PathBuf {
 #[track_caller]
 fn compare(name: &str, text: &str) {
     let path = snapshots().join(name);
-    // Git and editors agree that a line ends without spaces and a file with one line end.
+    // Lines end without spaces and a file ends with one line end, as Git and editors expect.
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     let text = format!("{}\n", lines.join("\n").trim_end());
     if std::env::var_os(REWRITE).is_some() {
@@ -34,7 +34,7 @@ fn compare(name: &str, text: &str) {
     let line = differs.unwrap_or_else(|| reviewed.lines().count().min(text.lines().count()));
     assert!(
         reviewed == text,
-        "{} differs from line {} on; if that is meant, run this test with {REWRITE}=1 and commit\n-- reviewed\n{}\n-- now\n{}",
+        "{} differs from line {} on; if that is intended, run this test with {REWRITE}=1 and commit\n-- reviewed\n{}\n-- now\n{}",
         path.display(),
         line + 1,
         reviewed.lines().nth(line).unwrap_or_default(),
@@ -42,14 +42,14 @@ fn compare(name: &str, text: &str) {
     );
 }
 
-/// Runs `lynxdata` as on a screen of 100 columns, whatever that of the tests is.
+/// Runs `lynxdata` with a width of 100 columns, independent of the terminal of the tests.
 fn run(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = command(folder, arguments);
     command.env_remove("COLUMNS");
     Running::start(command).finish()
 }
 
-/// A command line and all that came of it.
+/// Returns a command line with its output and exit code.
 fn shown(folder: &Path, arguments: &[&str]) -> String {
     let output = run(folder, arguments);
     let quoted = arguments
@@ -60,7 +60,7 @@ fn shown(folder: &Path, arguments: &[&str]) -> String {
     masked(&text, folder)
 }
 
-/// Puts words in the places of what differs from run to run.
+/// Replaces parts that differ from run to run with placeholders.
 fn masked(text: &str, folder: &Path) -> String {
     let folder = folder.canonicalize().unwrap();
     let text = text.replace(folder.to_str().unwrap(), "[FOLDER]").replace(env!("CARGO_PKG_VERSION"), "[VERSION]");
@@ -73,22 +73,22 @@ fn masked(text: &str, folder: &Path) -> String {
     lines.map(|line| line + "\n").collect()
 }
 
-/// Masks the port behind an address of the loopback interface.
+/// Masks the port of an address of the loopback interface.
 fn without_port(word: &str) -> String {
     let Some((before, after)) = word.split_once("127.0.0.1:") else { return word.to_owned() };
     format!("{before}127.0.0.1:[PORT]{}", after.trim_start_matches(|letter: char| letter.is_ascii_digit()))
 }
 
-/// The commands that a help text lists, without `help`.
+/// Returns the commands that a help text lists, without `help`.
 fn listed(help: &str) -> Vec<String> {
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    // The names begin in the third column; what does not fit beside them goes on further right.
+    // The names begin in the third column; wrapped descriptions are indented further.
     let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").map(str::to_owned).collect()
 }
 
-/// The names of all commands and subcommands, as the help lists them: `["tasks"]`, `["tasks",
-/// "list"]`, ….
+/// Returns the names of all commands and subcommands, as the help lists them: `["tasks"]`,
+/// `["tasks", "list"]`, ….
 pub(crate) fn commands() -> Vec<Vec<&'static str>> {
     fn below(command: &[&'static str], found: &mut Vec<Vec<&'static str>>) {
         let help = run(&repository(), &[&["help"], command].concat()).ended_with(0).stdout;
@@ -115,7 +115,7 @@ fn help_is_as_it_was_reviewed() {
         expected.insert(name);
     }
     let there = files(&snapshots()).into_iter().filter(|name| name.starts_with("help"));
-    assert_eq!(there.collect::<BTreeSet<_>>(), expected, "snapshots of commands that are gone have to go too");
+    assert_eq!(there.collect::<BTreeSet<_>>(), expected, "remove the snapshots of removed commands");
 }
 
 #[test]
@@ -135,8 +135,8 @@ fn plans_and_states_are_as_they_were_reviewed() {
     compare("status.txt", &without_measures(&shown(folder, &["status", "run"])));
 }
 
-/// A status without what depends on the clock and on the lengths of addresses: of tables, the
-/// columns from that of bytes on, and all tables of latencies and sizes.
+/// Returns a status without parts that depend on the clock or on the lengths of addresses: the
+/// columns of tables from that of bytes on, and all tables of latencies and sizes.
 fn without_measures(status: &str) -> String {
     const MEASURES: &[&str] = &["a download took", "milliseconds", "bytes of a body", "host "];
     let tables = status.split("\n\n").filter(|table| !MEASURES.iter().any(|start| table.starts_with(start)));

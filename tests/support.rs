@@ -1,4 +1,4 @@
-//! Starting the binary, reading its tables, running Python.
+//! Functions that start the binary, read its tables and run Python.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -18,14 +18,14 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// The longest that any process of a test may take; one that hangs fails instead of blocking. Not a
-/// measure of speed: some are busy machines.
+/// Maximum time of any process of a test; one that hangs fails instead of blocking. It is generous,
+/// because machines may be busy.
 pub(crate) const LIMIT: Duration = Duration::from_mins(10);
 
-/// Pause between two looks at something that is polled.
+/// Pause between two polls.
 pub(crate) const POLL: Duration = Duration::from_millis(1);
 
-/// The top folder of the repository.
+/// Returns the root folder of the repository.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
@@ -34,14 +34,14 @@ pub(crate) fn repository() -> PathBuf {
 pub(crate) fn run_python(python: &Path, script: &str, arguments: &[&OsStr], cache: &Path) -> Value {
     let mut command = Command::new(python);
     command.arg(repository().join("tests/python").join(script)).args(arguments);
-    // Nothing may be looked up or left behind outside the test's own folder.
+    // Nothing may be downloaded, or written outside the test's own folder.
     command.env("HF_HUB_OFFLINE", "1").env("HF_HOME", cache).env("PYTHONDONTWRITEBYTECODE", "1");
     let output = Running::start(command).finish();
     assert_eq!(output.code, Some(0), "{script}: {output}");
     serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{script} printed no JSON ({error}): {output}"))
 }
 
-/// How a process ended and what it said.
+/// Exit code and output of a process.
 #[derive(Debug)]
 pub(crate) struct Output {
     /// `None` if a signal ended it.
@@ -51,7 +51,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Standard output as JSON.
+    /// Parses standard output as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {self}"))
     }
@@ -63,15 +63,15 @@ impl Output {
         self
     }
 
-    /// Fails unless the process ended by itself and did what it was asked for. The checks of most
-    /// tests are too small for a valid verdict, which is code 1.
+    /// Fails unless the process succeeded, or ended with code 1 only because of an invalid verdict.
+    /// The checks of most tests are too small for a valid one.
     #[track_caller]
     pub(crate) fn ended_but_for_its_verdict(self) -> Output {
         let is_invalid = self.code == Some(1) && self.stderr.contains("verdict: invalid");
         if is_invalid { self } else { self.ended_with(0) }
     }
 
-    /// Fails unless standard error holds all of these texts.
+    /// Fails unless standard error has all of these texts.
     #[track_caller]
     pub(crate) fn says(self, texts: &[&str]) -> Output {
         for text in texts {
@@ -103,17 +103,17 @@ impl Running {
         Running { child, stdout, stderr }
     }
 
-    /// Whether it has not ended yet.
+    /// Returns whether it is still running.
     pub(crate) fn is_alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// SIGKILL: it cannot clean up.
+    /// Sends SIGKILL, so it cannot clean up.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
     }
 
-    /// SIGINT, as Ctrl-C sends it.
+    /// Sends SIGINT, as Ctrl-C does.
     pub(crate) fn interrupt(&mut self) {
         let status = Command::new("sh").args(["-c", &format!("kill -INT {}", self.child.id())]).status().unwrap();
         assert!(status.success(), "cannot send SIGINT");
@@ -138,18 +138,18 @@ fn collect(mut pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What came before an error is as good a message as any.
+        // Output before an error is kept.
         pipe.read_to_end(&mut bytes).unwrap_or_default();
         sender.send(String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     });
     receiver
 }
 
-/// The command `lynxdata`, to be run in a folder.
+/// Returns the command `lynxdata`, to be run in a folder.
 pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lynxdata"));
     command.current_dir(folder).args(arguments);
-    // Settings of the machine that would change what the tests look at.
+    // Settings of the machine that would change the results.
     command.env_remove("LYNXDATA_LOG").env_remove("RAYON_NUM_THREADS").env_remove("TOKIO_WORKER_THREADS");
     command
 }
@@ -159,12 +159,12 @@ pub(crate) fn lynxdata(folder: &Path, arguments: &[&str]) -> Output {
     Running::start(command(folder, arguments)).finish()
 }
 
-/// What `lynxdata status --json` says of a run folder.
+/// Returns the output of `lynxdata status --json` for a run folder.
 pub(crate) fn status(run: &Path) -> Value {
     lynxdata(run, &["status", ".", "--json"]).ended_with(0).json()
 }
 
-/// Paths of all files below a folder, relative to it, sorted.
+/// Returns the paths of all files below a folder, relative to it, sorted.
 pub(crate) fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -182,14 +182,14 @@ pub(crate) fn files(folder: &Path) -> Vec<String> {
     found
 }
 
-/// SHA-256 as hexadecimal digits.
+/// Returns the SHA-256 as hexadecimal digits.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
-/// Digests of all files of a run but the lock and the manifest, whose lines tell times and come in
-/// the order in which parts were finished; of tables that tell what rows took, all other columns
-/// count.
+/// Returns the digests of all files of a run, except the lock and the manifest, whose lines have
+/// times and are in the order in which parts were finished. The column of elapsed times is left out
+/// of tables.
 pub(crate) fn digests(run: &Path) -> BTreeMap<String, String> {
     let names = files(run).into_iter().filter(|name| name != "manifest.jsonl" && name != ".lock");
     let digest = |name: &str| {
@@ -200,7 +200,8 @@ pub(crate) fn digests(run: &Path) -> BTreeMap<String, String> {
     names.map(|name| (name.clone(), digest(&name))).collect()
 }
 
-/// The rows of a table without one column, as an Arrow stream; `None` if it has no such column.
+/// Returns the rows of a table without one column, as an Arrow stream; `None` if it has no such
+/// column.
 fn rows_without(path: &Path, column: &str) -> Option<Vec<u8>> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
     let index = reader.schema().index_of(column).ok()?;
@@ -225,8 +226,8 @@ pub(crate) fn assert_same_files(left: &Path, right: &Path, when: &str) {
     assert!(different.is_empty(), "{when}: {different:?} differ between {} and {}", left.display(), right.display());
 }
 
-/// The Parquet files of a folder in the order of their names, as one table; all columns or those
-/// named.
+/// Reads the Parquet files of a folder in the order of their names as one table, with all columns
+/// or the given ones.
 pub(crate) fn table(folder: &Path, columns: &[&str]) -> RecordBatch {
     let mut batches = Vec::new();
     for name in files(folder).into_iter().filter(|name| name.ends_with(".parquet")) {
@@ -243,25 +244,25 @@ pub(crate) fn table(folder: &Path, columns: &[&str]) -> RecordBatch {
     concat_batches(&batches[0].schema(), &batches).unwrap()
 }
 
-/// A text column; null is the empty text.
+/// Returns a text column; null becomes the empty text.
 pub(crate) fn texts(table: &RecordBatch, column: &str) -> Vec<String> {
     let column = table.column_by_name(column).unwrap().as_string::<i32>();
     column.iter().map(|text| text.unwrap_or_default().to_owned()).collect()
 }
 
-/// A column of whole numbers without nulls.
+/// Returns a column of integers without nulls.
 pub(crate) fn integers(table: &RecordBatch, column: &str) -> Vec<i64> {
     let values = table.column_by_name(column).unwrap().as_primitive::<Int64Type>();
     assert_eq!(values.null_count(), 0, "{column} has nulls");
     values.values().to_vec()
 }
 
-/// A column of flags without nulls.
+/// Returns a column of booleans without nulls.
 pub(crate) fn flags(table: &RecordBatch, column: &str) -> Vec<bool> {
     table.column_by_name(column).unwrap().as_boolean().iter().map(Option::unwrap).collect()
 }
 
-/// A column of lists of texts.
+/// Returns a column of lists of texts.
 pub(crate) fn lists(table: &RecordBatch, column: &str) -> Vec<Vec<String>> {
     let lists = table.column_by_name(column).unwrap().as_list::<i32>();
     lists

@@ -1,5 +1,4 @@
-//! What a user is told: another list, stages that are out of date, outcomes that are empty, files
-//! that are damaged.
+//! Messages to users: another list, out-of-date stages, empty outcomes, damaged files.
 
 use std::path::Path;
 
@@ -11,7 +10,7 @@ use crate::support::{
 };
 use crate::web::Web;
 
-/// Bundled pictures, as paths below the folder that the web serves.
+/// Returns bundled images, as paths below the folder that the web serves.
 fn pictures(count: usize) -> Vec<String> {
     files(&repository().join("examples/quickstart/images")).into_iter().take(count).collect()
 }
@@ -28,7 +27,7 @@ fn download(folder: &Path, list: &str, more: &[&str]) -> Output {
     lynxdata(folder, &[&flags[..], more].concat())
 }
 
-/// The last line that the program logged.
+/// Returns the last line that the program logged.
 fn last_line(output: &Output) -> &str {
     output.stderr.lines().last().unwrap_or_default()
 }
@@ -49,7 +48,7 @@ fn another_list_takes_nothing_from_a_pool_without_being_told_to() {
     download(folder, "a.tsv", &[]).ended_with(0);
     let before = digests(&run);
 
-    // By flags and by a recipe, each time anew, and before anything is done.
+    // By flags and by a recipe, each time again, and before anything is done.
     let recipe = |list: &str| {
         format!(
             "output = \"run\"\n[source]\npath = \"{list}\"\ncaption = \"caption\"\n[download]\nallow_private_addresses = true\n"
@@ -62,16 +61,15 @@ fn another_list_takes_nothing_from_a_pool_without_being_told_to() {
         lynxdata(folder, &["run", "recipe.toml"]).ended_with(1).says(&said);
         lynxdata(folder, &["run", "recipe.toml", "--dry-run"]).ended_with(1).says(&said);
     }
-    // One that has some of the pairs loses the others all the same.
+    // A list with some of the pairs would remove the others.
     list("c.tsv", &[0, 1, 2, 3, 5]);
     download(folder, "c.tsv", &[]).ended_with(1).says(&["5 pairs, of which 1 are not in"]);
-    // So does a list of the same name with other rows.
+    // So would a list of the same name with other rows.
     list("a.tsv", &[0, 1, 5]);
     download(folder, "a.tsv", &[]).ended_with(1).says(&["an earlier version of this list", "of which 3 are not in"]);
     assert_eq!(digests(&run), before, "nothing was changed");
 
-    // Lists that go on, whatever they are called, and rows that are edited are what they always
-    // were.
+    // Lists that grow, under any name, and edited rows are accepted.
     web.requests();
     list("more.tsv", &[0, 1, 2, 3, 4, 5]);
     download(folder, "more.tsv", &[]).ended_with(0);
@@ -80,7 +78,7 @@ fn another_list_takes_nothing_from_a_pool_without_being_told_to() {
     download(folder, "more.tsv", &[]).ended_with(0).says(&["WARN 1 of 6 pairs of the pool are not in"]);
     assert_eq!(urls().len(), 5);
     download(folder, "more.tsv", &["--image-size", "64"]).ended_with(0).says(&["3 parts with 5 pairs are made again"]);
-    // Who says so gets the other list.
+    // With --replace, the other list is used.
     download(folder, "b.tsv", &["--replace"]).ended_with(0).says(&["4 of 5 pairs of the pool are not in"]);
     assert_eq!(urls(), [web.url(&paths[5])]);
     lynxdata(folder, &["run", "recipe.toml", "--set", "source.path=a.tsv"]).ended_but_for_its_verdict();
@@ -104,7 +102,7 @@ fn another_folder_with_pictures_of_the_same_names_is_another_list() {
     let before = digests(&folder.join("run"));
     import("two").ended_with(1).says(&["3 pairs, of which 3 are not in", "--replace"]);
     assert_eq!(digests(&folder.join("run")), before);
-    // The same folder by another name is the same.
+    // The same folder under another name is the same list.
     std::fs::rename(folder.join("one"), folder.join("moved")).unwrap();
     import("moved").ended_with(0).says(&["made=0 skipped=1"]);
 }
@@ -152,7 +150,7 @@ fn the_last_line_and_the_exit_code_tell_what_came_of_it() {
         .ended_but_for_its_verdict();
 }
 
-/// States of the stages of a run, as in `download complete`.
+/// Returns the states of the stages of a run, such as `download complete`.
 fn states(run: &Path) -> Vec<String> {
     let status = status(run);
     let state = |stage: &Value| format!("{} {}", stage["name"].as_str().unwrap(), stage["state"].as_str().unwrap());
@@ -168,7 +166,7 @@ fn nothing_that_is_out_of_date_is_used_or_shown_as_if_it_were_not() {
     let run = folder.join("run");
     assert!(states(&run).iter().all(|state| state.ends_with(" complete")), "{:?}", states(&run));
 
-    // What the recipe says of an earlier stage has changed, and a later one is asked for alone.
+    // The settings of an earlier stage have changed, and only a later stage is run.
     for (set, stage, asked) in [
         ("download.size=64", "download", "signals"),
         ("download.size=64", "download", "shards"),
@@ -184,18 +182,18 @@ fn nothing_that_is_out_of_date_is_used_or_shown_as_if_it_were_not() {
         let output = lynxdata(folder, &[asked, "recipe.toml", "--set", set]).ended_with(1);
         let command = if stage == "train" { "check" } else { stage };
         output.says(&[&format!("stage {stage} of "), "out of date", &format!("`lynxdata {command} recipe.toml`")]);
-        // The recipe in the run folder has the change, and the run has not.
+        // The recipe in the run folder has the change, but the run does not.
         let found = states(&run);
         assert!(found.contains(&format!("{stage} out_of_date")), "{set}: {found:?}");
     }
-    // Settings that change no byte make nothing stale.
+    // Settings that change no byte make nothing out of date.
     for set in ["download.concurrency=3", "download.max_failed_fraction=0.5", "check.threads=1"] {
         lynxdata(folder, &["shards", "recipe.toml", "--set", set]).ended_with(0).says(&["made=0"]);
     }
     lynxdata(folder, &["run", "recipe.toml"]).ended_but_for_its_verdict();
     assert!(states(&run).iter().all(|state| state.ends_with(" complete")), "{:?}", states(&run));
 
-    // A changed rule: all that follows it is out of date, and so is the verdict.
+    // After a changed rule, all later stages and the verdict are out of date.
     let verdict = status(&run)["verdict"].clone();
     lynxdata(folder, &["select", "recipe.toml", "--set", "select.clean.rules.not_tiny=width >= 100"]).ended_with(0);
     let after = status(&run);
@@ -227,7 +225,7 @@ fn a_check_that_has_too_little_to_compare_says_so_in_a_report() {
         let status = status(&run);
         assert_eq!((&status["verdict"]["verdict"], &status["verdict_is_current"]), (&"invalid".into(), &true.into()));
     }
-    // With enough of it, it is made.
+    // With enough pairs, the check is made.
     lynxdata(folder.path(), &["run", "recipe.toml"]).ended_but_for_its_verdict();
     let sentence = status(&run)["verdict"]["sentence"].as_str().unwrap().to_owned();
     assert!(!sentence.contains("(enough"), "{sentence}");
@@ -261,7 +259,7 @@ fn a_flipped_bit_in_any_file_is_found_and_none_is_passed_on() {
     }
     assert_eq!(verified(0)["faults"], serde_json::json!([]));
 
-    // Who reads a damaged file says so and makes nothing of it.
+    // A stage that reads a damaged file reports it and makes nothing from it.
     for (damaged, reader) in [
         ("pool/part-00001.parquet", "shards recipe.toml --set shards.rows_per_shard=5"),
         ("pool/part-00000.parquet", "check recipe.toml --set check.most_pairs=9"),
@@ -278,11 +276,11 @@ fn a_flipped_bit_in_any_file_is_found_and_none_is_passed_on() {
         let reader: Vec<&str> = reader.split(' ').collect();
         lynxdata(folder, &reader).ended_with(1).says(&[damaged, "gone or damaged", "lynxdata verify"]);
         damage(&run.join(damaged));
-        // Parts that came before the damaged one may have been made.
+        // Parts before the damaged one may have been made.
         lynxdata(folder, &["run", "recipe.toml"]).ended_but_for_its_verdict();
     }
     assert_eq!(digests(&run), whole);
-    // What is removed is made again, to the same bytes.
+    // Removed files are made again, with the same bytes.
     for damaged in ["pool/part-00001.parquet", "clusters/part-00000.parquet", "shards/webdataset/000000.tar"] {
         damage(&run.join(damaged));
     }
@@ -341,7 +339,7 @@ fn a_pair_whose_caption_is_gone_is_gone() {
     let paths = pictures(3);
     write_list(&folder.join("a.tsv"), &web, &paths.iter().map(String::as_str).collect::<Vec<_>>());
     let list = std::fs::read_to_string(folder.join("a.tsv")).unwrap();
-    // The same pictures with other captions, and with two captions each.
+    // The same images with other captions, and with two captions each.
     std::fs::write(folder.join("other.tsv"), list.replace("a picture", "a photograph")).unwrap();
     let rows = list.split_once('\n').unwrap().1;
     std::fs::write(folder.join("two.tsv"), format!("{list}{}", rows.replace("a picture", "a photograph"))).unwrap();
@@ -357,7 +355,7 @@ fn a_picture_of_a_task_that_comes_later_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     let (folder, images) = (folder.path(), folder.path().join("pictures"));
     std::fs::create_dir_all(&images).unwrap();
-    // The folder of pictures is a link, as where they lie on another disk.
+    // The folder of images is a link, as if they were on another disk.
     std::fs::create_dir_all(folder.join("root")).unwrap();
     std::os::unix::fs::symlink("../pictures", folder.join("root/train2017")).unwrap();
     let rows = ["a", "b"].map(|name| {

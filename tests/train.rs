@@ -1,4 +1,4 @@
-//! `lynxdata train`: the two stages of Lynx, broken off and gone on with.
+//! `lynxdata train`: the two stages of Lynx, interrupted and resumed.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ const SMALL: [&str; 12] = [
     "held_out=10",
 ];
 
-/// Some bundled pictures with captions beside them, and conversations about them.
+/// Writes some bundled images with captions beside them, and conversations about them.
 fn data(folder: &Path) {
     let examples = repository().join("examples/quickstart");
     let list = std::fs::read_to_string(examples.join("pairs.tsv")).unwrap();
@@ -90,7 +90,7 @@ fn a_training_that_was_killed_goes_on_to_the_same_model() {
     lynxdata(folder, &again).ended_with(0).says(&["stage model done made=0"]);
     lynxdata(folder, &["verify", "broken"]).ended_with(0);
 
-    // The second stage begins with the model of the first.
+    // The second stage starts with the model of the first.
     let finetune = ["train", "--stage", "finetune", "--data", "talks.json", "--out", "two", "--set", "train.steps=3"];
     lynxdata(folder, &finetune).ended_with(2).says(&["--start"]);
     let start = [&finetune[..], &["--start", "whole/model", "--set", "held_out=10"]].concat();
@@ -107,8 +107,7 @@ fn videos_are_folders_of_frames_in_training_and_evaluation() {
     data(folder);
     let talks: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("talks.json")).unwrap()).unwrap();
     let pictures: Vec<&str> = talks.as_array().unwrap().iter().map(|talk| talk["image"].as_str().unwrap()).collect();
-    // Every second conversation is about a video of three frames, one about a video that is not
-    // there.
+    // Every second conversation is about a video of three frames; one is about a missing video.
     let mut about: Vec<Value> = talks.as_array().unwrap().clone();
     for (number, talk) in about.iter_mut().enumerate().step_by(2) {
         let frames = folder.join(format!("videos/{number}"));
@@ -189,11 +188,11 @@ fn settings_that_cannot_work_are_refused_before_anything_is_done() {
         (vec!["--set", "model.frames=1"], "at least 2 frames"),
         (vec!["--set", "train.precision=\"f8\""], "unknown variant `f8`"),
         (vec!["--set", "train.least_area=0"], "least_area = 0"),
-        (vec!["--set", "model.lora_rank=1000"], "decoder_dim = 96 at most"),
+        (vec!["--set", "model.lora_rank=1000"], "at most decoder_dim = 96"),
         (vec!["--set", "held_out=0"], "held_out must be at least 2"),
         (vec!["--config", "wide.toml"], "patch = 8"),
         (vec!["--config", "absent.toml"], "absent.toml"),
-        (vec!["--device", "cuda:9"], "cuda:9 is not there"),
+        (vec!["--device", "cuda:9"], "cuda:9 is not available"),
         (vec!["--device", "gpu"], "auto, cpu, cuda:N"),
     ] {
         let all = [&["train", "--stage", "pretrain", "--data", "pairs", "--out", "out"], &arguments[..]].concat();
@@ -211,8 +210,8 @@ fn conversations_about_one_picture_are_all_trained_on() {
     data(folder);
     let talks: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("talks.json")).unwrap()).unwrap();
     let talks = talks.as_array().unwrap();
-    // As LLaVA's files have it: the id is that of the picture, and several conversations are about
-    // one.
+    // As in LLaVA's files: the id is that of the image, and several conversations are about one
+    // image.
     let said = talks.iter().flat_map(|talk| {
         ["What is it?", "What do you see?"].map(|question| {
             json!({"id": 7, "image": talk["image"], "conversations": [
@@ -279,7 +278,9 @@ fn the_doctor_examines_devices_in_processes_of_their_own() {
     let precisions: Vec<&Value> = device["precisions"].as_array().unwrap().iter().collect();
     assert_eq!(precisions.iter().map(|found| &found["precision"]).collect::<Vec<_>>(), ["f32", "bf16", "f16"]);
     assert!(precisions.iter().all(|found| found["pass"] == true), "{told:#}");
-    lynxdata(folder.path(), &["doctor", "--device", "vulkan:discrete:7"]).ended_with(2).says(&["is not there", "cpu"]);
+    lynxdata(folder.path(), &["doctor", "--device", "vulkan:discrete:7"])
+        .ended_with(2)
+        .says(&["is not available", "cpu"]);
 }
 
 #[test]
@@ -308,7 +309,7 @@ fn pretrained_parts_are_frozen_and_a_trained_model_is_evaluated() {
     lynxdata(folder, &[&train[..], &small, &other].concat()).ended_with(2).says(&said);
     assert!(!folder.join("other").exists());
 
-    // Answers that are written, and answers that are chosen.
+    // Generated answers, and answers chosen by likelihood.
     let talks: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("talks.json")).unwrap()).unwrap();
     let references = talks.as_array().unwrap().iter().take(6).map(|talk| {
         let answer = &talk["conversations"][1]["value"];
@@ -332,7 +333,7 @@ fn pretrained_parts_are_frozen_and_a_trained_model_is_evaluated() {
     let without = [&without[..], &["--metric", "exact_match"]].concat();
     lynxdata(folder, &without).ended_with(1).says(&["pairs is not the folder of a trained model"]);
     lynxdata(folder, &[&eval[..], &["--generate", "beamz=2"]].concat()).ended_with(2).says(&["beamz"]);
-    // Answers of one way of asking are not taken for those of another.
+    // Answers generated in one way are not used for another.
     lynxdata(folder, &[&eval[..], &["--by-likelihood", "--out", "written"]].concat())
         .ended_with(1)
         .says(&["name another --out"]);

@@ -1,5 +1,5 @@
-//! A web server on the loopback interface that serves files well, and everything else as badly as
-//! the web does.
+//! A web server on the loopback interface that serves files correctly, and everything else as badly
+//! as the real web does.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Result, Write};
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Pause between two bytes of a slow answer.
 const DRIP: Duration = Duration::from_millis(200);
 
-/// A server; it ends with the process.
+/// A server that runs until the process ends.
 pub(crate) struct Web {
     address: SocketAddr,
     site: Arc<Site>,
@@ -20,15 +20,15 @@ pub(crate) struct Web {
 struct Site {
     /// Prefix of the path, folder.
     folders: Vec<(&'static str, PathBuf)>,
-    /// Paths that were asked for once already.
+    /// Paths that were requested before.
     seen: Mutex<BTreeSet<String>>,
-    /// Paths that were asked for, in order.
+    /// Requested paths, in order.
     requests: Mutex<Vec<String>>,
 }
 
 impl Web {
-    /// Serves each folder under its prefix, such as `pairs/`. Where no prefix fits, the first word
-    /// of the path says how to misbehave, see `answer`.
+    /// Serves each folder under its prefix, such as `pairs/`. If no prefix matches, the first word
+    /// of the path selects a kind of misbehaviour, see `answer`.
     pub(crate) fn start(folders: &[(&'static str, &Path)]) -> Web {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -38,14 +38,14 @@ impl Web {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let site = Arc::clone(&serving);
-                // A client that goes away in the middle of an answer is its own business.
+                // A client that disconnects early is ignored.
                 std::thread::spawn(move || site.serve(stream).unwrap_or_default());
             }
         });
         Web { address, site }
     }
 
-    /// The paths that were asked for since the last call, without those of robots.txt.
+    /// Returns the paths requested since the last call, without robots.txt.
     pub(crate) fn requests(&self) -> Vec<String> {
         let mut requests = std::mem::take(&mut *self.site.requests.lock().unwrap());
         requests.retain(|path| path != "robots.txt");
@@ -53,7 +53,7 @@ impl Web {
         requests
     }
 
-    /// The URL of a path.
+    /// Returns the URL of a path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}/{path}", self.address)
     }
@@ -145,7 +145,7 @@ fn redirect(stream: &mut TcpStream, target: &str) -> Result<()> {
     )
 }
 
-/// A byte now and then, until the client has had enough.
+/// Sends a byte now and then, until the client disconnects.
 fn drip(stream: &mut TcpStream) -> Result<()> {
     head(stream, "200 OK", "image/jpeg", 1_000_000)?;
     stream.set_read_timeout(Some(DRIP))?;
@@ -158,7 +158,7 @@ fn drip(stream: &mut TcpStream) -> Result<()> {
     }
 }
 
-/// A body without length and without end.
+/// Sends a body without length and without end.
 fn endless(stream: &mut TcpStream) -> Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nConnection: close\r\n\r\n\xff\xd8\xff")?;
     let more = vec![0; 1 << 16];

@@ -1,4 +1,4 @@
-//! How questions are worded, packed and kept apart from benchmarks, and how varied the outcome is.
+//! Wordings, packing and decontamination of questions, and the diversity of the result.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::lynxdata;
 
-/// A task of one's own: questions with four options, eight about each picture.
+/// A custom task: questions with four options, eight about each image.
 const QUIZ: &str = r#"
 name = "quiz"
 group = "vqa"
@@ -62,7 +62,7 @@ fn questions_about_a_picture_become_dialogs_and_some_have_no_right_option() {
     write_quiz(folder, "pack_dialogs = 4\nnegatives = { none_of_the_above = 0.1, unanswerable = 0.1 }");
     lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(0);
     let dialogs = lines(&folder.join("run/instruct/conversations/quiz-train.jsonl"));
-    // Questions whose wordings have other texts of the system are in dialogs of their own.
+    // Questions whose wordings have other system texts are in separate dialogs.
     assert!((100..140).contains(&dialogs.len()), "{}", dialogs.len());
     let mut negatives: BTreeMap<&str, u64> = BTreeMap::new();
     let mut questions = 0;
@@ -95,7 +95,7 @@ fn questions_about_a_picture_become_dialogs_and_some_have_no_right_option() {
         assert!((20..=60).contains(count), "a tenth of 400 are {kind}: {count}");
     }
     assert_eq!(negatives.len(), 2);
-    // The table says the same as the lines, and what is measured of both is the same.
+    // The table has the same content as the lines, and the statistics of both are the same.
     let stats = |path: &str| lynxdata(folder, &["prompts", "stats", path, "--json"]).ended_with(0).json();
     let (own, table) = (stats("run/instruct/conversations"), stats("run/instruct/parquet"));
     assert_eq!(own, table);
@@ -108,7 +108,7 @@ fn questions_about_a_picture_become_dialogs_and_some_have_no_right_option() {
     assert!(right["p"].as_f64().unwrap() > 0.001, "{right}");
     let told = lynxdata(folder, &["prompts", "stats", "run/instruct"]).ended_with(0).stdout;
     assert!(told.contains("self-BLEU") && told.contains("right options by position: "), "{told}");
-    // A trainer's format says it too; where options have letters, their places are read from it.
+    // A trainer's format has it too.
     let llava = read(&folder.join("run/instruct/llava/quiz-train.json"));
     assert!(llava[0]["packed"].is_array() && llava[0]["packed"] == dialogs[0]["packed"]);
     lynxdata(folder, &["instruct", "recipe.toml", "--set", "instruct.negatives.unanswerable=0.6"])
@@ -169,7 +169,7 @@ fn what_a_benchmark_has_is_left_out_or_told() {
         json!({"id": 2, "question": question, "answer": "thing abcd of 100", "image": "x.jpg"}),
     ];
     std::fs::write(folder.join("bench.jsonl"), rows.map(|row| row.to_string()).join("\n")).unwrap();
-    // A split that is held out shares a picture.
+    // A held-out split shares an image.
     let held_out = json!({"id": 1, "image": "train2014/COCO_train2014_000000000007.jpg", "question": "What?",
         "options": ["a", "b"], "right": 0});
     std::fs::write(folder.join("val.jsonl"), held_out.to_string()).unwrap();
@@ -182,7 +182,7 @@ fn what_a_benchmark_has_is_left_out_or_told() {
     let nothing = ["--set", "instruct.decontaminate.against=[]"];
     lynxdata(folder, &[&alone[..], &nothing[..]].concat()).ended_with(2).says(&["nothing to compare with"]);
 
-    // The same for conversations of anybody, by a command.
+    // The same for any conversations, by a command.
     lynxdata(folder, &["instruct", "recipe.toml", "--set", "instruct.decontaminate.drop=[]"]).ended_with(0);
     let data = "run/instruct/llava/quiz-train.json";
     let arguments = ["decontaminate", data, "--against", "bench.jsonl", "--json"];

@@ -21,10 +21,10 @@ use cubecl_runtime::kernel::CubeKernel;
 /// Architecture of the H100 and H200.
 const ARCHITECTURE: u32 = 90;
 
-/// A driver of CUDA 12.8.
+/// The driver version of CUDA 12.8.
 const DRIVER: i32 = 12_080;
 
-/// Needs nothing but arithmetic.
+/// A kernel that needs arithmetic only.
 #[cube(launch)]
 fn double(input: &[f32], output: &mut [f32]) {
     if ABSOLUTE_POS < input.len() {
@@ -32,7 +32,7 @@ fn double(input: &[f32], output: &mut [f32]) {
     }
 }
 
-/// Needs an exponential, so `libdevice.10.bc`.
+/// A kernel that needs an exponential, and therefore `libdevice.10.bc`.
 #[cube(launch)]
 fn silu(input: &[f32], output: &mut [f32]) {
     if ABSOLUTE_POS < input.len() {
@@ -41,7 +41,7 @@ fn silu(input: &[f32], output: &mut [f32]) {
     }
 }
 
-/// What an H100 would say of itself.
+/// Returns the device properties of an H100.
 fn properties() -> Arc<DeviceProperties> {
     let hardware = HardwareProperties {
         load_width: 128,
@@ -81,7 +81,7 @@ fn ptx_of(kernel: impl CubeKernel) -> Result<String, Box<dyn Error>> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = std::env::args().nth(1).ok_or("name a folder")?;
+    let folder = std::env::args().nth(1).ok_or("usage: kernels_to_ptx FOLDER")?;
     let settings = || KernelSettings::new(*CubeDim::new_1d(64), ExecutionMode::Checked, AddressType::U32);
     let buffer = || BufferCompilationArg { inplace: None };
     let target = || Arc::new(TargetProperties::default());

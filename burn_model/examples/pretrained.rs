@@ -14,14 +14,15 @@ use lynxdata_burn_model::model::Layout;
 use lynxdata_burn_model::weights::{self, Pretrained};
 use lynxdata_burn_model::{ModelConfig, Part, freeze};
 
-/// Of a function that runs on a thread of its own.
+/// Result of a function that runs on another thread.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const FEATURES: usize = 256;
 const TOKENS: usize = 24;
 const STEPS: usize = 3;
 
-/// User and system time of the process, from Linux's process table, in its ticks of 10 ms.
+/// Returns the user and system time of the process in seconds, from Linux's process table, whose
+/// ticks are 10 ms.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The fields after the name in parentheses; the name may hold spaces.
@@ -29,7 +30,7 @@ fn cpu_seconds() -> f64 {
     fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
-/// The most memory that the process had, in GB.
+/// Returns the peak memory of the process, in GB.
 fn peak_gigabytes() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
@@ -37,7 +38,7 @@ fn peak_gigabytes() -> f64 {
 }
 
 fn main() -> Result<()> {
-    let file = std::env::args().nth(1).ok_or("a file or folder is needed")?;
+    let file = std::env::args().nth(1).ok_or("usage: pretrained FILE [BATCH]")?;
     let batch = std::env::args().nth(2).map_or(Ok(8), |argument| argument.parse())?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     pool.install(|| steps(&file, batch))
@@ -47,7 +48,7 @@ fn steps(file: &str, batch: usize) -> Result<()> {
     let device = Device::flex().autodiff();
     let begun = cpu_seconds();
     let pretrained = Pretrained::open(file.as_ref())?;
-    let vocabulary = pretrained.vocabulary().ok_or("it has no decoder")?;
+    let vocabulary = pretrained.vocabulary().ok_or("the file has no decoder")?;
     let tokenizer = pretrained.tokenizer()?;
     let mut config = ModelConfig::default();
     pretrained.configure(Part::Decoder, &mut config)?;

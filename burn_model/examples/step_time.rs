@@ -3,10 +3,9 @@
 //!
 //! `cargo run -p lynxdata-burn-model --example step_time -- SHAPE MODE STEPS [DEVICE [BATCH]]`
 //!
-//! SHAPE is `tiny` or `middle`, sizes of which `benches/model/` has the PyTorch peer; MODE is
-//! `full` or `frozen`, where resampler and adapters alone are trained. For each empty line on
-//! standard input it takes STEPS steps, after three at the start that touch memory for the first
-//! time.
+//! SHAPE is `tiny` or `middle`; `benches/model/` has PyTorch models of the same sizes. MODE is
+//! `full` or `frozen`, which trains resampler and adapters only. After three warm-up steps, the
+//! program takes STEPS steps for each line on standard input.
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::time::Instant;
@@ -20,7 +19,7 @@ use lynxdata_burn_model::{DeviceName, Part, freeze};
 /// Steps before the first that is measured.
 const WARM_UP: usize = 3;
 
-/// What one step is given.
+/// The model and the batch of a step.
 struct Shape {
     model: ModelConfig,
     vocabulary: usize,
@@ -58,14 +57,15 @@ impl Shape {
     }
 }
 
-/// Numbers between -1 and 1 that look random.
+/// Returns pseudo-random numbers between -1 and 1.
 fn numbers<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     let count = shape.iter().product::<usize>();
     let values: Vec<f32> = (0..count).map(|place| ((place * 7919) % 2003) as f32 / 1001.0 - 1.0).collect();
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// User time of the process, from Linux's process table, in its ticks of 10 ms.
+/// Returns the user time of the process in seconds, from Linux's process table, whose ticks are 10
+/// ms.
 fn user_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The fields after the name in parentheses; the name may hold spaces.
@@ -96,8 +96,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ids: Vec<i64> = (0..batch * tokens).map(|place| (3 + place * 31 % (vocabulary - 3)) as i64).collect();
     let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(ids, [*batch, *tokens]), &plain);
     let layout = Layout::causal(config, config.latents + tokens, &plain);
-    // As in the peer, all text tokens are scored, and the first three eighths of a text and what
-    // would follow its end are no targets.
+    // As in the PyTorch model, all text tokens are scored. The first three eighths of a text and
+    // the token after its end are not targets.
     let places: Vec<i64> = (0..(batch * tokens) as i64).collect();
     let places: Tensor<1, Int> = Tensor::from_data(TensorData::new(places, [batch * tokens]), &plain);
     let targets = ids.clone().reshape([batch * tokens]).roll_dim(-1, 0);
@@ -135,7 +135,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             losses.push(loss);
         }
         // Reading the loss waits for all steps.
-        let last = losses.pop().ok_or("one step at least is needed")?.into_scalar::<f32>();
+        let last = losses.pop().ok_or("STEPS must be at least 1")?.into_scalar::<f32>();
         let [wall, user] = [begin.elapsed().as_secs_f64(), user_seconds() - user].map(|all| all / steps as f64);
         println!("{{\"seconds\": {wall}, \"user_seconds\": {user}, \"loss\": {last}}}");
     }

@@ -17,12 +17,12 @@ use crate::saved::SavedModel;
 pub struct Answerer {
     saved: SavedModel,
     device: Device,
-    /// Tokens of question and answer at most.
+    /// Maximum number of tokens of question and answer.
     max_tokens: usize,
 }
 
 impl Answerer {
-    /// Takes a model that sees pixels. `max_tokens` is the most tokens of a question, or of a
+    /// Makes an answerer from a model that sees pixels. `max_tokens` limits a question, or a
     /// question and a given answer together; longer ones are cut as in training.
     pub fn new(saved: SavedModel, device: &DeviceName, max_tokens: usize) -> Result<Self> {
         if saved.config.sight != Sight::Pixels {
@@ -32,18 +32,18 @@ impl Answerer {
         Ok(Self { saved, device: device.open()?, max_tokens })
     }
 
-    /// Returns the side of the square pictures, in pixels.
+    /// Returns the side of the square images, in pixels.
     pub fn side(&self) -> usize {
         self.saved.config.image_size
     }
 
-    /// Frames of a video; 0 if the model knows pictures alone.
+    /// Returns the number of frames of a video; 0 if the model takes images only.
     pub fn frames(&self) -> usize {
         self.saved.config.frames
     }
 
-    /// Writes an answer. `seen` are one picture or the frames of a video, of `3 · side²` bytes of
-    /// RGB each, row by row.
+    /// Generates an answer. `seen` holds one image or the frames of a video, each as `3 · side²`
+    /// bytes of RGB, row by row.
     ///
     /// An empty question asks for a caption.
     pub fn answer(&self, seen: &[Vec<u8>], question: &str, settings: &GenerateConfig) -> Result<String> {
@@ -57,10 +57,9 @@ impl Answerer {
         Ok(tokenizer.decode(&generated.tokens)?.trim().to_owned())
     }
 
-    /// Tells how likely each of some answers is: nats a byte, lower is likelier.
+    /// Returns how likely each answer is, in nats per byte: lower is more likely.
     ///
-    /// The end of the answer counts, and a byte is added for it, so that an empty answer has a
-    /// number.
+    /// The end token counts as one byte more, so that an empty answer has a value, too.
     pub fn nats_per_byte(&self, seen: &[Vec<u8>], question: &str, answers: &[&str]) -> Result<Vec<f64>> {
         let SavedModel { config, tokenizer, lynx, .. } = &self.saved;
         let vision = self.vision_tokens(seen)?;
@@ -91,7 +90,7 @@ impl Answerer {
             1 => 0,
             frames if frames == self.frames() => frames as u32,
             found => {
-                let reason = format!("{found} frames are no video of a model whose videos have {}", self.frames());
+                let reason = format!("{found} frames were given, but videos of this model have {}", self.frames());
                 return Err(Error::Data { set: "set of pictures", reason });
             }
         };

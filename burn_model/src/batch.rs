@@ -39,7 +39,7 @@ impl<'a> Seen<'a> {
             }
             (Sight::Features, Pictures::Features { width, values }) => {
                 if *width == 0 || !values.len().is_multiple_of(*width) {
-                    return refused(format!("{} numbers are no whole rows of {width}", values.len()));
+                    return refused(format!("{} numbers cannot be divided into rows of {width}", values.len()));
                 }
                 if let Some(place) = values.iter().position(|value| !value.is_finite()) {
                     return refused(format!("a feature of picture {} is not a number", place / width));
@@ -50,7 +50,7 @@ impl<'a> Seen<'a> {
                 }
             }
             (Sight::Pixels, Pictures::Features { .. }) => {
-                return refused("the model sees pixels, and these are features".to_owned());
+                return refused("the model sees pixels, but these are features".to_owned());
             }
             (Sight::Pixels, Pictures::Stored(stored)) => {
                 let (found, expected) = (stored.bytes_per_picture(), config.pixel_bytes());
@@ -60,7 +60,7 @@ impl<'a> Seen<'a> {
                 }
             }
             (Sight::Features, Pictures::Pixels(_) | Pictures::Stored(_)) => {
-                return refused("the model sees features, and these are pixels".to_owned());
+                return refused("the model sees features, but these are pixels".to_owned());
             }
         }
         Ok(Self { config, pictures, scale })
@@ -71,7 +71,7 @@ impl<'a> Seen<'a> {
         self.pictures.len()
     }
 
-    /// Numbers per picture with features, 0 with pixels.
+    /// Returns the numbers per image with features, 0 with pixels.
     pub(crate) fn features(&self) -> usize {
         match self.pictures {
             Pictures::Pixels(_) | Pictures::Stored(_) => 0,
@@ -79,8 +79,8 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// Returns what the decoder sees of pictures and videos, `[B, latents, decoder_dim]`; of some
-    /// perhaps a part alone, the same of all frames of a video.
+    /// Returns the vision tokens of images and videos, `[B, latents, decoder_dim]`. A crop shows
+    /// only a part of an image, and the same part of all frames of a video.
     pub(crate) fn vision_tokens(
         &self,
         model: &Lynx,
@@ -99,7 +99,7 @@ impl<'a> Seen<'a> {
         let frames = self.tensor(&rows(&videos), device)?;
         let [all, patches, values] = frames.dims();
         let frames = frames.reshape([videos.len(), all / videos.len(), patches, values]);
-        let of_videos = model.video_tokens(frames).expect("Items has seen that the model knows videos");
+        let of_videos = model.video_tokens(frames).expect("Items::new has checked that the model takes videos");
         if pictures.is_empty() {
             return Ok(of_videos);
         }
@@ -112,8 +112,8 @@ impl<'a> Seen<'a> {
         Ok(Tensor::cat(vec![of_videos, of_pictures], 0).select(0, places))
     }
 
-    /// Returns some pictures as the model takes them: patches `[B, N, 3·patch²]` or features
-    /// `[B, 1, features]`.
+    /// Returns some images as input of the model: patches `[B, N, 3·patch²]` or features `[B, 1,
+    /// features]`.
     fn tensor(&self, rows: &[(u32, Option<Crop>)], device: &Device) -> Result<Tensor<3>> {
         let config = self.config;
         let (numbers, shape) = match self.pictures {
@@ -170,7 +170,7 @@ impl<'a> Seen<'a> {
 pub(crate) struct Texts {
     /// Tokens that the decoder reads, padded: `[B, T]`.
     pub(crate) inputs: Tensor<2, Int>,
-    /// Tokens to predict: `[places]`; padding and what is only read is left out.
+    /// Tokens to predict: `[places]`; padding and tokens that are only read are left out.
     pub(crate) targets: Tensor<1, Int>,
     /// Places of the targets in the flattened `B · T` grid: `[places]`.
     pub(crate) places: Tensor<1, Int>,
@@ -195,11 +195,14 @@ impl<'a> Items<'a> {
             let Shown { row, frames } = example.shown;
             let refused = |reason: String| Err(Error::Data { set, reason: format!("example {place} {reason}") });
             if example.shown.rows().end as usize > pictures.len() {
-                return refused(format!("is about picture {row}, and there are {} from 0", pictures.len()));
+                return refused(format!(
+                    "is about picture {row}, but there are only {}, counted from 0",
+                    pictures.len()
+                ));
             }
             if frames > 0 && frames as usize != pictures.config.frames {
                 return refused(format!(
-                    "is a video of {frames} frames, and the model's have {}",
+                    "is a video of {frames} frames, but videos of this model have {}",
                     pictures.config.frames
                 ));
             }
@@ -216,7 +219,7 @@ impl<'a> Items<'a> {
         self.examples.len()
     }
 
-    /// Returns what some examples are about.
+    /// Returns the images or videos of some examples.
     pub(crate) fn shown(&self, items: &[u32]) -> Vec<Shown> {
         items.iter().map(|item| self.examples[*item as usize].shown).collect()
     }
@@ -227,7 +230,7 @@ impl<'a> Items<'a> {
         lengths.map(|sequence| Length { read: sequence.read(), learned: sequence.loss_tokens() }).collect()
     }
 
-    /// Returns the number of tokens to which some texts are padded when they share a batch.
+    /// Returns the number of tokens to which texts are padded when they share a batch.
     pub(crate) fn padded(&self, items: &[u32]) -> usize {
         let longest = items.iter().map(|item| self.sequences[*item as usize].read()).max();
         longest.unwrap_or(0).next_multiple_of(PADDED_TO)
@@ -334,15 +337,18 @@ mod tests {
         assert!(refusal(rows.clone(), &pixels).contains("picture 0 has 12 bytes, not the 3072"));
         assert!(refusal(rows, &features).contains("these are pixels"));
         let values = |width, values| Pictures::Features { width, values };
-        assert!(refusal(values(2, vec![0.0; 3]), &features).contains("3 numbers are no whole rows of 2"));
-        assert!(refusal(values(0, vec![]), &features).contains("no whole rows"));
+        assert!(refusal(values(2, vec![0.0; 3]), &features).contains("3 numbers cannot be divided into rows of 2"));
+        assert!(refusal(values(0, vec![]), &features).contains("cannot be divided into rows"));
         assert!(refusal(values(2, vec![0.0, 0.0, f32::NAN, 0.0]), &features).contains("picture 1 is not a number"));
         assert!(refusal(values(2, vec![0.0; 2]), &pixels).contains("these are features"));
 
         let pictures = values(1, vec![1.0]);
         let seen = Seen::new(&pictures, &features).unwrap();
         let items = |example| Items::new("arm", &[example], &seen, &tokenizer(), 5).err().unwrap().to_string();
-        assert!(items(Example::caption(1, "red")).contains("example 0 is about picture 1, and there are 1 from 0"));
+        assert!(
+            items(Example::caption(1, "red"))
+                .contains("example 0 is about picture 1, but there are only 1, counted from 0")
+        );
         assert!(items(Example { shown: Shown::picture(0), turns: vec![] }).contains("example 0 has no turn"));
     }
 }

@@ -15,7 +15,7 @@ use crate::average::Average;
 use crate::error::{Error, Result};
 use crate::optimizer::{AdamW, Moments};
 
-/// The key of the file's metadata under which [`Head`] stands.
+/// The metadata key of [`Head`].
 const HEAD: &str = "lynxdata";
 
 /// The header of a checkpoint.
@@ -27,8 +27,8 @@ struct Head {
     steps: usize,
 }
 
-/// Writes the state after `losses.len()` steps: aside, then renamed over the old file, so that a
-/// kill at any moment leaves a whole checkpoint.
+/// Writes the state after `losses.len()` steps to a temporary file and renames it over the old one,
+/// so that a process killed at any moment leaves a complete checkpoint.
 pub(crate) fn write<M: Module>(
     path: &Path,
     fingerprint: &str,
@@ -67,7 +67,7 @@ pub(crate) fn write<M: Module>(
 /// Reads a checkpoint into a model, an optimiser and a mean of weights; returns the model and the
 /// losses so far, none if there is no file.
 ///
-/// A file of another run is an error, so that no run continues from foreign weights.
+/// A file of another run is an error, so that no run continues from the weights of another.
 pub(crate) fn read<M: Module>(
     path: &Path,
     fingerprint: &str,
@@ -115,7 +115,11 @@ pub(crate) fn read<M: Module>(
     }
     optimizer.steps = head.steps;
     let losses = numbers("losses".to_owned())?;
-    if losses.len() == head.steps { Ok((model, losses)) } else { Err(damaged("its losses are cut".to_owned())) }
+    if losses.len() == head.steps {
+        Ok((model, losses))
+    } else {
+        Err(damaged("its list of losses is incomplete".to_owned()))
+    }
 }
 
 /// Arrays by name, sorted, each with its shape and little-endian bytes.

@@ -1,20 +1,21 @@
-//! Random parts of pictures, so that a model does not see one the same way twice.
+//! Random parts of images, so that a model does not see an image the same way twice.
 
 use rand_chacha::ChaCha8Rng;
 
 use crate::cubic;
 use crate::random::unit;
 
-/// Least and greatest width over height of a part, as torchvision's `RandomResizedCrop` and Lynx.
+/// Least and greatest width over height of a part, as in torchvision's `RandomResizedCrop` and
+/// Lynx.
 const RATIOS: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 
 /// The slope of Pillow's kernel.
 const SLOPE: f64 = -0.5;
 
-/// Draws after which the whole picture is taken, as torchvision's `RandomResizedCrop`.
+/// Attempts after which the whole image is used, as in torchvision's `RandomResizedCrop`.
 const TRIES: usize = 10;
 
-/// A part of a square picture, in shares of its side.
+/// A part of a square image, in fractions of its side.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Crop {
     left: f64,
@@ -24,8 +25,8 @@ pub(crate) struct Crop {
 }
 
 impl Crop {
-    /// Draws a part of `least` to 1 of the area, as torchvision's `RandomResizedCrop`, but for ends
-    /// that need not be whole pixels.
+    /// Draws a part of `least` to 1 of the area, as torchvision's `RandomResizedCrop` does, except
+    /// that its edges need not lie on whole pixels.
     pub(crate) fn draw(draws: &mut ChaCha8Rng, least: f64) -> Self {
         let [narrowest, widest] = RATIOS.map(f64::ln);
         for _ in 0..TRIES {
@@ -39,8 +40,8 @@ impl Crop {
         Self { left: 0.0, top: 0.0, width: 1.0, height: 1.0 }
     }
 
-    /// Scales the part up to the whole square, bicubic; `pixels` are `side² · 3` bytes, rows of
-    /// RGB.
+    /// Scales the part up to the whole square with bicubic interpolation; `pixels` are `side² · 3`
+    /// bytes, rows of RGB.
     pub(crate) fn of(self, pixels: &[u8], side: usize) -> Vec<u8> {
         let columns = taps(side, self.left, self.width);
         let rows = taps(side, self.top, self.height);
@@ -64,8 +65,7 @@ impl Crop {
     }
 }
 
-/// Returns the pixels that each new one along an axis of `side` pixels is made of, with their
-/// weights.
+/// Returns the source pixels, with their weights, of each new pixel along an axis of `side` pixels.
 fn taps(side: usize, from: f64, share: f64) -> Vec<[(usize, f64); 4]> {
     let at = |place: usize| from * side as f64 + (place as f64 + 0.5) * share - 0.5;
     (0..side).map(|place| cubic::taps(at(place), side, SLOPE)).collect()

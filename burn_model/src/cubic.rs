@@ -1,9 +1,9 @@
-//! Cubic convolution (Keys 1981, doi 10.1109/TASSP.1981.1163711), by which grids are interpolated.
+//! Cubic convolution (Keys 1981, doi 10.1109/TASSP.1981.1163711), for interpolating grids.
 
 /// Returns the four places of an axis of `length` that make up the point `at`, with their weights.
 ///
-/// Place 0 stands at 0. Places beyond the border repeat it. `a` is the slope of the kernel at 1:
-/// PyTorch has -0.75, Pillow -0.5.
+/// Place 0 is at 0. Places beyond the border repeat it. `a` is the slope of the kernel at 1: -0.75
+/// in PyTorch, -0.5 in Pillow.
 pub(crate) fn taps(at: f64, length: usize, a: f64) -> [(usize, f64); 4] {
     let (floor, t) = (at.floor(), at - at.floor());
     let near = |x: f64| ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;

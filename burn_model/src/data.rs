@@ -1,4 +1,4 @@
-//! What a run is given: pictures, and texts about them.
+//! Input of a run: images, and texts about them.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -15,12 +15,12 @@ pub enum Pictures {
     /// Pixels for [`crate::Sight::Pixels`]: row `i` is picture `i`, in `image_size² · 3` bytes:
     /// rows of pixels, each red, green, blue.
     Pixels(Vec<Vec<u8>>),
-    /// The same in a file, of which a step reads its own pictures.
+    /// The same in a file; each step reads only the images that it needs.
     Stored(StoredPictures),
     /// Numbers for [`crate::Sight::Features`], which the caller computed.
     ///
-    /// A run multiplies all of them by one factor, so that their mean square is 1. How large the
-    /// numbers of one place are beside those of another stays as it is.
+    /// A run multiplies all of them by one factor, so that their mean square is 1. The ratios
+    /// between dimensions do not change.
     Features {
         /// Numbers per picture, without unit; at least 1.
         width: usize,
@@ -39,7 +39,7 @@ impl Pictures {
         }
     }
 
-    /// Returns whether there is no picture.
+    /// Returns whether there are no pictures.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -65,7 +65,10 @@ impl StoredPictures {
         let file = File::open(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len() as usize;
         if bytes_per_picture == 0 || !length.is_multiple_of(bytes_per_picture) {
-            let reason = format!("{}: {length} bytes are no pictures of {bytes_per_picture}", path.display());
+            let reason = format!(
+                "{}: {length} bytes are not a multiple of the {bytes_per_picture} bytes of a picture",
+                path.display()
+            );
             return Err(Error::Data { set: "set of pictures", reason });
         }
         let count = length / bytes_per_picture;
@@ -183,7 +186,12 @@ mod tests {
         assert_eq!(stored.picture(1).unwrap(), [4, 5, 6]);
         assert!(stored.picture(2).unwrap_err().to_string().contains("pictures"));
         assert_eq!(Pictures::Stored(stored).len(), 2);
-        assert!(StoredPictures::open(&path, 4).unwrap_err().to_string().contains("6 bytes are no pictures of 4"));
+        assert!(
+            StoredPictures::open(&path, 4)
+                .unwrap_err()
+                .to_string()
+                .contains("6 bytes are not a multiple of the 4 bytes of a picture")
+        );
         assert!(Pictures::Features { width: 0, values: Vec::new() }.is_empty());
     }
 }

@@ -1,7 +1,7 @@
-//! Which device trains, chosen by name when the program runs.
+//! The device that trains, chosen by name at run time.
 //!
-//! burn's own default device is not used: with a GPU backend compiled in, it answers with that
-//! backend whether or not the machine has a GPU.
+//! burn's own default device is not used: with a GPU backend compiled in, it returns that backend
+//! even on a machine without a GPU.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,11 +17,12 @@ use crate::error::{Error, Result};
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub enum DeviceName {
-    /// `cpu`: the processor, each run on one thread. Runs repeat to the bit, on this device alone.
+    /// `cpu`: the processor, each run on one thread. Only on this device are runs repeated bit for
+    /// bit.
     #[default]
     Cpu,
     /// `auto`: the first GPU of CUDA, then of Vulkan, then of wgpu; without one the processor.
-    /// Never a GPU that is made of software.
+    /// Never a software GPU.
     Auto,
     /// `cuda:N`: the Nth GPU of NVIDIA's driver.
     Cuda(usize),
@@ -32,22 +33,22 @@ pub enum DeviceName {
 /// The interface to a device of wgpu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Interface {
-    /// Vulkan or nothing.
+    /// Vulkan only.
     Vulkan,
-    /// Whichever interface wgpu settles on.
+    /// The interface that wgpu chooses.
     Any,
 }
 
 /// The kind of a device of wgpu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
-    /// A card of its own.
+    /// A separate graphics card.
     Discrete,
-    /// A GPU within a processor.
+    /// A GPU that is part of the processor.
     Integrated,
     /// A GPU of a virtual machine.
     Virtual,
-    /// A GPU made of software, such as Mesa's llvmpipe.
+    /// A software GPU, such as Mesa's llvmpipe.
     Software,
 }
 
@@ -67,7 +68,7 @@ impl FromStr for DeviceName {
             |reason: &str| Error::Setting { setting: "device", value: text.to_owned(), reason: reason.into() };
         let number = |part: Option<&&str>| match part {
             None => Ok(0),
-            Some(part) => part.parse().map_err(|_| refused("what comes last must be a number")),
+            Some(part) => part.parse().map_err(|_| refused("the last part must be a number")),
         };
         let parts: Vec<&str> = text.split(':').collect();
         let (name, longest) = match parts[0] {
@@ -117,8 +118,8 @@ impl DeviceName {
     ///
     /// # Errors
     ///
-    /// [`Error::NoDevice`] if the machine or this build does not have it; it names those that are
-    /// there.
+    /// [`Error::NoDevice`] if the machine or this build does not have it; the error lists the
+    /// available devices.
     pub fn resolve(&self) -> Result<Self> {
         let there = devices();
         let chosen = match self {
@@ -131,12 +132,12 @@ impl DeviceName {
         })
     }
 
-    /// Returns whether it is a GPU, and not one made of software.
+    /// Returns whether it is a hardware GPU.
     pub fn is_gpu(&self) -> bool {
         !matches!(self, Self::Cpu | Self::Auto | Self::Wgpu(_, Kind::Software, _))
     }
 
-    /// Returns what runs on it: `flex`, `cuda`, `vulkan` or `wgpu`.
+    /// Returns the backend of the device: `flex`, `cuda`, `vulkan` or `wgpu`.
     pub fn backend(&self) -> &'static str {
         match self {
             Self::Cpu | Self::Auto => "flex",
@@ -146,7 +147,7 @@ impl DeviceName {
         }
     }
 
-    /// Returns what it is: `cpu`, or a GPU of one of the kinds.
+    /// Returns the kind of the device: `cpu`, or a kind of GPU.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Cpu | Self::Auto => "cpu",
@@ -155,7 +156,8 @@ impl DeviceName {
         }
     }
 
-    /// Opens the device, after asking whether it is there: burn panics at the first tensor if not.
+    /// Opens the device after checking that it exists; otherwise burn would panic at the first
+    /// tensor.
     ///
     /// # Errors
     ///
@@ -183,8 +185,7 @@ pub fn backends() -> Vec<&'static str> {
     all.into_iter().filter(|(_, is_in)| *is_in).map(|(name, _)| name).collect()
 }
 
-/// Returns every device with its name; those made of software come last, and the processor after
-/// them.
+/// Returns every device with its name: hardware GPUs, then software GPUs, then the processor.
 fn listed() -> Vec<(DeviceName, Device)> {
     let mut all = cuda_devices();
     all.extend(wgpu_devices());
@@ -209,8 +210,7 @@ fn wgpu_devices() -> Vec<(DeviceName, Device)> {
     use burn::tensor::{DeviceKind, DeviceType, Devices};
 
     let mut all: Vec<(DeviceName, Device)> = Vec::new();
-    // burn lists devices without saying what they are, so each kind and number is tried for
-    // equality.
+    // burn lists devices without their kind, so each kind and number is compared with the list.
     let mut add = |interface, found: Devices, open: &dyn Fn(DeviceKind) -> Device| {
         for (kind, _) in KINDS {
             for number in 0..found.len() {

@@ -1,10 +1,10 @@
 //! Whether a device computes what the reference implementation computes.
 //!
 //! Drivers and backends of GPUs have bugs that give wrong numbers without an error (burn#5079,
-//! #4366), so a device is examined before it trains, in every precision that it supports: a small
-//! model of each fusion has the outputs, the gradients and the losses of four steps of AdamW that
-//! PyTorch has in 32-bit floats, and three steps of the compact Lynx end with losses that are
-//! numbers.
+//! #4366), so a device is examined before it trains, in every precision that it supports. For a
+//! small model of each fusion, the outputs, the gradients and the losses of four steps of AdamW are
+//! compared with those of PyTorch in 32-bit floats. Three steps of the compact Lynx must have
+//! finite losses.
 
 mod golden;
 
@@ -25,7 +25,7 @@ use crate::run::{RunSpec, run};
 use crate::tokenizer::{TokenizerConfig, train_tokenizer};
 use crate::train::TrainConfig;
 
-/// The largest differences of a device from the reference.
+/// The largest allowed, or found, differences between a device and the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tolerance {
@@ -41,9 +41,10 @@ impl Tolerance {
     /// Returns the tolerance of a device in a precision.
     ///
     /// On CUDA, matrix products of 32-bit floats have mantissas of 10 bits (TF32), whose rounding
-    /// is 5e-4 of a number. Those of 16 bits are about three times what was found on the processor
-    /// in bf16, and an eighth to a fifth of that in f16, whose mantissa has three bits more.
-    /// Gradients have the widest: that of a gate is one number, a sum of many that nearly cancel.
+    /// is 5e-4 of a number. The tolerances of bf16 are about three times the differences found on
+    /// the processor. Those of f16, whose mantissa has three bits more, are a fifth of those of
+    /// bf16. Gradients have the widest tolerance: the gradient of a gate is one number, a sum of
+    /// many that nearly cancel.
     pub fn of(device: &DeviceName, precision: Precision) -> Self {
         match (precision, device) {
             (Precision::F32, DeviceName::Cuda(_)) => Self { forward: 5e-3, gradients: 2e-2, losses: 2e-3 },
@@ -87,16 +88,16 @@ pub struct Finding {
     pub furthest_gradient: String,
     /// Nats per token of three steps of the compact Lynx.
     pub step_losses: Vec<f64>,
-    /// Milliseconds of the third of them; the first ones compile kernels.
+    /// Milliseconds of the third step; the first steps also compile kernels.
     pub step_ms: f64,
 }
 
-/// Examines a device. Drivers may end the process: call it in one of its own.
+/// Examines a device. A driver may crash the process, so call this in a separate process.
 ///
 /// # Errors
 ///
-/// [`crate::Error::NoDevice`] if the device is not there. Wrong numbers are no error: `pass` is
-/// false.
+/// [`crate::Error::NoDevice`] if the device is not available. Wrong numbers are not an error:
+/// `pass` is false then.
 pub fn examine(device: &DeviceName) -> Result<Examination> {
     let name = device.resolve()?;
     let supported = Precision::supported_by(&name.open()?);
@@ -127,7 +128,8 @@ fn examine_in(precision: Precision, name: &DeviceName) -> Result<Finding> {
     Ok(Finding { precision, pass, tolerance, found, furthest_gradient, step_losses, step_ms })
 }
 
-/// Losses of three steps of the default model on made-up pairs, and the milliseconds of the third.
+/// Returns the losses of three steps of the default model on made-up pairs, and the milliseconds of
+/// the third.
 fn three_steps(precision: Precision, device: &DeviceName) -> Result<(Vec<f64>, f64)> {
     const PAIRS: usize = 32;
     let words = ["red", "green", "blue", "round", "square"];
@@ -165,8 +167,8 @@ fn three_steps(precision: Precision, device: &DeviceName) -> Result<(Vec<f64>, f
 mod tests {
     use super::*;
 
-    /// The processor, and the device that `LYNXDATA_DEVICE` names: with the feature `wgpu`, also
-    /// one made of software, see `.ci/wgpu`.
+    /// The processor, and the device that `LYNXDATA_DEVICE` names: with the feature `wgpu` also a
+    /// software GPU, see `.ci/wgpu`.
     #[test]
     fn devices_compute_what_the_reference_computes() {
         let named = std::env::var("LYNXDATA_DEVICE").map(|name| name.parse().unwrap());

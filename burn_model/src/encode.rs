@@ -18,8 +18,8 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    /// Encodes an example so that the decoder reads `max_tokens` tokens at most, the begin token
-    /// included. The last token of all is only predicted, never read.
+    /// Encodes an example so that the decoder reads at most `max_tokens` tokens, the begin token
+    /// included. The last token is only predicted, never read.
     ///
     /// At least one token is learned: a first question that leaves no room for its answer loses its
     /// beginning.
@@ -46,7 +46,7 @@ impl Sequence {
         Ok(sequence)
     }
 
-    /// Tokens that the decoder reads.
+    /// Returns the number of tokens that the decoder reads.
     pub(crate) fn read(&self) -> usize {
         self.tokens.len() - 1
     }
@@ -73,8 +73,8 @@ impl Sequence {
     }
 }
 
-/// Returns the tokens of a turn: of the question, in its template, at least the last `room`; of the
-/// answer, the end token included, at least the first `room`.
+/// Returns the tokens of a turn: at least the last `room` tokens of the question in its template,
+/// and at least the first `room` tokens of the answer with the end token.
 fn encoded(tokenizer: &Tokenizer, turn: &Turn, room: usize) -> Result<(Vec<u32>, Vec<u32>)> {
     let caption = turn.question.is_empty();
     let question = if caption {

@@ -13,7 +13,7 @@ pub enum Error {
         setting: &'static str,
         /// The value that was given.
         value: String,
-        /// The missing, wrong or unsupported part.
+        /// The values that are allowed.
         reason: String,
     },
     /// An arm, the held-out set or the pictures cannot be used for training or evaluation.
@@ -21,36 +21,36 @@ pub enum Error {
     Data {
         /// `arm`, `held-out set` or `set of pictures`.
         set: &'static str,
-        /// The message of the thread pool.
+        /// What is wrong with the data.
         reason: String,
     },
     /// The tokenizer could not be trained, read or applied.
     #[error("tokenizer: {reason}")]
     Tokenizer {
-        /// The allowed form.
+        /// The message of the tokenizer library, or what is wrong with the tokenizer.
         reason: String,
     },
-    /// A checkpoint exists that another model, arm, seed or setting has written.
+    /// A checkpoint of another model, arm, seed or setting exists.
     #[error("checkpoint {path} belongs to another run; delete it to start this one from its first step")]
     OtherRun {
         /// The checkpoint file.
         path: PathBuf,
     },
-    /// A checkpoint cannot be understood.
+    /// A checkpoint cannot be read.
     #[error("checkpoint {path} is damaged ({reason}); delete it to start from the first step")]
     Damaged {
         /// The checkpoint file.
         path: PathBuf,
-        /// The fault and, where known, the item with it.
+        /// What is wrong with it.
         reason: String,
     },
-    /// A description of a pretrained model cannot be understood, or tells of what the model here
-    /// cannot express.
+    /// A pretrained or saved model cannot be read, or has a property that the model here does not
+    /// support.
     #[error("{path}: {reason}")]
     Pretrained {
         /// The file.
         path: PathBuf,
-        /// The message of the tokenizer library, or what is missing.
+        /// The missing, wrong or unsupported part.
         reason: String,
     },
     /// A tensor of a pretrained model is missing, damaged or of another shape.
@@ -71,23 +71,23 @@ pub enum Error {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The device is not in this machine, or this build cannot reach it.
-    #[error("device {name} is not there; this machine has: {there} (backends of this build: {backends})")]
+    /// The machine does not have the device, or this build has no backend for it.
+    #[error("device {name} is not available; this machine has: {there} (backends of this build: {backends})")]
     NoDevice {
         /// The device that was asked for.
         name: String,
-        /// The devices that are there.
+        /// The available devices.
         there: String,
-        /// The backends that this build has.
+        /// The backends of this build.
         backends: String,
     },
     /// The thread on which a run computes could not be started.
     #[error("no thread could be started for training: {reason}")]
     Thread {
-        /// The fault.
+        /// The message of the thread pool.
         reason: String,
     },
 }
 
-/// The result of everything in this crate that can fail.
+/// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

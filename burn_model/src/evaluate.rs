@@ -12,24 +12,24 @@ use crate::loss::nats;
 use crate::model::{Layout, Lynx, ModelConfig};
 use crate::random::{Purpose, deranged, stream};
 
-/// Examples that are evaluated together; bounds memory.
+/// Number of examples that are evaluated together; it limits memory.
 const CHUNK: usize = 32;
 
-/// Seed of the derangement: one for all runs, so that no replicate differs by which wrong picture a
-/// text got.
+/// Seed of the derangement: the same for all runs, so that a text has the same wrong pictures in
+/// all replicates.
 const DERANGEMENT_SEED: u64 = 0;
 
-/// The fewest and the most wrong pictures that each held-out text is shown with, where there are so
-/// many. Between clean captions and 10 % wrong ones (1,400 real pairs, 308 held out, 8 replicates),
-/// the difference in visual gain has a deviation of 0.0134 bits a byte with four and 0.0095 with
-/// twelve. More texts need fewer pictures each.
+/// The minimum and maximum number of wrong pictures per held-out text, if there are enough
+/// pictures. Between clean captions and 10 % wrong ones (1,400 real pairs, 308 held out, 8
+/// replicates), the difference in visual gain has a standard deviation of 0.0134 bits per byte with
+/// four and 0.0095 with twelve. More texts need fewer pictures each.
 const WRONG_PICTURES: std::ops::RangeInclusive<usize> = 4..=12;
 
-/// Texts that are read with wrong pictures, in all, where the range above allows it.
+/// Total number of readings of texts with wrong pictures, where the range above allows it.
 const WRONG_READINGS: usize = 4000;
 
-/// Returns wrong pictures for all held-out examples: lists of one picture per example, at least
-/// one.
+/// Returns wrong pictures for all held-out examples: one or more lists with one picture per
+/// example.
 ///
 /// A cycle goes through all pictures; the first list has the next picture in it, the second the one
 /// after, and so on. So examples that share a picture share the wrong ones, and no wrong picture is
@@ -69,7 +69,7 @@ pub(crate) fn held_out_nats(
     device: &Device,
 ) -> Result<Vec<f64>> {
     debug_assert!(model.devices().iter().all(|device| !device.is_autodiff()), "evaluation needs no gradients");
-    // Texts of like length share a chunk, so that little of it is padding.
+    // Texts of similar length share a chunk, so that there is little padding.
     let mut order: Vec<u32> = (0..held_out.len() as u32).collect();
     order.sort_by_key(|item| held_out.sequences[*item as usize].read());
     let mut all = vec![0.0; held_out.len()];

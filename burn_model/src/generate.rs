@@ -1,4 +1,4 @@
-//! Generation: answers, token by token, to a picture and a prompt.
+//! Generates answers to an image and a prompt, token by token.
 //!
 //! The rules are those of Hugging Face transformers' `generate` (5.24), so that settings published
 //! for it mean the same here: greedy search, sampling, beam search, and beam search with sampling.
@@ -12,30 +12,32 @@ use crate::error::{Error, Result};
 use crate::model::{Cache, Layout, Lynx, ModelConfig};
 use crate::random::{Purpose, stream, unit};
 
-/// Settings for writing answers.
+/// Settings for generating answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GenerateConfig {
-    /// The most tokens of an answer. Default 64.
+    /// Maximum number of tokens of an answer. Default 64.
     pub max_new_tokens: usize,
-    /// Tokens before an answer may end. Default 1.
+    /// Minimum number of tokens before an answer may end. Default 1.
     pub min_new_tokens: usize,
-    /// Answers that are followed at once; 1 takes the best token each time. Default 1.
+    /// Number of beams, candidate answers that are extended in parallel; 1 takes the best token at
+    /// each step. Default 1.
     pub beams: usize,
     /// Draw tokens by their probabilities instead of taking the best. Default false.
     pub sample: bool,
     /// Scores are divided by this before a draw. Default 1.
     pub temperature: f64,
-    /// A draw is among so many best tokens; 0 means all. Default 0.
+    /// Tokens are drawn among this many best ones; 0 means all. Default 0.
     pub top_k: usize,
-    /// A draw is among the fewest best tokens that together have this probability. Default 1, all.
+    /// Tokens are drawn among the smallest set of best tokens whose probabilities sum to this.
+    /// Default 1, all.
     pub top_p: f64,
-    /// No run of so many tokens occurs twice, the prompt included; 0 allows all. Default 0.
+    /// No sequence of this many tokens occurs twice, the prompt included; 0 allows all. Default 0.
     pub no_repeat_ngram: usize,
     /// The logarithm of a beam's probability is divided by its length to this power: above 0,
     /// longer answers win; below 0, shorter ones. Default 1.
     pub length_penalty: f64,
-    /// Determines the draws. Default 0.
+    /// Seed of the draws. Default 0.
     pub seed: u64,
 }
 
@@ -57,7 +59,7 @@ impl Default for GenerateConfig {
 }
 
 impl GenerateConfig {
-    /// Tells the first setting that cannot work.
+    /// Checks the settings; the error names the first that cannot work.
     pub fn validate(&self) -> Result<()> {
         let refused =
             |setting, value: String, reason: &str| Err(Error::Setting { setting, value, reason: reason.to_owned() });
@@ -70,7 +72,7 @@ impl GenerateConfig {
             return refused("temperature", self.temperature.to_string(), "it must be above 0");
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return refused("top_p", self.top_p.to_string(), "it must be above 0, and 1 at most");
+            return refused("top_p", self.top_p.to_string(), "it must be above 0 and at most 1");
         }
         if !self.length_penalty.is_finite() {
             return refused("length_penalty", self.length_penalty.to_string(), "it must be a number");
@@ -79,7 +81,7 @@ impl GenerateConfig {
     }
 }
 
-/// An answer.
+/// A generated answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Generated {
     /// Its tokens, without those of the prompt and without an end token.
@@ -89,9 +91,9 @@ pub struct Generated {
     pub score: f64,
 }
 
-/// Writes an answer.
+/// Generates an answer.
 ///
-/// `vision` `[1, latents, decoder_dim]` is what the model sees; `prompt` are the tokens before the
+/// `vision` `[1, latents, decoder_dim]` are the vision tokens; `prompt` are the tokens before the
 /// answer, at least one; `end` is the token that ends an answer.
 ///
 /// # Errors
@@ -118,7 +120,7 @@ pub fn generate(
     }
 }
 
-/// Answers by greedy search, or by sampling.
+/// Generates an answer by greedy search, or by sampling.
 fn one_by_one(
     reader: &mut Reader,
     prompt: &[u32],
@@ -140,7 +142,7 @@ fn one_by_one(
         } else {
             best(&allowed, 1).first().copied()
         };
-        // Where no token is allowed, the answer ends.
+        // If no token is allowed, the answer ends.
         let chosen = chosen.unwrap_or(end as usize);
         sum += plain[chosen];
         let length = (written + 1) as f64;
@@ -156,18 +158,19 @@ fn one_by_one(
     }
 }
 
-/// A beginning of an answer, the prompt included, with the sum of its logarithms.
+/// The beginning of an answer, the prompt included, with the sum of the logarithms of its
+/// probabilities.
 #[derive(Clone)]
 struct Beam {
     tokens: Vec<u32>,
     sum: f64,
 }
 
-/// Answers by beam search, perhaps among drawn tokens.
+/// Generates an answer by beam search, among drawn tokens if `sample` is set.
 ///
-/// Twice as many candidates as beams are looked at, so that enough go on if all the best ones end.
-/// Answers are kept if they end among the first `beams` candidates. The search ends when no beam,
-/// at its length of now, would be better than the worst answer kept.
+/// Twice as many candidates as beams are considered, so that enough remain if all the best ones
+/// end. Answers are kept if they end among the first `beams` candidates. The search ends when no
+/// beam, at its current length, would be better than the worst answer kept.
 fn by_beams(
     reader: &mut Reader,
     prompt: &[u32],
@@ -215,7 +218,7 @@ fn by_beams(
                 rows.push(row as i64);
             }
         }
-        // Stable: of equal answers the one that was found first stays.
+        // The sort is stable: among equal answers, the one found first stays.
         finished.sort_by(|a, b| b.score.total_cmp(&a.score));
         finished.truncate(settings.beams);
         let Some(leader) = next.first() else { break };
@@ -228,7 +231,7 @@ fn by_beams(
         let new: Vec<&[u32]> = beams.iter().map(|beam| &beam.tokens[beam.tokens.len() - 1..]).collect();
         scores = reader.read(&new);
     }
-    // Where every candidate was forbidden, the beams are what there is.
+    // If every candidate was forbidden, the unfinished beams are the result.
     let rest = beams.into_iter().map(|beam| {
         let length = (beam.tokens.len() - prompt.len()).max(1) as f64;
         Generated { tokens: beam.tokens[prompt.len()..].to_vec(), score: beam.sum / length.powf(penalty) }
@@ -237,20 +240,20 @@ fn by_beams(
     found.ok_or_else(|| Error::Data { set: "prompt", reason: "no answer to it was found".to_owned() })
 }
 
-/// A model that reads sequences of one length.
+/// A model that reads sequences of equal length.
 struct Reader<'a> {
     model: &'a Lynx,
     config: &'a ModelConfig,
     /// `[1, latents, decoder_dim]`.
     vision: Tensor<3>,
     cache: Cache,
-    /// Text tokens that were read.
+    /// Number of text tokens read so far.
     read: usize,
 }
 
 impl Reader<'_> {
-    /// Reads the next tokens of each sequence, as many of each; returns the scores of the token
-    /// after.
+    /// Reads the next tokens of each sequence, the same number of each; returns the scores of the
+    /// token after them.
     fn read(&mut self, new: &[&[u32]]) -> Vec<Vec<f32>> {
         let device: Device = self.vision.device();
         let (rows, count) = (new.len(), new[0].len());
@@ -269,20 +272,20 @@ impl Reader<'_> {
         scores.chunks(vocabulary).map(<[f32]>::to_vec).collect()
     }
 
-    /// Goes on with some of the sequences, which may be repeated.
+    /// Continues with some of the sequences, which may be repeated.
     fn keep(&mut self, rows: &[i64]) {
         self.cache.select(&Tensor::from_data(rows, &self.vision.device()));
     }
 }
 
-/// Logarithms of the probabilities of tokens with these scores.
+/// Returns the logarithms of the probabilities of tokens with these scores.
 fn log_softmax(scores: &[f32]) -> Vec<f64> {
     let largest = scores.iter().fold(f64::NEG_INFINITY, |largest, score| largest.max(f64::from(*score)));
     let sum: f64 = scores.iter().map(|score| (f64::from(*score) - largest).exp()).sum();
     scores.iter().map(|score| f64::from(*score) - largest - sum.ln()).collect()
 }
 
-/// Takes tokens away that must not follow `tokens`, of which `written` are the answer.
+/// Forbids tokens that must not follow `tokens`, of which the last `written` are the answer.
 fn forbid(scores: &mut [f64], tokens: &[u32], written: usize, end: u32, settings: &GenerateConfig) {
     if written < settings.min_new_tokens
         && let Some(score) = scores.get_mut(end as usize)
@@ -301,7 +304,7 @@ fn forbid(scores: &mut [f64], tokens: &[u32], written: usize, end: u32, settings
     }
 }
 
-/// Divides by the temperature and takes away all but the best tokens of `top_k` and `top_p`.
+/// Divides by the temperature and forbids all but the best tokens by `top_k` and `top_p`.
 fn narrow(scores: &mut [f64], settings: &GenerateConfig) {
     for score in scores.iter_mut() {
         *score /= settings.temperature;
@@ -328,8 +331,8 @@ fn narrow(scores: &mut [f64], settings: &GenerateConfig) {
     }
 }
 
-/// Places of the `count` largest scores that are above minus infinity, the largest first; of equal
-/// ones the first.
+/// Returns the places of the `count` largest scores above minus infinity, the largest first; equal
+/// scores stay in their order.
 fn best(scores: &[f64], count: usize) -> Vec<usize> {
     let mut places: Vec<usize> = (0..scores.len()).filter(|place| scores[*place] > f64::NEG_INFINITY).collect();
     let order = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
@@ -341,8 +344,8 @@ fn best(scores: &[f64], count: usize) -> Vec<usize> {
     places
 }
 
-/// Draws `count` places without replacement by the probabilities that scores stand for, by the
-/// largest of scores with Gumbel noise (Kool et al., arXiv 1903.06059).
+/// Draws `count` places without replacement, with the probabilities that the scores stand for: adds
+/// Gumbel noise to the scores and takes the largest (Kool et al., arXiv 1903.06059).
 fn draw(scores: &[f64], count: usize, draws: &mut ChaCha8Rng) -> Vec<usize> {
     let noisy: Vec<f64> = scores.iter().map(|score| score - (-unit(draws).ln()).ln()).collect();
     best(&noisy, count)
@@ -368,7 +371,7 @@ mod tests {
         generate(&model, &golden.config(), &vision, &[1, 7, 9], END, settings).unwrap()
     }
 
-    /// Greedy search that reads everything anew for each token.
+    /// Greedy search that reads everything again for each token.
     fn without_cache(fusion: Fusion, count: usize) -> Vec<u32> {
         let golden = Golden::of(fusion);
         let device = Device::flex();
@@ -395,8 +398,8 @@ mod tests {
         }
     }
 
-    /// A language model of transformers with scores `scale` times as large, and a token of vision
-    /// that its closed gates keep out.
+    /// Returns a language model of transformers whose scores are multiplied by `scale`, with one
+    /// vision token that its closed gates ignore.
     fn language_model(scale: f64) -> (Lynx, ModelConfig, Tensor<3>) {
         struct Scale(Vec<String>, f64);
         impl burn::module::ModuleMapper for Scale {

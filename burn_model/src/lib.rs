@@ -49,14 +49,14 @@
 //! * [`mod@run`]: all of that for one arm and one seed;
 //! * [`doctor`]: whether a device computes what the reference computes.
 //!
-//! Not here: features of pictures, the comparison of arms and its statistics, reading pools,
-//! writing reports. A model of this size, trained from nothing, can show that one arm's texts fit
+//! Not in this crate: features of images, the comparison of arms and its statistics, reading pools,
+//! writing reports. A model of this size, trained from scratch, can show that one arm's texts fit
 //! their pictures better or read better; it says nothing about knowledge, text in pictures or other
 //! things that only large models learn.
 
 #![allow(
     clippy::inline_always,
-    reason = "a loop uses the processor's widest instructions only if all of it is inlined where they are chosen"
+    reason = "a loop uses the processor's widest instructions only if all of it is inlined where these are chosen"
 )]
 
 pub mod answer;

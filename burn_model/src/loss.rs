@@ -5,7 +5,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Shape, Tensor, activation::log_softmax
 
 use crate::operation::{self, Input, Operation, apply, change, exp, in_rows, largest, numbers, on_flex, tensor, width};
 
-/// Nats of each target: `[N, vocabulary]` scores and `[N]` token ids to `[N]`.
+/// Returns the nats of each target: `[N, vocabulary]` scores and `[N]` token ids to `[N]`.
 pub fn nats(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     let [count, _] = logits.dims();
     log_softmax(logits, 1).gather(1, targets.reshape([count, 1])).reshape([count]).neg()
@@ -15,9 +15,9 @@ pub fn nats(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
 /// gradient.
 ///
 /// The gradient of the loss with respect to the scores is known in closed form, (softmax − one-hot)
-/// · weight. Forming it outside the tape and handing burn `Σ scores · gradient` to differentiate
-/// spares the tape a logarithm of a softmax over the whole vocabulary; only the value of the
-/// objective means nothing.
+/// · weight. It is computed outside the tape, and burn differentiates `Σ scores · gradient`. This
+/// saves the tape a log-softmax over the whole vocabulary. The value of the objective itself may
+/// have no meaning.
 pub fn weighted_nats(logits: Tensor<2>, targets: Tensor<1, Int>, weights: Tensor<1>) -> (Tensor<1>, Tensor<1>) {
     if on_flex(&logits) {
         let targets = targets.try_into_vec_as::<i64>().expect("token ids are integers");
@@ -32,7 +32,8 @@ fn composed(logits: Tensor<2>, targets: Tensor<1, Int>, weights: Tensor<1>) -> (
     let targets = targets.reshape([count, 1]);
     let weights = weights.reshape([count, 1]);
     let probabilities = softmax(logits.clone().inner(), 1);
-    // A logarithm of the targets alone: exponentials of the whole vocabulary once, not twice.
+    // Only the targets need a logarithm, so exponentials of the whole vocabulary are computed once,
+    // not twice.
     let of_targets = probabilities.clone().gather(1, targets.clone()).clamp_min(f32::MIN_POSITIVE);
     let loss = sum(of_targets.log() * weights.clone()).neg();
     let expected = probabilities * weights.clone();
@@ -40,14 +41,14 @@ fn composed(logits: Tensor<2>, targets: Tensor<1, Int>, weights: Tensor<1>) -> (
     (loss, sum(logits * gradient))
 }
 
-/// Returns the sum of all numbers, `[1]`, in one order on every device: burn's own sum may add
-/// floats of a GPU in the order in which its threads end.
+/// Returns the sum of all numbers, `[1]`, in one order on every device: on a GPU, burn's own sum
+/// may add floats in the order in which threads end.
 pub(crate) fn sum<const D: usize>(all: Tensor<D>) -> Tensor<1> {
     let count = all.shape().num_elements();
     all.reshape([1, count]).sum_dim(1).reshape([1])
 }
 
-/// `Σ weightsᵢ · natsᵢ`, as one operation that forms its gradient on the way.
+/// `Σ weightsᵢ · natsᵢ`, as one operation that computes its gradient in the forward pass.
 #[derive(Clone, Debug)]
 struct WeightedNats {
     targets: Vec<i64>,

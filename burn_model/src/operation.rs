@@ -1,8 +1,8 @@
 //! Operations with hand-written derivatives, for tensors of the flex backend.
 //!
-//! burn differentiates what is composed of its own operations: exact everywhere, but a softmax or a
-//! norm becomes half a dozen passes over memory, and as many again backwards. Here one operation is
-//! one loop, compiled for the processor's widest instructions. Other backends keep the composition.
+//! burn differentiates compositions of its own operations. That is exact, but a softmax or a norm
+//! becomes half a dozen passes over memory, and as many again backwards. Here one operation is one
+//! loop, compiled for the processor's widest instructions. Other backends keep the composition.
 
 use std::fmt::Debug;
 
@@ -28,16 +28,16 @@ pub(crate) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
     /// Returns the output, and what its derivative needs.
     fn forward(self, inputs: [FlexTensor; N]) -> (FlexTensor, Self::Saved);
 
-    /// Returns the gradients of the inputs from that of the output; of those not `wanted`,
-    /// anything.
+    /// Returns the gradients of the inputs from that of the output; for inputs that are not
+    /// `wanted`, the result is ignored.
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, wanted: [bool; N]) -> [Option<FlexTensor>; N];
 }
 
 /// An input of an operation.
 pub(crate) enum Input {
-    /// A number that no gradient flows to.
+    /// A tensor without gradients.
     Plain(FlexTensor),
-    /// Part of what autodiff follows.
+    /// A tensor that autodiff follows.
     Taped(Taped),
 }
 
@@ -56,7 +56,7 @@ impl<const D: usize> From<Tensor<D>> for Input {
 }
 
 impl Input {
-    /// Returns the numbers alone, for what no gradient is asked of.
+    /// Returns the tensor without autodiff, for inputs that need no gradient.
     pub(crate) fn plain(self) -> FlexTensor {
         match self {
             Self::Plain(x) => x,
@@ -72,7 +72,7 @@ impl Input {
     }
 }
 
-/// Returns whether a tensor lies where [`apply`] works.
+/// Returns whether [`apply`] works on a tensor: 32-bit floats on flex.
 pub(crate) fn on_flex<const D: usize>(x: &Tensor<D>) -> bool {
     if x.dtype() != DType::F32 {
         return false;
@@ -125,19 +125,19 @@ impl<O: Operation<N>, const N: usize> Backward<Flex, N> for Step<O> {
     }
 }
 
-/// Makes a tensor of numbers that lie row by row.
+/// Makes a tensor of numbers in row-major order.
 pub(crate) fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
 }
 
-/// Lets the numbers of a tensor lie row by row; copies them only if they do not.
+/// Returns a tensor in row-major order; copies it only if it is not.
 pub(crate) fn in_rows(x: FlexTensor) -> FlexTensor {
     if x.is_contiguous() { x } else { x.to_contiguous() }
 }
 
 /// Borrows the numbers of a tensor that is [`in_rows`].
 pub(crate) fn numbers(x: &FlexTensor) -> &[f32] {
-    x.as_slice().expect("operations begin with in_rows, and on_flex has seen that these are f32")
+    x.as_slice().expect("operations begin with in_rows, and on_flex has checked that these are f32")
 }
 
 /// Changes the numbers of a tensor, row by row; copies them only if another tensor shares them.
@@ -179,14 +179,15 @@ pub(crate) fn sum(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// Computes e^x, off by at most 2 · 10^-7 of itself up to e^88, where it ends; 0 below e^-87.
+/// Computes e^x with a relative error of at most 2 · 10^-7. Above x = 88 it returns e^88, below x =
+/// -87 it returns 0.
 ///
 /// The polynomial is that of `expf` in Cephes (netlib.org/cephes).
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    /// Adding it rounds to an integer, which then stands in the lowest bits.
+    /// Adding it rounds to an integer, which is then in the lowest bits.
     const ROUNDING: f32 = 12_582_912.0;
-    /// ln 2 in two parts, the first so short that its product with an integer is exact.
+    /// ln 2 in two parts; the first has so few digits that its product with an integer is exact.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     const POLYNOMIAL: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5];
     let limited = if x > 88.0 { 88.0 } else { x };

@@ -1,8 +1,8 @@
 //! AdamW with one gradient clip over all weights.
 //!
-//! burn's own AdamW is not used because its clipping looks at one tensor at a time, while the
-//! published recipes clip the norm over all gradients, and because its state is keyed by
-//! process-random ids; here moments carry their weight's name.
+//! burn's own AdamW is not used because it clips one tensor at a time, while the published recipes
+//! clip the norm over all gradients, and because its state is keyed by process-random ids; here
+//! moments carry their weight's name.
 
 use std::collections::BTreeMap;
 
@@ -22,9 +22,9 @@ pub struct AdamWConfig {
     pub beta_2: f64,
     /// Added to the root of the mean of squared gradients.
     pub epsilon: f64,
-    /// Share of every weight that is taken away per step, times the learning rate.
+    /// Fraction of every weight that is subtracted per step, multiplied by the learning rate.
     pub weight_decay: f64,
-    /// Whether only matrices decay: no biases, norms and gates.
+    /// Whether only matrices decay, not biases, norms and gates.
     pub decay_matrices_alone: bool,
     /// Gradients are scaled down where their norm over all weights is larger.
     pub max_gradient_norm: f64,
@@ -55,7 +55,7 @@ impl AdamW {
 
     /// Moves the weights of `model` against their gradients, those of [`gradients_of`].
     ///
-    /// `rate_of` tells the learning rate of a weight by its path in the model.
+    /// `rate_of` returns the learning rate of a weight from its path in the model.
     pub fn step<M: Module>(&mut self, model: M, gradients: FlatGradients, rate_of: &dyn Fn(&str) -> f64) -> M {
         let scale = Scale::to(self.config.max_gradient_norm, &gradients.flat);
         self.steps += 1;
@@ -64,7 +64,7 @@ impl AdamW {
         model.map(&mut update)
     }
 
-    /// Returns the tensor one step on.
+    /// Returns the weights after one step.
     fn updated(
         &mut self,
         path: String,
@@ -125,7 +125,8 @@ enum Scale {
 }
 
 impl Scale {
-    /// Returns the scale down to a norm. PyTorch's clip_grad_norm_ adds 1e-6, too.
+    /// Returns the factor that scales gradients down to a norm. It adds 1e-6, as PyTorch's
+    /// clip_grad_norm_ does.
     fn to(largest: f64, gradients: &[Option<Tensor<1>>]) -> Self {
         if gradients.iter().flatten().all(on_flex) {
             let squares = |gradient: &Tensor<1>| {
@@ -184,8 +185,8 @@ impl pulp::WithSimd for Squares<'_> {
     }
 }
 
-/// Gradients of all weights, flat, in the order in which the model is visited; none where nothing
-/// in the loss depends on a weight, or it is frozen.
+/// Gradients of all weights, flat, in the order in which the model is visited; `None` where the
+/// loss does not depend on a weight, or it is frozen.
 pub struct FlatGradients {
     flat: Vec<Option<Tensor<1>>>,
 }
@@ -200,13 +201,13 @@ impl IntoIterator for FlatGradients {
 }
 
 impl FlatGradients {
-    /// Multiplies all of them.
+    /// Multiplies all gradients by a factor.
     pub(crate) fn times(self, factor: f32) -> Self {
         let flat = self.flat.into_iter().map(|gradient| gradient.map(|gradient| gradient.mul_scalar(factor)));
         Self { flat: flat.collect() }
     }
 
-    /// Adds those of another part of the batch.
+    /// Adds the gradients of another part of the batch.
     pub(crate) fn add(self, other: Self) -> Self {
         let sums = self.flat.into_iter().zip(other.flat).map(|pair| match pair {
             (Some(one), Some(other)) => Some(one + other),

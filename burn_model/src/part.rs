@@ -1,4 +1,4 @@
-//! The parts of a model that may be trained at rates of their own, or not at all.
+//! The parts of a model, which can have different learning rates or be frozen.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum Part {
     /// The vision encoder.
     Vision,
-    /// The resampler or projection, and what tells frames apart.
+    /// The resampler or projection, and the frame embedding.
     Bridge,
     /// Additions to the decoder: adapters, cross-attention, low-rank changes.
     Adapters,
@@ -36,7 +36,7 @@ impl Part {
 }
 
 /// Takes the weights of some parts out of training: they get no gradients, and the time for these
-/// is saved. What is added to a frozen decoder's layers still learns.
+/// is saved. Additions to the layers of a frozen decoder are still trained.
 pub fn freeze<M: Module>(model: M, is_frozen: &dyn Fn(Part) -> bool) -> M {
     model.map(&mut Freeze { is_frozen, path: Vec::new() })
 }

@@ -1,9 +1,9 @@
-//! In which floats the products with weights are formed while a model learns.
+//! Floating-point precision of the products with weights during training.
 //!
 //! Mixed precision as in Micikevicius et al., arXiv 1710.03740: the model keeps weights of 32 bits,
-//! of which every pass rounds a copy; norms, attention, residual sums, the loss, gradients of
-//! weights and the optimiser have 32 bits. burn 0.22 has no such mode of its own (burn#5696), but
-//! it differentiates a rounding, so that gradients flow from the copy to the weights.
+//! and every pass rounds a copy of them; norms, attention, residual sums, the loss, gradients of
+//! weights and the optimiser have 32 bits. burn 0.22 has no such mode (burn#5696), but it
+//! differentiates rounding, so gradients flow from the copy to the weights.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, FloatDType, Tensor};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::optimizer::{FlatGradients, gradients_of};
 
-/// The floats in which products with weights are formed.
+/// The floating-point format in which products with weights are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -26,7 +26,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// All of them, 32 bits first.
+    /// All precisions, 32 bits first.
     pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
 
     /// Returns the name, as recipes write it.
@@ -53,8 +53,7 @@ impl Precision {
 
     /// Returns a copy of a model for one pass, with the weights of its linear layers rounded.
     ///
-    /// Weights of two axes that are no linear layers', such as token embeddings, keep their 32
-    /// bits.
+    /// Weights of two axes outside linear layers, such as token embeddings, keep their 32 bits.
     pub(crate) fn rounded<M: Module>(self, model: &M) -> M {
         let model = model.clone();
         if self == Self::F32 { model } else { model.map(&mut Round { to: self.float(), path: Vec::new() }) }

@@ -12,7 +12,7 @@ pub(crate) enum Purpose {
     Weights = 0,
     /// Order in which an arm's examples are trained on.
     Order = 1,
-    /// The other picture that a held-out text is shown with.
+    /// The wrong picture that a held-out text is shown with.
     Derangement = 2,
     /// Order in which the batches of a window are trained on.
     Windows = 3,

@@ -27,16 +27,17 @@ pub struct RunSpec<'a> {
     pub model: &'a ModelConfig,
     /// Settings of the training.
     pub train: &'a TrainConfig,
-    /// One for all runs of a check.
+    /// The tokenizer, the same for all runs of a check.
     pub tokenizer: &'a Tokenizer,
     /// The pictures of all examples, those of the arm and the held-out ones.
     pub pictures: &'a Pictures,
     /// The examples that it is trained on.
     pub arm: &'a [Example],
-    /// Number of times that each example of the arm stands in one epoch, its weight in a bootstrap
-    /// replicate: one entry per example, at least one of them above 0.
+    /// Number of times that each example of the arm occurs in one epoch, which is its weight in a
+    /// bootstrap replicate: one entry per example, at least one of them above 0.
     pub copies: &'a [u32],
-    /// The examples that it is measured on; one for all runs of a check, and in none of its arms.
+    /// The examples that it is measured on: the same for all runs of a check, and in none of its
+    /// arms.
     pub held_out: &'a [Example],
     /// Determines the initial weights and the order of the examples.
     pub seed: u64,
@@ -45,7 +46,7 @@ pub struct RunSpec<'a> {
     pub pretrained: &'a [(Pretrained, Part)],
     /// A file of weights to begin with, as [`SavedModel::write`] writes it; it must fit the model.
     pub start: Option<&'a Path>,
-    /// Folder of the state; a run that finds its own state there continues from it. The caller may
+    /// File of the state; a run that finds its own state there continues from it. The caller may
     /// delete the file when the result is safe; until then it also holds the trained weights.
     pub checkpoint: Option<&'a Path>,
     /// The device that computes.
@@ -68,18 +69,19 @@ pub struct LossPoint {
 pub struct HeldOutLoss {
     /// Loss with its own picture, in nats.
     pub nats: f64,
-    /// Loss with pictures of other examples, in nats: the mean over four wrong pictures, or as many
-    /// as there are; the same ones in all runs.
+    /// Loss with pictures of other examples, in nats: the mean over 4 to 12 wrong pictures, or
+    /// fewer if there are not enough; the same ones in all runs.
     pub nats_wrong_picture: f64,
-    /// Loss, in nats, of a model that knows only how often the loss counts each token in one epoch
-    /// of the arm.
+    /// Loss, in nats, of a unigram model: it knows only how often the loss counts each token in one
+    /// epoch of the arm.
     pub nats_unigram: f64,
     /// Bytes of text that the tokens stand for, lower-cased and cut as in training. Losses per byte
     /// do not depend on the tokenizer.
     pub bytes: u32,
 }
 
-/// The measurements of a run. Depends on the specification alone: no times, no names of machines.
+/// The measurements of a run. They depend on the specification only: there are no times and no
+/// names of machines.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunResult {
@@ -119,8 +121,8 @@ impl RunResult {
         self.per_byte(self.held_out.iter().map(|loss| loss.nats).sum())
     }
 
-    /// Returns how many bits per byte more the held-out examples lose with wrong pictures. Above 0
-    /// if the model uses the pictures. Higher is better.
+    /// Returns how much higher the held-out loss is with wrong pictures, in bits per byte. It is
+    /// above 0 if the model uses the pictures. Higher is better.
     pub fn visual_gain(&self) -> f64 {
         self.per_byte(self.held_out.iter().map(|loss| loss.nats_wrong_picture - loss.nats).sum())
     }
@@ -143,24 +145,24 @@ impl RunResult {
     }
 }
 
-/// Tokens of an example that the loss is over: those of captions or answers, and end tokens, cut to
-/// `max_tokens`.
+/// Returns the number of tokens of an example that the loss counts: those of captions or answers,
+/// and end tokens, cut to `max_tokens`.
 pub fn loss_tokens(tokenizer: &Tokenizer, example: &Example, max_tokens: usize) -> Result<usize> {
     Ok(Sequence::new(tokenizer, example, max_tokens)?.loss_tokens())
 }
 
-/// Trains and evaluates a model. On the processor it has one thread, so that the result is the same
-/// on every machine of one instruction set; no other device repeats to the bit.
+/// Trains and evaluates a model. On the processor it uses one thread, so that the result is the
+/// same on every machine of one instruction set. Other devices do not repeat results bit for bit.
 ///
-/// `progress` is told after every step how many have been taken and, in nats per token, the last
-/// loss that was read: on the processor that of this step, elsewhere one of the last `log_every`
-/// steps. To stop a run, end the process: with a checkpoint, the same specification continues and
-/// gives the same result as an undisturbed run.
+/// `progress` is called after every step with the number of steps taken and the last loss that was
+/// read, in nats per token: on the processor that of this step, elsewhere one of the last
+/// `log_every` steps. To stop a run, end the process: with a checkpoint, the same specification
+/// continues and gives the same result as an uninterrupted run.
 pub fn run(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Result<RunResult> {
     Ok(train(spec, progress)?.0)
 }
 
-/// Runs as [`run`] does, and returns the model too: the one that was evaluated.
+/// Runs as [`run`] does, and also returns the model that was evaluated.
 pub fn train(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Result<(RunResult, SavedModel)> {
     // On more threads a matrix product sums its parts in another order, which changes the last
     // bits.
@@ -187,7 +189,7 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
     let arm = Items::new("arm", spec.arm, &seen, tokenizer, train.max_tokens)?;
     let held_out = Items::new("held-out set", spec.held_out, &seen, tokenizer, train.max_tokens)?;
     if copies.len() != arm.len() {
-        let reason = format!("it has {} examples and numbers of copies for {}", arm.len(), copies.len());
+        let reason = format!("it has {} examples, but numbers of copies for {}", arm.len(), copies.len());
         return Err(Error::Data { set: "arm", reason });
     }
     let in_an_epoch: usize = copies.iter().map(|copies| *copies as usize).sum();
@@ -217,8 +219,8 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
         if step.is_multiple_of(read_every) || step == train.steps {
             loss = training.read_losses().last().copied().unwrap_or(f32::NAN);
         }
-        // Before the checkpoint, so that a caller's record of steps has all that a resumed run
-        // begins after.
+        // Before the checkpoint, so that the caller's record has every step up to the one after
+        // which a resumed run continues.
         progress(step, f64::from(loss));
         if let Some((path, fingerprint)) = &checkpoint
             && (step.is_multiple_of(train.checkpoint_every) || step == train.steps)
@@ -267,7 +269,7 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
     Ok((result, saved))
 }
 
-/// Means of every `every` steps; the last point may cover fewer.
+/// Returns the means of every `every` steps; the last point may cover fewer.
 fn loss_curve(losses: &[f32], every: usize) -> Vec<LossPoint> {
     let mut step = 0;
     let points = losses.chunks(every).map(|chunk| {
@@ -277,8 +279,8 @@ fn loss_curve(losses: &[f32], every: usize) -> Vec<LossPoint> {
     points.collect()
 }
 
-/// Nats of each held-out example under the frequencies of the tokens that the loss counts in one
-/// epoch of the arm, each token counted once more than seen (Laplace).
+/// Returns the nats of each held-out example under a unigram model: the frequencies of the tokens
+/// that the loss counts in one epoch of the arm, with one added to each count (Laplace).
 fn unigram_nats(arm: &Items, copies: &[u32], held_out: &Items, vocabulary: usize) -> Vec<f64> {
     let mut counts = vec![1.0_f64; vocabulary];
     for (sequence, copies) in arm.sequences.iter().zip(copies) {
@@ -291,11 +293,12 @@ fn unigram_nats(arm: &Items, copies: &[u32], held_out: &Items, vocabulary: usize
     held_out.sequences.iter().map(of_example).collect()
 }
 
-/// Part of every fingerprint; its number grows when the same settings begin to train another way.
+/// Part of every fingerprint; its number increases when the same settings begin to train
+/// differently.
 const FORMAT: &str = "lynxdata run 3";
 
-/// Returns a digest of everything that determines the training, so that a checkpoint is continued
-/// by its own run only.
+/// Returns a digest of everything that determines the training, so that only the same run continues
+/// a checkpoint. Of pretrained models it has only the paths.
 fn fingerprint(spec: &RunSpec, seen: &Seen, device: &DeviceName) -> Result<String> {
     let mut digest = Hasher::new();
     let mut add = |bytes: &[u8]| lynxdata_hash::add(&mut digest, bytes);

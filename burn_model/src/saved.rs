@@ -24,7 +24,7 @@ pub const CONFIG: &str = "config.json";
 /// The file of the tokenizer, as Hugging Face's tokenizers reads it.
 pub const TOKENIZER: &str = "tokenizer.json";
 
-/// A model with what is needed to use it.
+/// A model with everything needed to use it.
 #[derive(Debug)]
 pub struct SavedModel {
     /// Its sizes.
@@ -42,11 +42,11 @@ pub struct SavedModel {
 struct Sizes {
     features: usize,
     model: ModelConfig,
-    /// Facts that a `tokenizer.json` does not tell; absent in models of earlier versions.
+    /// Facts that are not in a `tokenizer.json`; absent in models of earlier versions.
     tokens: Option<Tokens>,
 }
 
-/// Tokens that mean something to the model.
+/// Tokens with a meaning for the model.
 #[derive(Serialize, Deserialize)]
 struct Tokens {
     begin: u32,
@@ -56,7 +56,7 @@ struct Tokens {
 }
 
 impl SavedModel {
-    /// Writes the model's three files into a folder, which is made if it is not there.
+    /// Writes the model's three files into a folder, which is created if it does not exist.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -136,7 +136,7 @@ pub(crate) fn load(model: Lynx, config: &ModelConfig, path: &Path) -> Result<Lyn
         return Err(damaged(reason));
     }
     if put.taken < tensors.len() {
-        return Err(damaged(format!("it has {} weights, and the model {}", tensors.len(), put.taken)));
+        return Err(damaged(format!("it has {} weights, but the model has {}", tensors.len(), put.taken)));
     }
     Ok(model)
 }
@@ -172,7 +172,7 @@ struct Put<'a> {
     class: usize,
     path: Vec<String>,
     taken: usize,
-    /// The fault of the first weight that cannot be taken.
+    /// What is wrong with the first weight that cannot be used.
     wrong: Option<String>,
 }
 
@@ -190,7 +190,7 @@ impl ModuleMapper for Put<'_> {
         let (shape, device) = (param.val().dims(), param.val().device());
         let found = self.tensors.tensor(&name).ok().filter(|view| view.dtype() == Dtype::F32);
         let Some(view) = found else {
-            self.wrong.get_or_insert(format!("{name} is missing, or its numbers are no F32"));
+            self.wrong.get_or_insert(format!("{name} is missing, or not stored as F32"));
             return param;
         };
         let (numbers, _) = view.data().as_chunks::<4>();
@@ -203,7 +203,7 @@ impl ModuleMapper for Put<'_> {
             _ => None,
         };
         let Some(numbers) = numbers else {
-            self.wrong.get_or_insert(format!("{name} has the shape {:?}, and the model {shape:?}", view.shape()));
+            self.wrong.get_or_insert(format!("{name} has the shape {:?}, but the model needs {shape:?}", view.shape()));
             return param;
         };
         self.taken += 1;

@@ -1,12 +1,12 @@
-//! Which examples each step is trained on.
+//! The examples that each step is trained on.
 //!
 //! A step is measured in tokens that the loss counts, not in examples: arms with long texts and
-//! arms with short ones learn from equally many tokens. Texts of like length share a batch, so that
-//! little of it is padding.
+//! arms with short ones learn from equally many tokens. Texts of similar length share a batch, so
+//! that there is little padding.
 
 use crate::random::{Purpose, shuffled, stream};
 
-/// Steps whose examples are sorted by length together.
+/// Number of steps whose examples are sorted by length together.
 ///
 /// With 4, captions of 9 tokens on average are padded to 12 instead of 24, and the batches still
 /// differ little from random ones.
@@ -23,10 +23,10 @@ pub(crate) struct Length {
 
 /// Draws the batches of all steps, each of one example or more.
 ///
-/// After every window of steps, the examples so far have `tokens_per_step` learned tokens a step,
-/// or one example's tokens more. Every epoch has each example as often as `copies` says, in another
-/// order. `tokens_per_step` is at least the largest number of learned tokens, and one of `copies`
-/// at least is above 0.
+/// After every window of steps, the examples so far have `tokens_per_step` learned tokens per step,
+/// exceeded by at most one example. Every epoch has each example as often as `copies` says, in a
+/// new order. `tokens_per_step` is at least the largest number of learned tokens, and at least one
+/// of `copies` is above 0.
 pub(crate) fn batches(
     seed: u64,
     lengths: &[Length],
@@ -54,7 +54,7 @@ pub(crate) fn batches(
             taken += lengths[item as usize].learned;
             window.push(item);
         }
-        // Stable: examples of one length stay in their random order.
+        // The sort is stable: examples of the same length stay in their random order.
         window.sort_by_key(|item| lengths[*item as usize].read);
         let window = split(&window, lengths, in_window);
         let places = shuffled(&mut window_order, in_window);
@@ -63,7 +63,7 @@ pub(crate) fn batches(
     batches
 }
 
-/// Splits items into `parts` runs of about equally many learned tokens, none of them empty.
+/// Splits items into `parts` runs with about the same number of learned tokens, none of them empty.
 fn split(items: &[u32], lengths: &[Length], parts: usize) -> Vec<Vec<u32>> {
     let learned = |item: &u32| lengths[*item as usize].learned;
     let total: usize = items.iter().map(learned).sum();

@@ -16,10 +16,10 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenizerConfig {
-    /// Tokens at most, at least 259: three special tokens and the 256 bytes. Short texts give
-    /// fewer. Default 1024.
+    /// Maximum number of tokens, at least 259: three special tokens and the 256 bytes. Short texts
+    /// give fewer. Default 1024.
     pub vocabulary: usize,
-    /// Whether texts are lower-cased, as Lynx does. Default true.
+    /// Whether texts are lower-cased, as in Lynx. Default true.
     pub lowercase: bool,
 }
 
@@ -29,13 +29,13 @@ impl Default for TokenizerConfig {
     }
 }
 
-/// Texts to token ids and back.
+/// Converts texts to token ids and back.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: Inner,
     /// Bytes of text that each token stands for; 0 for special tokens.
     bytes: Vec<usize>,
-    /// The most of them.
+    /// The largest number in `bytes`.
     longest: usize,
     begin: u32,
     end: u32,
@@ -43,7 +43,7 @@ pub struct Tokenizer {
 
 /// Characters of a text that a tokenizer is trained on; what follows them is left out. A pass over
 /// the merges looks at every character of a word, and a text without spaces is one word: ten texts
-/// of a megabyte took minutes. People write no captions of this length.
+/// of a megabyte took minutes. Captions that people write are shorter.
 const TRAINED_CHARACTERS: usize = 8192;
 
 /// Returns the first characters of a text.
@@ -52,7 +52,7 @@ fn beginning(text: &str, characters: usize) -> &str {
 }
 
 /// Trains a byte-level BPE on `texts`: the same texts in any order and on any number of threads
-/// give the same tokens. Of a text of more than 8192 characters it sees so many.
+/// give the same tokens. Only the first 8192 characters of a text are used.
 ///
 /// For a check, train it once on all arms together with the held-out captions, never on one arm.
 pub fn train_tokenizer(texts: &[&str], config: &TokenizerConfig) -> Result<Tokenizer> {
@@ -84,8 +84,8 @@ pub fn train_tokenizer(texts: &[&str], config: &TokenizerConfig) -> Result<Token
 }
 
 impl Tokenizer {
-    /// Fills sequences up to their common length; id 0. No other token sees it, so in a pretrained
-    /// tokenizer it may stand for anything.
+    /// Pads sequences to their common length; id 0. No other token attends to it, so in a
+    /// pretrained tokenizer it may stand for anything.
     pub const PAD: u32 = 0;
     /// The begin token of a tokenizer that [`train_tokenizer`] made; id 1.
     pub const BOS: u32 = 1;
@@ -97,7 +97,7 @@ impl Tokenizer {
     /// Reads a tokenizer that [`Self::to_json`] wrote (the `tokenizer.json` of Hugging Face).
     pub fn from_json(json: &str) -> Result<Self> {
         let mut inner: Inner = json.parse().map_err(failed)?;
-        // Special tokens that stand in a caption are ordinary text.
+        // Special tokens in a caption are ordinary text.
         inner.set_encode_special_tokens(true);
         for (id, token) in (0..).zip(Self::SPECIAL) {
             if inner.token_to_id(token) != Some(id) {
@@ -121,8 +121,8 @@ impl Tokenizer {
     ///
     /// Byte-level BPE (GPT-2, SmolLM2, Qwen2, Llama 3) and BPE with bytes as a fallback (LLaMA,
     /// Vicuna) are read; another kind, whose tokens have no known bytes, is an error. LLaMA's puts
-    /// a space before a text, which counts as a byte. Ids without a token, which some models have
-    /// for a round number of them, stand for 0 bytes.
+    /// a space before a text, which counts as a byte. Ids without a token, with which some models
+    /// round up their vocabulary, stand for 0 bytes.
     pub fn pretrained(json: &str, begin: u32, end: u32, vocabulary: usize) -> Result<Self> {
         let refused = |reason: String| Error::Tokenizer { reason };
         let mut inner: Inner = json.parse().map_err(failed)?;
@@ -136,7 +136,7 @@ impl Tokenizer {
         }
         let largest = inner.get_vocab(true).into_values().max().unwrap_or(0).max(begin).max(end);
         if largest as usize >= vocabulary {
-            return Err(refused(format!("it has token {largest}, and the model {vocabulary} tokens")));
+            return Err(refused(format!("it has token id {largest}, but the model has only {vocabulary} tokens")));
         }
         let added = inner.get_added_tokens_decoder();
         let bytes = (0..vocabulary as u32).map(|id| match (added.get(&id), inner.id_to_token(id)) {
@@ -180,23 +180,23 @@ impl Tokenizer {
         Ok(self.inner.encode_fast(text, false).map_err(failed)?.get_ids().to_vec())
     }
 
-    /// Encodes as much of a text as settles its first `tokens` tokens; those that follow them here
-    /// may be others than in the whole text.
+    /// Encodes enough of a text to determine its first `tokens` tokens; the tokens after them may
+    /// differ from those of the whole text.
     ///
-    /// A cut changes the word that it goes through. Each merge that the tokenizer knows can carry
-    /// the change one token further to the left, so that it comes no further than as many times the
-    /// longest token as there are tokens. A character is at least one byte, and the alternatives by
-    /// which texts are split into words look at most three characters ahead.
+    /// A cut changes the word that it goes through. Each merge of the tokenizer can move the change
+    /// one token further to the left, so it reaches at most (number of tokens) · (longest token) to
+    /// the left. A character is at least one byte, and the alternatives by which texts are split
+    /// into words look at most three characters ahead.
     pub(crate) fn encode_beginning(&self, text: &str, tokens: usize) -> Result<Vec<u32>> {
         let characters = (tokens + self.vocabulary()) * self.longest + 4;
         self.encode(beginning(text, characters))
     }
 
-    /// Encodes as much of a text as settles its last `tokens` tokens, as [`Self::encode_beginning`]
-    /// does for its first ones.
+    /// Encodes enough of a text to determine its last `tokens` tokens, as
+    /// [`Self::encode_beginning`] does for its first ones.
     ///
-    /// They may differ from those of the whole text where that is one word; what is encoded is the
-    /// same in every run.
+    /// They may differ from those of the whole text if that is one word; the result is the same in
+    /// every run.
     pub(crate) fn encode_end(&self, text: &str, tokens: usize) -> Result<Vec<u32>> {
         let characters = (tokens + self.vocabulary()) * self.longest + 4;
         let start = text.char_indices().nth_back(characters).map_or(0, |(place, _)| place);
@@ -267,7 +267,7 @@ mod tests {
         let config = TokenizerConfig { vocabulary: 300, lowercase: true };
         let reversed = train_tokenizer(&texts, &config).unwrap();
         assert_eq!(reversed.to_json().unwrap(), trained(true).to_json().unwrap());
-        // Written down so that another process, with other hash seeds, is held to the same merges.
+        // A fixed value, so that every process, whatever its hash seeds, must find the same merges.
         assert_eq!(reversed.encode("a blue square at the top").unwrap(), [67, 284, 286, 265, 264, 281]);
     }
 

@@ -1,4 +1,4 @@
-//! The training loop: a given number of steps, whatever the size of the arm.
+//! The training loop: a given number of steps, independent of the size of the arm.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +24,7 @@ use crate::saved;
 use crate::schedule::batches;
 use crate::weights::{self, Pretrained};
 
-/// The fall of the learning rate after its warm-up.
+/// The shape of the fall of the learning rate after its warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Decay {
@@ -40,54 +40,56 @@ pub enum Decay {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
-    /// Steps of the optimiser. Default 200, two epochs of 1,300 captions: 250 tell noisy captions
-    /// from clean ones no better, and with seven epochs so small an arm is learned by heart.
+    /// Steps of the optimiser. Default 200, two epochs of 1,300 captions: 250 do not separate noisy
+    /// captions from clean ones better, and in seven epochs a model memorises so small an arm.
     pub steps: usize,
-    /// Tokens per step that the loss counts, those of captions or answers and their end tokens; at
-    /// least `max_tokens`. A step has them on average, to within one example over all steps.
-    /// Default 175, about 16 captions: more steps of fewer tokens learn more in the same time.
+    /// Tokens per step that the loss counts: those of captions or answers and their end tokens; at
+    /// least `max_tokens`. This is a mean over all steps, exact to within one example. Default 175,
+    /// about 16 captions: more steps of fewer tokens learn more in the same time.
     pub tokens_per_step: usize,
     /// Highest learning rate, reached after the warm-up. Default 0.004, for the default model.
     pub learning_rate: f64,
-    /// Share of the steps in which the learning rate rises linearly; afterwards it falls to 0.
-    /// Default 0.05, as Lynx.
+    /// Fraction of the steps in which the learning rate rises linearly; afterwards it falls to 0.
+    /// Default 0.05, as in Lynx.
     pub warmup_fraction: f64,
-    /// Its fall after the warm-up: `"linear"` or `"cosine"`. Default `"linear"`, as Lynx.
+    /// Shape of its fall after the warm-up: `"linear"` or `"cosine"`. Default `"linear"`, as in
+    /// Lynx.
     pub decay: Decay,
     /// Factors of the learning rate of parts of the model: `vision`, `bridge`, `adapters` or
-    /// `decoder`; 0 freezes the part. Default: nothing, so 1 for all.
+    /// `decoder`; 0 freezes the part. Default: empty, so 1 for all.
     pub rates: BTreeMap<Part, f64>,
     /// Tokens that go through the model at once, padding and prefix included; a larger step is the
-    /// sum of several passes and gives the same model but for rounding. Default 0: all at once.
+    /// sum of several passes and gives the same model, except for rounding. Default 0: all at once.
     pub tokens_per_pass: usize,
-    /// The smallest share of a picture's area that the model is shown in a step: a random part of
-    /// it, of that area or more, scaled up to the whole square; 1 shows all of it. For
-    /// `sight = "pixels"`. Default 1; Lynx has 0.9.
+    /// The smallest fraction of an image's area that the model sees in a step: a random part with
+    /// at least this area, scaled up to the whole square; 1 shows the whole image. For `sight =
+    /// "pixels"`. Default 1; Lynx has 0.9.
     pub least_area: f64,
-    /// Floats in which products with weights are formed: `"f32"`, `"bf16"` or `"f16"`; the weights
-    /// themselves, norms, attention, the loss and the optimiser have 32 bits. 16 bits spare time
-    /// and memory on a GPU whose matrix units have them, and cost time elsewhere. Default `"f32"`.
+    /// Floating-point format in which products with weights are computed: `"f32"`, `"bf16"` or
+    /// `"f16"`; the weights themselves, norms, attention, the loss and the optimiser have 32 bits.
+    /// 16 bits save time and memory on a GPU whose matrix units support them, and cost time
+    /// elsewhere. Default `"f32"`.
     pub precision: Precision,
-    /// Tokens of an example that the model reads at most, the begin token included. A longer
-    /// caption loses its end; of a conversation, turns that do not fit are left out, and a long
-    /// first question loses its beginning. Default 32.
+    /// Maximum number of tokens of an example that the model reads, the begin token included. A
+    /// longer caption loses its end; of a conversation, turns that do not fit are left out, and a
+    /// long first question loses its beginning. Default 32.
     pub max_tokens: usize,
     /// Decay of AdamW's mean of gradients. Default 0.9.
     pub beta_1: f64,
-    /// Decay of AdamW's mean of squared gradients. Default 0.95, as LLaMA; Lynx has 0.999.
+    /// Decay of AdamW's mean of squared gradients. Default 0.95, as in LLaMA; Lynx has 0.999.
     pub beta_2: f64,
     /// Weight decay of AdamW. Default 0.05.
     pub weight_decay: f64,
-    /// Whether only matrices decay: no biases, norms and gates. Default false.
+    /// Whether only matrices decay, not biases, norms and gates. Default false.
     pub decay_matrices_alone: bool,
     /// Gradients whose norm over all weights is larger are scaled down to it. Default 1.
     pub max_gradient_norm: f64,
-    /// Checkpoints whose mean weights are evaluated, spread evenly over the last 20 % of the steps
-    /// (LAWA, Kaddour 2022, arXiv 2209.14981); 1 takes the last weights alone. Default 5.
+    /// Number of steps whose mean weights are evaluated, spread evenly over the last 20 % of the
+    /// steps (LAWA, Kaddour 2022, arXiv 2209.14981); 1 evaluates the last weights only. Default 5.
     pub averaged: usize,
-    /// A checkpoint is written after every so many steps, and after the last. Default 50.
+    /// Number of steps between checkpoints; one is also written after the last step. Default 50.
     pub checkpoint_every: usize,
-    /// The result has one point of the loss curve, a mean, per so many steps. Default 10.
+    /// Number of steps per point of the loss curve, which is their mean. Default 10.
     pub log_every: usize,
 }
 
@@ -117,7 +119,7 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// Tells the first setting that cannot work.
+    /// Checks the settings; the error names the first that cannot work.
     pub fn validate(&self) -> Result<()> {
         let counts = [
             ("steps", self.steps),
@@ -155,7 +157,7 @@ impl TrainConfig {
                 "least_area",
                 self.least_area,
                 self.least_area > 0.0 && self.least_area <= 1.0,
-                "it must be above 0, and 1 at most",
+                "it must be above 0 and at most 1",
             ),
             (
                 "warmup_fraction",
@@ -194,7 +196,7 @@ impl TrainConfig {
             }
     }
 
-    /// Returns what the learning rate of the weight with this path is multiplied by.
+    /// Returns the factor of the learning rate of the weight with this path.
     fn rate_of(&self, path: &str) -> f64 {
         self.rates.get(&Part::of(path)).copied().unwrap_or(1.0)
     }
@@ -217,14 +219,14 @@ pub(crate) struct Training<'a> {
     average: Average,
     /// Nats per token of every step whose loss was read.
     losses: Vec<f32>,
-    /// Nats per token of the steps since, `[1]` each, still on the device.
+    /// Nats per token of the steps after those, `[1]` each, still on the device.
     unread: Vec<Tensor<1>>,
 }
 
 impl<'a> Training<'a> {
     /// Builds the model of `seed`, with `vocabulary` tokens, before its first step; `pretrained`
-    /// parts and a file of weights, `start`, replace some of its weights or all. Each example of
-    /// the arm stands `copies` times in an epoch.
+    /// parts and a file of weights, `start`, replace some or all of its weights. Each example of
+    /// the arm occurs `copies` times in an epoch.
     pub(crate) fn new(
         (model_config, config): (&'a ModelConfig, &'a TrainConfig),
         vocabulary: usize,
@@ -274,17 +276,17 @@ impl<'a> Training<'a> {
         Ok(self)
     }
 
-    /// Steps taken.
+    /// Returns the number of steps taken.
     pub(crate) fn steps(&self) -> usize {
         self.losses.len() + self.unread.len()
     }
 
-    /// Examples that all steps together are trained on, repeats counted.
+    /// Returns the number of examples that all steps together are trained on, repeats counted.
     pub(crate) fn samples(&self) -> usize {
         self.batches.iter().map(Vec::len).sum()
     }
 
-    /// Tokens that all steps together learn from, repeats counted.
+    /// Returns the number of tokens that all steps together learn from, repeats counted.
     pub(crate) fn loss_tokens(&self) -> usize {
         let items = self.batches.iter().flatten();
         items.map(|item| self.arm.sequences[*item as usize].loss_tokens()).sum()
@@ -326,8 +328,8 @@ impl<'a> Training<'a> {
         items.chunks((self.config.tokens_per_pass / of_one).max(1)).map(<[u32]>::to_vec).collect()
     }
 
-    /// Returns the nats of some examples of a step, padded to `tokens`, over all tokens that the
-    /// step learns from, `[1]`, and what to differentiate.
+    /// Returns the nats of some examples of a step, padded to `tokens` and divided by the number of
+    /// tokens that the step learns from, `[1]`, and the objective to differentiate.
     fn loss(&mut self, step: usize, items: &[u32], tokens: usize) -> Result<(Tensor<1>, Tensor<1>)> {
         let plain = self.device.clone().inner();
         let crops = items.iter().map(|item| self.crop(step, *item));
@@ -349,7 +351,7 @@ impl<'a> Training<'a> {
     /// Returns the part of its picture that an example is shown with in a step; `None` for the
     /// whole.
     fn crop(&self, step: usize, item: u32) -> Option<Crop> {
-        /// Words of the stream that a crop has for itself; it takes 44 at most.
+        /// Words of the stream reserved for one crop, which takes at most 44.
         const WORDS: u128 = 64;
         let least = self.config.least_area;
         (least < 1.0).then(|| {

@@ -1,18 +1,17 @@
-//! Frozen features of a picture: what it looks like in 832 numbers, by fixed formulas, so that
-//! nothing has to be learnt to see.
+//! Frozen features of an image: 832 numbers by fixed formulas, which need no training.
 //!
 //! Colour means of an 8 × 8 grid (192), a histogram of 64 colours (64), and histograms of oriented
 //! gradients of the same grid with nine directions (576; Dalal and Triggs, 2005, without
-//! overlapping blocks). On real pairs a decoder behind these looks at its pictures after 100 steps,
-//! where one with a vision transformer trained from nothing hardly does after 480.
+//! overlapping blocks). On real pairs, a decoder with these features uses its images after 100
+//! steps; one with a vision transformer trained from scratch hardly does after 480.
 
 use crate::matrix::Matrix;
 use crate::principal;
 
-/// Side of the square picture that features are made from, in pixels.
+/// Side of the square image that features are computed from, in pixels.
 pub const SIDE: usize = 64;
 
-/// Numbers of a picture.
+/// Number of features of an image.
 pub const FEATURES: usize = COLOURS + HISTOGRAM + GRADIENTS;
 
 /// Cells of the grid in each direction.
@@ -23,11 +22,11 @@ const COLOURS: usize = GRID * GRID * 3;
 const HISTOGRAM: usize = 64;
 const GRADIENTS: usize = GRID * GRID * DIRECTIONS;
 
-/// Added to the length of the gradients of a cell before they are divided by it, so that flat cells
-/// stay near 0. The value of the trial that chose these features.
+/// Added to the length of a cell's gradient histogram before dividing by it, so that flat cells
+/// stay near 0. The value is the one with which these features were chosen.
 const FLAT: f32 = 20.0;
 
-/// Returns the features of an RGB picture of [`SIDE`] × [`SIDE`] pixels, row by row.
+/// Returns the features of an RGB image of [`SIDE`] × [`SIDE`] pixels, row by row.
 ///
 /// # Panics
 ///
@@ -55,7 +54,7 @@ pub fn features(pixels: &[u8]) -> Vec<f32> {
     out
 }
 
-/// Histograms of gradient directions per cell, weighted by the gradients' lengths.
+/// Returns histograms of gradient directions per cell, weighted by the gradients' lengths.
 fn gradients(grey: &[f32]) -> Vec<f32> {
     let mut sums = vec![0.0_f32; GRADIENTS];
     for y in 0..SIDE {
@@ -88,8 +87,8 @@ fn slope(value: impl Fn(usize) -> f32, at: usize) -> f32 {
     }
 }
 
-/// Returns principal coordinates of the features of many pictures, one row a picture: at most
-/// `most` columns, in order of their variance, scaled so that a row's squares sum to 1 on average.
+/// Returns principal coordinates of the features of many images, one row per image: at most `most`
+/// columns, in order of their variance, scaled so that the squares of a row sum to 1 on average.
 pub fn coordinates(features: &Matrix, most: usize) -> Matrix {
     principal::coordinates(features, most)
 }

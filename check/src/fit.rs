@@ -1,5 +1,5 @@
-//! What is fitted: a version of an arm, in a replicate, at a setting; and what is measured on the
-//! held-out pairs.
+//! Fits: a version of an arm, in a replicate, at a setting, and its measurements on the held-out
+//! pairs.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::resample::{Drawn, weight};
 use crate::split::Split;
 use crate::universe::{Turn, Universe};
 
-/// A version of the data: an arm as it is, or a control made of the arms.
+/// A version of the data: an unchanged arm, or a control made from an arm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "data", deny_unknown_fields)]
 pub enum Version {
@@ -19,7 +19,7 @@ pub enum Version {
         /// Its place among the arms.
         arm: usize,
     },
-    /// An arm in which some of the texts are on wrong pictures: the positive control.
+    /// An arm in which some of the texts are on wrong images: the positive control.
     WrongTexts {
         /// Its place among the arms.
         arm: usize,
@@ -36,7 +36,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// Returns the arm that it is made of.
+    /// Returns the arm that it is made from.
     pub fn arm(self) -> usize {
         match self {
             Version::Arm { arm } | Version::WrongTexts { arm, .. } | Version::Half { arm, .. } => arm,
@@ -52,17 +52,18 @@ pub struct Fit {
     pub version: Version,
     /// Counted from 0; determines the weights of pairs and the seed.
     pub replicate: usize,
-    /// Number of the setting, a learning rate or a penalty. 0 decides, 1 must not contradict it.
+    /// Number of the setting, a learning rate or a penalty. Setting 0 decides, setting 1 must not
+    /// contradict it.
     pub setting: usize,
 }
 
-/// A pair as a version has it: a picture, a text, and how often it stands in the replicate.
+/// A pair of a version: an image, a text, and how often it occurs in the replicate.
 #[derive(Clone, Copy, Debug)]
 pub struct Example {
     /// Row of the picture in [`Universe::features`].
     pub picture: u32,
-    /// The pair of [`Universe::pairs`] whose text it has: another one than the picture's in a
-    /// control.
+    /// The pair of [`Universe::pairs`] whose text it has; in a control this may be another pair
+    /// than the image's.
     pub text: u32,
     /// Its weight in the replicate; may be 0.
     pub copies: u32,
@@ -72,21 +73,21 @@ pub struct Example {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measured {
-    /// Margin by which the text fits its own picture better than another one, times `size`.
+    /// Margin by which the text fits its own image better than another one, times `size`.
     #[serde(deserialize_with = "null_is_nan")]
     pub gain: f64,
-    /// Bits of the text, where the gear has a language model.
+    /// Bits of the text, if the gear has a language model.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bits: Option<f64>,
-    /// Bits of the text by token frequencies alone.
+    /// Bits of the text under token frequencies only.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unigram_bits: Option<f64>,
     /// Weight in averages: bytes of the text for a language model, 1 for the probe.
     pub size: f64,
 }
 
-/// Reads `null` as NaN: JSON has no such number and is written with `null` in its place, so
-/// that a training that broke down is told by a gate.
+/// Reads `null` as NaN. JSON has no NaN and is written with `null` instead; a gate then reports the
+/// training that diverged.
 fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
@@ -108,14 +109,14 @@ pub struct FitResult {
     /// The visual gain over the held-out pairs that count, each with its weight in the replicate.
     #[serde(deserialize_with = "null_is_nan")]
     pub visual_gain: f64,
-    /// Bits per byte of the same held-out pairs, where the gear has a language model.
+    /// Bits per byte of the same held-out pairs, if the gear has a language model.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub held_out_loss: Option<f64>,
     /// Pairs of the version.
     pub pairs: usize,
     /// Pairs with a weight above 0 in the replicate.
     pub pairs_drawn: usize,
-    /// Its training, where there was one.
+    /// Its training, if there was one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub training: Option<Training>,
 }
@@ -143,7 +144,7 @@ impl FitResult {
 }
 
 /// Returns the seed of the weights and the order of a model of a replicate: the same for all
-/// versions. It has 53 bits, which every reader of JSON keeps.
+/// versions. It has 53 bits, which every JSON reader preserves.
 pub fn training_seed(seed: u64, replicate: usize, member: usize) -> u64 {
     hash(["training", &seed.to_string(), &replicate.to_string(), &member.to_string()]) >> 11
 }
@@ -158,16 +159,16 @@ pub struct Training {
     pub learning_rate: f64,
     /// Steps of the optimiser.
     pub steps: usize,
-    /// Tokens that the loss was over, repeats counted.
+    /// Tokens that the loss counted, repeats included.
     pub loss_tokens: usize,
     /// Mean number of times that a drawn pair was trained on.
     pub epochs: f64,
     /// Weights of the model.
     pub weights: usize,
-    /// Steps and mean training loss since the point before, in nats per token, up to the last that
-    /// is a number.
+    /// Steps and mean training loss since the previous point, in nats per token, up to the last
+    /// that is a number.
     pub losses: Vec<(usize, f64)>,
-    /// Bits a byte if all tokens were equally likely.
+    /// Bits per byte if all tokens were equally likely.
     pub uniform_bits_per_byte: f64,
 }
 
@@ -193,9 +194,9 @@ pub fn examples(universe: &Universe, split: &Split, seed: u64, fit: &Fit) -> Vec
     members.iter().zip(&text_of).map(example).collect()
 }
 
-/// Puts some of the texts on wrong pictures: another draw in every replicate, so that the curve
-/// does not hang on which ones they are. Repeats of a pair keep to each other, or the right copies
-/// would hide the wrong ones.
+/// Exchanges some of the texts, so that they are on wrong images. Every replicate draws other
+/// texts, so that the curve does not depend on one choice. Repeats of a pair get the same text,
+/// because correct copies would hide the wrong ones.
 fn exchange_texts(
     universe: &Universe,
     seed: u64,

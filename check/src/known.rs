@@ -1,9 +1,9 @@
-//! Known answers: pairs of arms of which it is known which is better, to try verdicts on.
+//! Known answers: pairs of arms for which the better one is known, to test verdicts.
 //!
-//! A draw of a case parts clean pairs into held-out pairs and training pairs first. The second arm
-//! is then made of the training pairs alone, so held-out pairs are always clean and no arm has seen
-//! them. All choices of a draw follow its seed: the held-out pairs, the halves, which captions are
-//! wrong.
+//! A draw of a case first splits clean pairs into held-out pairs and training pairs. The other arm
+//! is made from the training pairs only, so held-out pairs are always clean and no arm has seen
+//! them. The seed of a draw determines all its choices: the held-out pairs, the halves, which
+//! captions are wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use crate::split::{Split, SplitConfig, split};
 use crate::universe::{Pair, Turn, Universe};
 use crate::world::drawings;
 
-/// Share of the clusters that is held out: the default of `check.held_out_fraction`.
+/// Fraction of the clusters that is held out: the default of `check.held_out_fraction`.
 pub const HELD_OUT_FRACTION: f64 = 0.2;
 
 /// The margin of equivalence: the default of `check.margin_percent`.
@@ -30,49 +30,49 @@ pub const MARGIN_PERCENT: f64 = 10.0;
 /// The probability of a false winner: the default of `check.alpha`.
 pub const ALPHA: f64 = 0.05;
 
-/// Reach of the box of the blur in each direction, pixels: an eighth of the side.
+/// Radius of the box of the blur in pixels: an eighth of the side.
 pub const BLUR_RADIUS: usize = 8;
 
-/// Texts in place of captions in the cases of boilerplate.
+/// Texts that replace captions in the cases of boilerplate.
 pub const STOCK_SENTENCES: [&str; 3] =
     ["Image may be subject to copyright.", "Click to enlarge the picture.", "Free shipping on all orders over $50!"];
 
-/// Text after every caption in the case of filler: 13 words that no caption of the rendered world
-/// has.
+/// Text after every caption in the case of filler: 13 words that occur in no caption of the
+/// rendered world.
 pub const FILLER: &str = "Visit our website today: daily updated prices, free shipping, easy returns, speedy delivery.";
 
-/// A clean pair that cases are made of.
+/// A clean pair that cases are made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BasePair {
-    /// A key of its own.
+    /// A unique key.
     pub uid: String,
     /// RGB, row by row, [`SIDE`] × [`SIDE`] pixels.
     pub pixels: Vec<u8>,
-    /// Caption of the picture.
+    /// Caption of the image.
     pub caption: String,
-    /// The cluster of near-duplicates of the picture.
+    /// The cluster of near-duplicates of the image.
     pub cluster: String,
     /// The caption in another language.
     pub translation: Option<String>,
-    /// The content of the caption in a sentence pattern that all pairs have.
+    /// The content of the caption in the same sentence pattern for all pairs.
     pub one_wording: Option<String>,
 }
 
-/// Clean pairs with the features of their pictures.
+/// Clean pairs with the features of their images.
 #[derive(Debug)]
 pub struct Base {
     pairs: Vec<BasePair>,
     features: Matrix,
-    /// Features of the blurred pictures, once a case asks for them.
+    /// Features of the blurred images, computed when a case needs them.
     blurred: OnceLock<Matrix>,
 }
 
 impl Base {
-    /// Takes the features of all pictures, on all threads of rayon's pool.
+    /// Computes the features of all images, on all threads of rayon's pool.
     ///
     /// # Panics
     ///
-    /// If a picture has another size than [`SIDE`] × [`SIDE`].
+    /// If the size of an image is not [`SIDE`] × [`SIDE`].
     pub fn new(pairs: Vec<BasePair>) -> Base {
         let features = features_of(&pairs, features);
         Base { pairs, features, blurred: OnceLock::new() }
@@ -110,7 +110,7 @@ fn features_of(pairs: &[BasePair], of: impl Fn(&[u8]) -> Vec<f32> + Sync) -> Mat
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Expected {
-    /// Neither arm is better; a check may find them equivalent or not tell.
+    /// Neither arm is better; a check may find them equivalent or be inconclusive.
     NoWinner,
     /// The arms are the same data.
     Equivalent,
@@ -125,24 +125,24 @@ pub enum Expected {
 /// The change of clean training pairs that makes the other arm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The pairs are parted into two halves, one for each arm.
+    /// The pairs are split into two halves, one for each arm.
     Halves,
-    /// All pairs stand there several times.
+    /// All pairs are repeated.
     Repeated {
         /// Number of repeats.
         times: usize,
     },
-    /// Captions stand on pictures of other clusters.
+    /// Captions are exchanged with those of other clusters.
     WrongCaptions {
         /// Share in percent.
         percent: usize,
     },
-    /// Captions are translated. Both arms have only pictures whose caption has a translation.
+    /// Captions are translated. Both arms have only images whose caption has a translation.
     OtherLanguage {
         /// Share in percent.
         percent: usize,
     },
-    /// One of [`STOCK_SENTENCES`] stands in place of the caption.
+    /// One of [`STOCK_SENTENCES`] replaces the caption.
     Boilerplate {
         /// Share in percent.
         percent: usize,
@@ -154,16 +154,16 @@ pub enum Change {
     },
     /// Some of the pairs are missing.
     Fewer {
-        /// Share that is left, in percent.
+        /// Share that remains, in percent.
         percent: usize,
     },
-    /// Pictures are blurred by a box of [`BLUR_RADIUS`].
+    /// Images are blurred by a box of [`BLUR_RADIUS`].
     Blurred,
     /// All captions have the same sentence pattern.
     OneWording,
     /// Captions end after half of their words.
     Shortened,
-    /// [`FILLER`] stands after every caption.
+    /// [`FILLER`] is appended to every caption.
     Filler,
 }
 
@@ -176,7 +176,7 @@ pub struct Case {
     pub expected: Expected,
     /// The change that makes the other arm.
     pub change: Change,
-    /// Whether the changed arm is the first one, so that a leaning towards one place would show.
+    /// Whether the changed arm is the first one, so that a bias towards one position would show.
     pub changed_first: bool,
 }
 
@@ -221,14 +221,14 @@ pub fn cases() -> &'static [Case] {
     &CASES
 }
 
-/// A pair of an arm: a picture of the base with a text.
+/// A pair of an arm: an image of the base with a text.
 struct Member {
     base: usize,
     text: String,
     is_blurred: bool,
 }
 
-/// Makes a draw of a case; `None` where the base has too few pairs for it, or no translations.
+/// Makes a draw of a case; `None` if the base has too few pairs for it, or no translations.
 pub fn build(case: &Case, base: &Base, seed: u64) -> Option<(Universe, Split)> {
     let pairs = &base.pairs;
     let (held_out, mut training) = clean(base, seed);
@@ -242,8 +242,8 @@ pub fn build(case: &Case, base: &Base, seed: u64) -> Option<(Universe, Split)> {
         let universe = universe(case, base, &held_out, clean, changed);
         let config = SplitConfig { seed, fraction: HELD_OUT_FRACTION, most: usize::MAX, most_pairs: usize::MAX };
         let parted = split(&universe, &config);
-        // New texts may equal held-out ones. Their pictures leave both arms, so that the arms
-        // differ by the change alone.
+        // New texts may equal held-out ones. Their images are removed from both arms, so that the
+        // arms differ only by the change.
         let trained: BTreeSet<u32> = parted.arms.iter().flatten().copied().collect();
         let overlapping: BTreeSet<usize> = (0..universe.pairs.len() as u32)
             .filter(|pair| universe.pairs[*pair as usize].arms != 0 && !trained.contains(pair))
@@ -257,7 +257,7 @@ pub fn build(case: &Case, base: &Base, seed: u64) -> Option<(Universe, Split)> {
     None
 }
 
-/// Parts the base into held-out and training pairs that share no cluster and no text.
+/// Splits the base into held-out and training pairs that share no cluster and no text.
 fn clean(base: &Base, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let pair = |(number, pair): (usize, &BasePair)| Pair {
         uid: pair.uid.clone(),
@@ -350,8 +350,8 @@ fn shuffled(pairs: &[BasePair], numbers: &[usize], seed: u64, purpose: &str) -> 
     order
 }
 
-/// Parts pairs into halves that share no cluster: clusters in the order of their hashes, until half
-/// of the pairs are there.
+/// Splits pairs into halves that share no cluster: the first half takes clusters in the order of
+/// their hashes until it has half of the pairs.
 fn halves(pairs: &[BasePair], training: &[usize], seed: u64) -> (Vec<usize>, Vec<usize>) {
     let seed = seed.to_string();
     let mut order = training.to_vec();
@@ -365,11 +365,11 @@ fn halves(pairs: &[BasePair], training: &[usize], seed: u64) -> (Vec<usize>, Vec
     (order, second)
 }
 
-/// Chooses for every pair another one whose caption it gets: of another cluster and with another
+/// Chooses for every pair another pair whose caption it gets: of another cluster and with another
 /// text, each used once.
 ///
-/// Where no such exchange exists, as among pairs that are nearly all alike, some keep a caption
-/// like their own.
+/// If no such exchange exists, as among pairs that are nearly all alike, some get a caption like
+/// their own.
 fn rotated(pairs: &[BasePair], wrong: &[usize]) -> Vec<usize> {
     let mut sources: Vec<usize> = wrong.iter().copied().cycle().skip(1).take(wrong.len()).collect();
     let fits = |place: usize, source: usize| {
@@ -388,7 +388,7 @@ fn rotated(pairs: &[BasePair], wrong: &[usize]) -> Vec<usize> {
     sources
 }
 
-/// Makes the universe of two arms, measured on clean pairs that neither has.
+/// Makes the universe of two arms, which are measured on clean pairs of neither arm.
 fn universe(case: &Case, base: &Base, held_out: &[usize], clean: Vec<Member>, changed: Vec<Member>) -> Universe {
     let is_blurred = case.change == Change::Blurred;
     let mut clusters: Vec<String> = base.pairs.iter().map(|pair| pair.cluster.clone()).collect();
@@ -409,7 +409,7 @@ fn universe(case: &Case, base: &Base, held_out: &[usize], clean: Vec<Member>, ch
         .collect();
     let changed_arm = usize::from(!case.changed_first);
     let arms = [(clean, 1 - changed_arm), (changed, changed_arm)];
-    // A pair that both arms have is one pair; further copies are pairs of their own.
+    // A pair that both arms have is one pair; further copies are separate pairs.
     let mut places: BTreeMap<(u32, String, usize), usize> = BTreeMap::new();
     for (members, arm) in arms {
         let mut copies: BTreeMap<(u32, String), usize> = BTreeMap::new();
@@ -447,7 +447,7 @@ fn universe(case: &Case, base: &Base, held_out: &[usize], clean: Vec<Member>, ch
     }
 }
 
-/// Blurs a picture by a box; beyond the edge, the picture goes on as it is at the edge.
+/// Blurs an image by a box; beyond the edge, the edge pixels are repeated.
 fn blur(pixels: &[u8]) -> Vec<u8> {
     let along = |pixels: &[u8], step: usize, line: usize| {
         let mut out = vec![0; pixels.len()];
@@ -468,9 +468,9 @@ fn blur(pixels: &[u8]) -> Vec<u8> {
 /// The draws to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draws {
-    /// Seed of the first draw of every case; the next has the next seed.
+    /// Seed of the first draw of every case; the next draw has the next seed.
     pub seed: u64,
-    /// Draws of the case of halves, which shows how often a winner is named where there is none.
+    /// Draws of the case of halves, which shows how often a winner is named although there is none.
     pub of_halves: usize,
     /// Draws of every other case.
     pub of_others: usize,
@@ -484,7 +484,7 @@ pub struct Tally {
     pub case: String,
     /// The truth.
     pub expected: Expected,
-    /// Checks that were made; 0 where the base lacks what the case needs.
+    /// Checks that were made; 0 if the base lacks what the case needs.
     pub draws: usize,
     /// Checks that named the first arm.
     pub a: usize,
@@ -492,26 +492,26 @@ pub struct Tally {
     pub b: usize,
     /// Checks that found the arms equivalent.
     pub equivalent: usize,
-    /// Checks that could not tell.
+    /// Inconclusive checks.
     pub inconclusive: usize,
-    /// Checks whose two settings contradict each other.
+    /// Checks in which the two settings contradicted each other.
     pub learning_rate_dependent: usize,
     /// Checks that gave no answer because a gate failed.
     pub invalid: usize,
     /// The gates that failed first, and how often.
     pub failed_gates: BTreeMap<String, usize>,
-    /// Checks that came out as the truth is; for [`Expected::NoWinner`] and
-    /// [`Expected::FirstNotWorse`], those that gave an answer without contradicting it. Where fewer
-    /// captions are wrong than the margin of equivalence allows, both the clean arm and
-    /// "equivalent" are right: the arms differ, but by less than the margin.
+    /// Checks whose outcome agrees with the truth; for [`Expected::NoWinner`] and
+    /// [`Expected::FirstNotWorse`], those that gave an answer that does not contradict it. If fewer
+    /// captions are wrong than the margin of equivalence, both the clean arm and "equivalent" are
+    /// right: the arms differ, but by less than the margin.
     pub as_expected: usize,
     /// Checks that named a winner against the truth.
     pub wrong_direction: usize,
-    /// Mean of the differences in their standard errors, above 0 where the first arm was better;
-    /// absent where nothing was measured.
+    /// Mean of the differences in units of their standard errors, above 0 if the first arm was
+    /// better; absent if nothing was measured.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mean_difference_in_errors: Option<f64>,
-    /// Standard deviation of the same; absent below two draws. Where the arms are halves and the
+    /// Standard deviation of the same; absent below two draws. If the arms are halves and the
     /// standard errors are right, it is near that of Student's t: 1.1 for 12 replicates.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub deviation_in_errors: Option<f64>,
@@ -565,8 +565,8 @@ pub fn tally(case: &Case, outcomes: &[CheckOutcome]) -> Tally {
     tally
 }
 
-/// Counts the checks that rightly found arms equivalent of which one is better: those whose margin
-/// is a larger share of wrong captions than there is.
+/// Counts the checks that rightly called arms equivalent although one is better: those whose margin
+/// is above the share of wrong captions.
 fn within_margin(case: &Case, outcomes: &[CheckOutcome]) -> usize {
     let Change::WrongCaptions { percent } = case.change else { return 0 };
     let is_right = |outcome: &&CheckOutcome| {
@@ -575,8 +575,8 @@ fn within_margin(case: &Case, outcomes: &[CheckOutcome]) -> usize {
     outcomes.iter().filter(is_right).count()
 }
 
-/// Returns by how many standard errors the first arm is better than the second; 0 where they are
-/// the same in every replicate.
+/// Returns by how many standard errors the first arm is better than the second; 0 if they are the
+/// same in every replicate.
 fn difference_in_errors(outcome: &CheckOutcome) -> Option<f64> {
     let difference = outcome.first().difference.as_ref()?;
     let error = difference.standard_error?;
@@ -584,10 +584,10 @@ fn difference_in_errors(outcome: &CheckOutcome) -> Option<f64> {
     (error > 0.0 || better == 0.0).then(|| if error > 0.0 { better / error } else { 0.0 })
 }
 
-/// Makes all draws of the cases and counts what came out.
+/// Makes all draws of the cases and counts the outcomes.
 ///
-/// `check` gets the arms, the parted pairs and the seed of a draw. It is called on as many threads
-/// at once as rayon's pool has. The tallies are in the order of the cases.
+/// `check` receives the arms, the split pairs and the seed of a draw. It is called on all threads
+/// of rayon's pool at once. The tallies are in the order of the cases.
 ///
 /// # Errors
 ///
@@ -605,7 +605,7 @@ pub fn run<E: Send>(
         .flat_map(|(place, case)| (0..of_case(case) as u64).map(move |draw| (place, draws.seed + draw)))
         .collect();
     let mut outcomes: Vec<Vec<CheckOutcome>> = vec![Vec::new(); cases.len()];
-    // Chunk by chunk: a thread that waits inside a check would otherwise begin further ones, and
+    // Chunk by chunk: otherwise a thread that waits inside a check would start further ones, and
     // all of them would be in memory.
     for chunk in all.chunks(rayon::current_num_threads()) {
         let made = chunk.par_iter().map(|(place, seed)| {
@@ -619,7 +619,8 @@ pub fn run<E: Send>(
     Ok(cases.iter().zip(outcomes).map(|(case, outcomes)| tally(case, &outcomes)).collect())
 }
 
-/// Makes all draws of the cases by the quick gear, asking whose texts fit their pictures.
+/// Makes all draws of the cases with the quick gear and the question whose texts fit their images
+/// better.
 pub fn run_quick(base: &Base, cases: &[Case], draws: &Draws, replicates: usize) -> Vec<Tally> {
     let quick = |universe: &Universe, parted: &Split, seed: u64| {
         let protocol = Protocol {

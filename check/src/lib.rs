@@ -3,19 +3,19 @@
 //! In the order in which data flows:
 //!
 //! * [`universe`]: all pairs, and which arms have them;
-//! * [`features`]: what a picture looks like in numbers, without anything learnt;
-//! * [`mod@split`]: which pairs are measured on, so that no arm has seen them;
-//! * [`resample`], [`mod@fit`]: what a replicate redraws, the versions of the arms, and what is
-//!   measured of each;
+//! * [`features`]: images as numbers, without training;
+//! * [`mod@split`]: the choice of held-out pairs, which no arm has seen;
+//! * [`resample`], [`mod@fit`]: the weights of a replicate, the versions of the arms, and the
+//!   measurements of each;
 //! * [`probe`]: the quick gear, in closed form; the other gear is the compact Lynx of
 //!   `lynxdata-burn-model`;
 //! * [`statistics`]: intervals, equivalence, several comparisons, several looks;
-//! * [`outcome`]: gates, controls, verdict and the sentence that tells it;
-//! * [`world`]: pictures whose captions are exact;
-//! * [`known`]: arms of which it is known which is better, and how often a check says so.
+//! * [`outcome`]: gates, controls, the verdict and its sentence;
+//! * [`world`]: images whose captions are exact;
+//! * [`known`]: arms for which the better one is known, and how often a check finds it.
 //!
-//! Both gears have the same arms, held-out pairs, replicates, gates and words. Nothing here reads
-//! files or trains a network.
+//! Both gears use the same arms, held-out pairs, replicates, gates and sentences. Nothing here
+//! reads files or trains a network.
 
 pub mod features;
 pub mod fit;

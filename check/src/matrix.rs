@@ -1,8 +1,8 @@
 //! Dense matrices of 32-bit numbers: the few products that the probe needs, on one thread, with the
 //! vector instructions of the machine.
 //!
-//! All of them come down to one loop, `target += Σ factorᵢ · rowᵢ` over four rows at a time, so
-//! that a value of the target is loaded and stored once per four multiplications.
+//! All products use one loop, `target += Σ factorᵢ · rowᵢ` over four rows at a time, so that a
+//! value of the target is loaded and stored once per four multiplications.
 
 #![expect(
     clippy::inline_always,
@@ -28,7 +28,7 @@ impl Matrix {
     ///
     /// # Panics
     ///
-    /// If the number of values is no multiple of `columns`.
+    /// If the number of values is not a multiple of `columns`.
     pub fn from_rows(columns: usize, values: Vec<f32>) -> Matrix {
         assert!(columns > 0 && values.len().is_multiple_of(columns), "rows have {columns} values each");
         Matrix { columns, values }
@@ -49,7 +49,7 @@ impl Matrix {
         &self.values[row * self.columns..][..self.columns]
     }
 
-    /// Returns a row to change.
+    /// Returns a mutable row.
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
         &mut self.values[row * self.columns..][..self.columns]
     }
@@ -59,7 +59,7 @@ impl Matrix {
         &self.values
     }
 
-    /// Returns the matrix with rows and columns exchanged.
+    /// Returns the transposed matrix.
     pub(crate) fn transposed(&self) -> Matrix {
         let mut out = Matrix::zeros(self.columns, self.rows());
         for row in 0..self.rows() {
@@ -162,7 +162,7 @@ impl WithSimd for Gram<'_> {
     }
 }
 
-/// Returns the sum of products, in eight sums side by side.
+/// Returns the sum of products, computed as eight partial sums.
 pub(crate) fn dot(left: &[f32], right: &[f32]) -> f32 {
     let (a, b) = (left.as_chunks::<8>(), right.as_chunks::<8>());
     let mut sums = [0.0_f32; 8];
@@ -177,7 +177,7 @@ pub(crate) fn dot(left: &[f32], right: &[f32]) -> f32 {
 
 /// Solves `matrix · X = right` for X by Cholesky's decomposition.
 ///
-/// `matrix` is symmetric and positive definite; a ridge penalty on its diagonal sees to that.
+/// `matrix` must be symmetric and positive definite; a ridge penalty on its diagonal ensures that.
 pub(crate) fn solve(matrix: Matrix, right: Matrix) -> Matrix {
     let (mut lower, mut x) = (matrix, right);
     Arch::new().dispatch(Solve { lower: &mut lower, x: &mut x });

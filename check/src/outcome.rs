@@ -1,4 +1,4 @@
-//! From measurements to a verdict: gates, controls, comparisons, and the sentences that tell them.
+//! From measurements to a verdict: gates, controls, comparisons, and their sentences.
 
 mod gates;
 mod words;
@@ -18,7 +18,7 @@ use crate::universe::Universe;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Gear {
-    /// A probe in closed form: seconds, no training, words alone.
+    /// A probe in closed form: takes seconds, needs no training, sees words only.
     Quick,
     /// A compact Lynx, trained on every arm in every replicate.
     Lynx,
@@ -39,9 +39,9 @@ impl Gear {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
-    /// Whose texts fit their pictures better: the visual gain decides.
+    /// Whose texts fit their images better: the visual gain decides.
     Fit,
-    /// Whose texts predict held-out texts better, pictures and language together: the held-out loss
+    /// Whose texts predict held-out texts better, images and language together: the held-out loss
     /// decides. Needs a language model.
     Loss,
 }
@@ -60,7 +60,7 @@ impl Question {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Margin by which texts fit their own pictures better than others. Higher is better.
+    /// Margin by which texts fit their own images better than others. Higher is better.
     VisualGain,
     /// Bits per byte of held-out text. Lower is better.
     HeldOutLoss,
@@ -97,25 +97,24 @@ pub struct Protocol {
     pub gear: Gear,
     /// The question.
     pub question: Question,
-    /// From it follow held-out pairs, weights, wrong texts and seeds.
+    /// Determines held-out pairs, weights, wrong texts and training seeds.
     pub seed: u64,
-    /// Replicates.
+    /// Number of replicates.
     pub replicates: usize,
-    /// The numbers of replicates at which a verdict is asked for, if there are several; α is spent
-    /// over them.
+    /// The planned numbers of replicates at which a verdict is asked for; α is divided among them.
     pub looks: Vec<usize>,
-    /// Probability of naming a winner where there is none.
+    /// Probability of naming a winner although there is none.
     pub alpha: f64,
     /// Arms that differ by less than this many percent of wrong texts do are equivalent.
     pub margin_percent: f64,
-    /// The fewest different pairs of an arm.
+    /// Minimum number of different pairs of an arm.
     pub fewest_pairs: usize,
-    /// The fewest held-out pairs that count.
+    /// Minimum number of held-out pairs that count.
     pub fewest_held_out: usize,
 }
 
-/// The default of [`Protocol::fewest_pairs`]. With 5 and with 13 pairs against 1,500 a former check
-/// named the small arm the better one; 100 is a round number well above them.
+/// The default of [`Protocol::fewest_pairs`]. With 5 and with 13 pairs against 1,500, an earlier
+/// version of the check called the small arm better; 100 is a round number well above them.
 pub const FEWEST_PAIRS: usize = 100;
 
 /// The default of [`Protocol::fewest_held_out`].
@@ -161,7 +160,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Returns the verdict in one word or two, as the JSON of the command has it.
+    /// Returns the verdict in one or two words, as in the JSON of the command.
     pub fn name(&self) -> &'static str {
         match self {
             Verdict::A { .. } => "A",
@@ -202,9 +201,9 @@ pub struct ArmOutcome {
     pub name: String,
     /// Pairs that are trained on.
     pub pairs: usize,
-    /// Pairs that differ in picture cluster or text.
+    /// Number of pairs that differ in image cluster or text.
     pub different_pairs: usize,
-    /// Tokens that the loss was over in each run, repeats counted, on average; absent without
+    /// Mean number of tokens that the loss counted in each run, repeats included; absent without
     /// training.
     pub loss_tokens: Option<f64>,
     /// Mean number of times that a drawn pair was trained on; absent without training.
@@ -215,7 +214,7 @@ pub struct ArmOutcome {
     /// Held-out loss of every replicate in bits a byte; empty without a language model.
     #[serde(deserialize_with = "nulls_are_nan")]
     pub held_out_loss: Vec<f64>,
-    /// Held-out loss by token frequencies of the arm alone, of every replicate.
+    /// Held-out loss under the token frequencies of the arm only, of every replicate.
     #[serde(deserialize_with = "nulls_are_nan")]
     pub unigram_loss: Vec<f64>,
 }
@@ -224,10 +223,10 @@ pub struct ArmOutcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WrongTexts {
-    /// Texts on wrong pictures, percent.
+    /// Texts on wrong images, percent.
     pub percent: u32,
-    /// The arm minus the arm with wrong texts, so that above 0 is right in the metric's better
-    /// direction.
+    /// How much better the arm is than the arm with wrong texts; above 0 whichever direction of the
+    /// metric is better.
     pub fall: Difference,
     /// Whether the wrong texts were found, by the visual gain.
     pub found: bool,
@@ -237,9 +236,9 @@ pub struct WrongTexts {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Controls {
-    /// The arm that they are made of: the one with the larger visual gain.
+    /// The arm that they are made from: the one with the largest visual gain.
     pub arm: String,
-    /// One half of the arm against the other, which differ by chance alone.
+    /// One half of the arm against the other; they differ by chance only.
     pub halves: Option<Difference>,
     /// The arm against itself with wrong texts.
     pub wrong_texts: Vec<WrongTexts>,
@@ -253,7 +252,7 @@ pub struct Origin {
     pub name: String,
     /// Held-out pairs of it.
     pub pairs: usize,
-    /// Whether they count in the verdict.
+    /// Whether they count for the verdict.
     pub counts: bool,
     /// First arm minus second on them; absent if they are too few.
     pub difference: Option<Difference>,
@@ -277,11 +276,11 @@ pub struct Comparison {
     pub adjusted_p: Option<f64>,
     /// The same at the other setting.
     pub other_setting: Option<Difference>,
-    /// First minus second in the other metric, which decides nothing.
+    /// First minus second in the other metric, which does not affect the verdict.
     pub other_metric: Option<Difference>,
     /// The difference that counts as equivalent.
     pub margin: Option<f64>,
-    /// The share of wrong texts, in percent, that would make as large a difference.
+    /// The share of wrong texts, in percent, that would cause the same difference.
     pub caption_noise_equivalent: Option<CaptionNoise>,
     /// The difference by where the held-out pairs come from.
     pub origins: Vec<Origin>,
@@ -317,7 +316,7 @@ pub struct CheckOutcome {
     pub left_out: LeftOut,
     /// The controls.
     pub controls: Option<Controls>,
-    /// Every two arms compared; the first is of the first two.
+    /// Comparisons of every two arms; the first entry compares the first two.
     pub comparisons: Vec<Comparison>,
     /// Sentences that limit the outcome.
     pub notes: Vec<String>,
@@ -334,8 +333,8 @@ impl CheckOutcome {
     }
 }
 
-/// Returns the fits of the arms: replicate by replicate, so that a check that is stopped early has
-/// pairs.
+/// Returns the fits of the arms, replicate by replicate, so that a check that is stopped early has
+/// complete pairs of arms.
 pub fn arm_fits(arms: &[usize], replicates: usize) -> Vec<Fit> {
     let fits = (0..replicates).flat_map(|replicate| {
         arms.iter().map(move |arm| Fit { version: Version::Arm { arm: *arm }, replicate, setting: 0 })
@@ -343,9 +342,9 @@ pub fn arm_fits(arms: &[usize], replicates: usize) -> Vec<Fit> {
     fits.collect()
 }
 
-/// Returns the fits that follow those of the arms: the controls, made of the arm with the larger
-/// visual gain, and the arms at the other setting, if some of them seem to differ: it can only take
-/// back a verdict. None follow if no arm was fitted.
+/// Returns the fits that follow those of the arms: the controls, made from the arm with the largest
+/// visual gain, and the arms at the other setting if some of them seem to differ. The other setting
+/// can only withdraw a verdict. The list is empty if no arm was fitted.
 pub fn follow_up_fits(protocol: &Protocol, results: &[FitResult]) -> Vec<Fit> {
     let mut of_arms: BTreeMap<usize, Vec<&FitResult>> = BTreeMap::new();
     for result in results {
@@ -385,8 +384,8 @@ fn seem_to_differ(protocol: &Protocol, of_arms: &BTreeMap<usize, Vec<&FitResult>
     values.iter().enumerate().any(|(place, first)| values[place + 1..].iter().any(|second| differ(first, second)))
 }
 
-/// Returns the arm of which the controls are made: the one with the largest visual gain on average
-/// over the replicates.
+/// Returns the arm from which the controls are made: the one with the largest mean visual gain over
+/// the replicates.
 fn leading_arm(of_arms: &BTreeMap<usize, Vec<&FitResult>>) -> Option<usize> {
     let mean =
         |results: &Vec<&FitResult>| results.iter().map(|result| result.visual_gain).sum::<f64>() / results.len() as f64;
@@ -394,16 +393,16 @@ fn leading_arm(of_arms: &BTreeMap<usize, Vec<&FitResult>>) -> Option<usize> {
     means.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0))).map(|(arm, _)| arm)
 }
 
-/// Compares the values of two versions; `None` if they are not of the same replicates or some are
-/// no numbers, which gates tell.
+/// Compares the values of two versions; `None` if their numbers differ or some are not finite,
+/// which gates report.
 fn compared(first: &[f64], second: &[f64], alpha: f64) -> Option<Difference> {
     let are_numbers = first.iter().chain(second).all(|value| value.is_finite());
     (first.len() == second.len() && !first.is_empty() && are_numbers).then(|| difference(first, second, alpha))
 }
 
-/// Makes all fits of a check, those of the arms and then those that follow, on all threads of
-/// rayon's pool, and judges them. Without what follows there are no controls, so winners are named
-/// all the same, but no arms are called equivalent.
+/// Makes all fits of a check, those of the arms and then the follow-up fits, on all threads of
+/// rayon's pool, and judges them. Without the follow-up fits there are no controls; winners are
+/// still named, but no arms are called equivalent.
 ///
 /// # Errors
 ///
@@ -425,8 +424,8 @@ pub fn check<E: Send>(
     Ok(judge(protocol, &universe.arms, split, &different_pairs, &results))
 }
 
-/// Returns the arms with enough pairs to fit; none if there is too little to measure on or nothing
-/// to compare. What is missing [`judge`] says without results.
+/// Returns the arms with enough pairs to fit; none if there are too few held-out pairs or fewer
+/// than two such arms. [`judge`] then reports what is missing.
 pub fn arms_to_fit(protocol: &Protocol, split: &Split, different_pairs: &[usize]) -> Vec<usize> {
     let held_out = split.held_out.iter().filter(|held| held.counts).count();
     let enough = |arm: &usize| different_pairs[*arm] >= protocol.fewest_pairs;
@@ -434,7 +433,7 @@ pub fn arms_to_fit(protocol: &Protocol, split: &Split, different_pairs: &[usize]
     if arms.len() < 2 || held_out < protocol.fewest_held_out.max(2) { Vec::new() } else { arms }
 }
 
-/// Returns, for every arm, how many of its pairs differ in picture cluster or text.
+/// Returns, for every arm, how many of its pairs differ in image cluster or text.
 pub fn different_pairs(universe: &Universe, split: &Split) -> Vec<usize> {
     let of_arm = |arm: &Vec<u32>| {
         let keys = arm.iter().map(|pair| (universe.cluster(*pair), &universe.pairs[*pair as usize].turns));
@@ -468,8 +467,8 @@ impl<'a> Measurements<'a> {
         self.results.get(&(version, setting)).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns a metric of every replicate on some of the held-out pairs; empty where the gear does
-    /// not have it.
+    /// Returns a metric of every replicate on some of the held-out pairs; empty if the gear does
+    /// not have the metric.
     fn values(&self, version: Version, setting: usize, metric: Metric, chosen: &dyn Fn(&HeldOut) -> bool) -> Vec<f64> {
         let value = |measured: &crate::fit::Measured| match metric {
             Metric::VisualGain => Some(measured.gain),
@@ -505,7 +504,7 @@ impl<'a> Measurements<'a> {
 
 /// Judges the fits of the arms and of the controls.
 ///
-/// `different_pairs` says for every arm how many of its pairs differ in picture cluster or text.
+/// `different_pairs` has for every arm how many of its pairs differ in image cluster or text.
 pub fn judge(
     protocol: &Protocol,
     names: &[String],
@@ -638,7 +637,7 @@ fn controls(measurements: &Measurements, names: &[String], metric: Metric, alpha
     let wrong_texts = percents.filter_map(|percent| {
         let [arm, wrong] = [Version::Arm { arm }, Version::WrongTexts { arm, percent }];
         let fall = better_by(arm, wrong, metric)?;
-        // By the visual gain, whatever decides: the loss hardly sees wrong texts.
+        // By the visual gain, whichever metric decides: wrong texts hardly change the loss.
         let seen = better_by(arm, wrong, Metric::VisualGain)?;
         let found = seen.is_significant() && seen.mean > 0.0;
         Some(WrongTexts { percent, fall, found })
@@ -650,8 +649,8 @@ fn controls(measurements: &Measurements, names: &[String], metric: Metric, alpha
     })
 }
 
-/// Returns the fall of the metric by the share of wrong texts, as points (percent, fall) from (0,
-/// 0) on; made not to fall back, as chance may make it.
+/// Returns the fall of the metric by the share of wrong texts, as points (percent, fall) that begin
+/// with (0, 0). The fall is made monotonic, since chance may lower it.
 fn curve(wrong_texts: &[WrongTexts]) -> Vec<(f64, f64)> {
     let mut points = vec![(0.0, 0.0)];
     let mut highest: f64 = 0.0;
@@ -681,7 +680,7 @@ fn percent_of(curve: &[(f64, f64)], fall: f64) -> Option<CaptionNoise> {
 
 type OnHeldOut<'a> = &'a dyn Fn(&dyn Fn(&HeldOut) -> bool) -> Option<Difference>;
 
-/// Returns the held-out pairs by which of the two arms have them.
+/// Groups the held-out pairs by which of the two arms have them.
 fn origins(split: &Split, names: &[String], first: usize, second: usize, compared: OnHeldOut) -> Vec<Origin> {
     let kind = |held: &HeldOut| (held.origin >> first & 1 == 1, held.origin >> second & 1 == 1, held.counts);
     let mut counts: BTreeMap<(bool, bool, bool), usize> = BTreeMap::new();
@@ -705,7 +704,7 @@ fn origins(split: &Split, names: &[String], first: usize, second: usize, compare
     counts.into_iter().rev().map(origin).collect()
 }
 
-/// Differences below this share of the metric itself come from the order of additions of 32-bit
+/// Differences below this fraction of the metric come from the order of additions of 32-bit
 /// numbers.
 const ROUNDING: f64 = 1e-5;
 
@@ -728,7 +727,7 @@ fn decide(decision: &Decision) -> Verdict {
         return Verdict::Invalid { gate: gate.name.clone(), reason: gate.finding.clone() };
     }
     let Some(difference) = decision.difference.filter(|difference| difference.p.is_some()) else {
-        let reason = "one replicate says nothing about chance; take two or more, better twelve".to_owned();
+        let reason = "one replicate says nothing about chance; use at least two, better twelve".to_owned();
         return Verdict::Inconclusive { reason };
     };
     let is_rounding = difference.mean.abs() <= ROUNDING * decision.level
@@ -753,8 +752,8 @@ fn decide(decision: &Decision) -> Verdict {
         let [first, second] = decision.names.map(Clone::clone);
         return if first_is_better { Verdict::A { arm: first } } else { Verdict::B { arm: second } };
     }
-    // Groups of held-out pairs that contradict each other cancel out; more pairs would not change
-    // that.
+    // Groups of held-out pairs that contradict each other cancel out, and more pairs would not
+    // change that.
     let significant = |sign: f64| {
         decision
             .origins
@@ -783,8 +782,8 @@ fn decide(decision: &Decision) -> Verdict {
             "a true difference of this size would be found four times in five with about {} as many pairs",
             words::times(factor)
         ),
-        Some(factor) if factor >= 1000.0 => "the difference is far below what such arms can show".to_owned(),
-        _ => "the difference is at the edge of what such arms can show; more replicates or more pairs may tell"
+        Some(factor) if factor >= 1000.0 => "the difference is far too small to be found with such arms".to_owned(),
+        _ => "the difference is at the limit of what can be found with such arms; more replicates or more pairs may decide"
             .to_owned(),
     };
     Verdict::Inconclusive { reason }

@@ -3,16 +3,16 @@
 use crate::matrix::{Matrix, add_scaled, dot};
 use crate::random::{Purpose, normal, stream};
 
-/// Multiplications by the covariance. The coordinates feed ridge regression and a linear layer,
-/// which do not care which basis spans the space, so what counts is that the space of the largest
-/// variances is found; four iterations suffice for that (Halko, Martinsson and Tropp, 2011).
+/// Number of multiplications by the covariance. Ridge regression and a linear layer use the
+/// coordinates and do not depend on the basis of the space, so it is enough to find the space of
+/// the largest variances. Four iterations suffice for that (Halko, Martinsson and Tropp, 2011).
 const ITERATIONS: usize = 6;
 
-/// Columns with less deviation than this are constant.
+/// Columns with a smaller standard deviation are treated as constant.
 const CONSTANT: f32 = 1e-6;
 
-/// Coordinates of the rows of `features`, each column first brought to mean 0 and deviation 1, in
-/// their first principal components.
+/// Returns the coordinates of the rows of `features` in their first principal components, after
+/// each column was standardised to mean 0 and deviation 1.
 pub(crate) fn coordinates(features: &Matrix, most: usize) -> Matrix {
     let standard = standardised(features);
     let count = most.min(features.columns()).min(features.rows().saturating_sub(1)).max(1);
@@ -20,7 +20,7 @@ pub(crate) fn coordinates(features: &Matrix, most: usize) -> Matrix {
     let covariance = standard.weighted_gram(&everyone);
     let mut draws = stream(0, Purpose::Projection);
     let start = (0..count * features.columns()).map(|_| normal(&mut draws) as f32).collect();
-    // One component a row.
+    // One component per row.
     let mut components = Matrix::from_rows(features.columns(), start);
     for _ in 0..ITERATIONS {
         components = components.times(&covariance);

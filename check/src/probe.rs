@@ -1,20 +1,20 @@
-//! The quick gear: a probe in closed form that asks whether texts fit their pictures.
+//! The quick gear: a probe in closed form that measures whether texts fit their images.
 //!
-//! Ridge regression from the frozen features of a picture to the words of its text, each weighted
-//! by how rare it is (tf-idf). On a held-out pair the gain is the product of the words that are
-//! predicted from its picture with its own text, scaled to length 1, minus the mean product with
-//! the other held-out texts: a visual gain without training. Of three metrics tried on 1,324 real
-//! pairs, it alone found 5 % wrong captions in 8 of 10 draws and named no winner among 16 pairs of
-//! halves (retrieval rank and retrieval bits found them in 0 and 1 of 10). It sees words alone: no
-//! order, no fluency.
+//! It is a ridge regression from the frozen features of an image to the words of its text, each
+//! weighted by its rarity (tf-idf). On a held-out pair, the gain is the product of the words
+//! predicted from its image with its own text, scaled to length 1, minus the mean product with the
+//! held-out texts: a visual gain without training. Of three metrics tried on 1,324 real pairs, only
+//! this one found 5 % wrong captions in 8 of 10 draws and named no winner among 16 pairs of halves
+//! (retrieval rank and retrieval bits found them in 0 and 1 of 10). It sees words only: no order,
+//! no fluency.
 //!
-//! Texts that are trained on are not scaled to length 1, as they once were: a word then weighed
-//! more the fewer others stood beside it. In 10 draws each, captions cut to their first half beat
+//! Texts that are trained on are not scaled to length 1, as in an earlier version, in which a word
+//! had a larger weight in a shorter text. In 10 draws each, captions cut to their first half beat
 //! the full ones twice on 1,879 real pairs and never lost; one sentence pattern for all beat eight
 //! in all draws on the rendered world; and 13 words of filler after every caption lost in all draws
-//! on both. Unscaled, each word is predicted as if the others were not there, and the regression is
-//! on centred texts, so words that all texts have change nothing: the full captions win in 10 of 10
-//! on both, one pattern never wins, filler changes nothing but rounding, and 5 % and 10 % wrong
+//! on both. Unscaled, each word is predicted independently of the others, and the regression is on
+//! centred texts, so words that all texts have change nothing: the full captions win in 10 of 10 on
+//! both, one pattern never wins, filler changes nothing but rounding, and 5 % and 10 % wrong
 //! captions are found as often as before: on the real pairs in 6 and 10 of 10 draws, on the
 //! rendered world in all.
 
@@ -26,13 +26,13 @@ use crate::matrix::{Matrix, add_scaled, solve};
 use crate::split::Split;
 use crate::universe::{Pair, Universe};
 
-/// Principal coordinates of the features that the regression is over: 300 in the trial that chose
+/// Number of principal coordinates of the features for the regression: 300 in the trial that chose
 /// the probe. The outcomes in `docs/check.md` are with 256.
 const COORDINATES: usize = 256;
 
-/// The ridge penalties of the two settings, where the coordinates of a picture have squares that
-/// sum to 1 on average and each pair that differs counts 1. 3 is the one of the trial; the other is
-/// far enough from it to show a verdict that hangs on it.
+/// The ridge penalties of the two settings. The squares of the coordinates of an image sum to 1 on
+/// average, and each different pair counts 1. 3 is the penalty of the trial; 12 is far enough from
+/// it to reveal a verdict that depends on the penalty.
 pub const PENALTIES: [f32; 2] = [3.0, 12.0];
 
 /// A probe ready to be fitted to any version of the arms.
@@ -40,9 +40,9 @@ pub struct Probe<'a> {
     universe: &'a Universe,
     split: &'a Split,
     seed: u64,
-    /// Coordinates of all pictures.
+    /// Coordinates of all images.
     pictures: Matrix,
-    /// The coordinates of the held-out pictures.
+    /// The coordinates of the held-out images.
     held_out_pictures: Matrix,
     /// Number of words that count.
     words: usize,
@@ -50,7 +50,7 @@ pub struct Probe<'a> {
     texts: Vec<Vec<(u32, f32)>>,
     /// The words of the held-out pairs, weighted and scaled to length 1.
     held_out_texts: Vec<Vec<(u32, f32)>>,
-    /// One number per different text.
+    /// For every pair, the number of its text; equal texts have equal numbers.
     text_numbers: Vec<u32>,
 }
 
@@ -60,7 +60,7 @@ struct Word {
 }
 
 impl<'a> Probe<'a> {
-    /// Prepares the coordinates of all pictures and the words of all texts.
+    /// Prepares the coordinates of all images and the words of all texts.
     pub fn new(universe: &'a Universe, split: &'a Split, seed: u64) -> Probe<'a> {
         let pictures = features::coordinates(&universe.features, COORDINATES);
         let columns = pictures.columns();
@@ -84,7 +84,7 @@ impl<'a> Probe<'a> {
         for text in &mut texts {
             *text = divided(text, mean_length);
         }
-        // By the answers alone, which is all that the probe sees.
+        // By the answers only, because the probe does not see questions.
         let mut numbers: HashMap<Vec<&str>, u32> = HashMap::new();
         let text_numbers = universe.pairs.iter().map(|pair| {
             let next = numbers.len() as u32;
@@ -116,13 +116,12 @@ impl<'a> Probe<'a> {
         FitResult::new(fit, self.split, self.seed, measured.collect(), &examples, None)
     }
 
-    /// Returns the product of what is predicted from each held-out picture (row) with each held-out
-    /// text (column).
+    /// Returns the product of the prediction from each held-out image (row) with each held-out text
+    /// (column).
     fn scores(&self, drawn: &[&Example], penalty: f32) -> Matrix {
         let columns = self.pictures.columns();
-        // A pair that stands there twice, be it by the draw or by the arm itself, weighs twice, and
-        // all weights sum to the number of pairs that differ: the same set twice over is the same
-        // data.
+        // A pair that occurs twice, by the draw or in the arm itself, has twice the weight, and all
+        // weights sum to the number of different pairs: the same set repeated is the same data.
         let differing: BTreeSet<(u32, u32)> =
             drawn.iter().map(|example| (example.picture, self.text_numbers[example.text as usize])).collect();
         let mass: f32 = drawn.iter().map(|example| example.copies as f32).sum();
@@ -149,8 +148,7 @@ impl<'a> Probe<'a> {
         for (word, mean) in mean.iter().enumerate() {
             add_scaled(by_word.row_mut(word), -mean / total.max(1.0), &sum);
         }
-        // For each held-out text, what the pictures would have to look like: Σ t · column of the
-        // word.
+        // For each held-out text, the sum over its words: Σ t · row of the word.
         let mut asked = Matrix::zeros(self.split.held_out.len(), columns);
         for (item, text) in self.held_out_texts.iter().enumerate() {
             for (word, value) in text {
@@ -161,10 +159,10 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// Returns the words of at least two pictures and how rare they are: ln(N / pictures with the
-/// word), which is 0 for a word of all pictures. ln(1 + 2N / pictures) found wrong captions as well
-/// (5 % on real pairs at 3.0 standard errors against 2.9, within chance), but gives such words a
-/// weight, so filler still moves rounding.
+/// Returns the words of at least two images and their rarity: ln(N / images with the word), which
+/// is 0 for a word of all images. ln(1 + 2N / pictures) found wrong captions as well (5 % on real
+/// pairs at 3.0 standard errors against 2.9, within chance), but gives such words a weight, so
+/// filler would change more than rounding.
 fn vocabulary(universe: &Universe, used: &BTreeSet<u32>) -> HashMap<String, Word> {
     let mut pictures: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
     let mut all = BTreeSet::new();

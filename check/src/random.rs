@@ -9,7 +9,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 pub(crate) enum Purpose {
     /// The start of the search for principal components.
     Projection = 0,
-    /// Pictures and captions of the rendered world.
+    /// Images and captions of the rendered world.
     World = 2,
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn hash<'a>(texts: impl IntoIterator<Item = &'a str>) -> u64 {
     lynxdata_hash::number(&lynxdata_hash::hash(texts))
 }
 
-/// Returns a number of the open interval between 0 and 1 from the upper 53 bits.
+/// Returns a number in the open interval between 0 and 1 from the upper 53 bits.
 pub(crate) fn open_interval(bits: u64) -> f64 {
     const SCALE: f64 = 1.0 / (1_u64 << 53) as f64;
     ((bits >> 11) as f64 + 0.5) * SCALE

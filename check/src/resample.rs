@@ -1,16 +1,16 @@
-//! The weights of a replicate: how often each picture stands in it, by the Poisson bootstrap.
+//! The weights of a replicate: how often each image occurs in it, by the Poisson bootstrap.
 //!
-//! A bootstrap draws n of n pairs with replacement, so a pair comes up 0, 1, 2, … times, nearly as
-//! often as the Poisson distribution of mean 1 says. Drawing each weight by itself from that
-//! distribution (Chamandy et al., "Estimating uncertainty for massive data streams", 2012) lets a
-//! hash of the key decide, so a cluster has the same weight in every arm that has it. Duplicates
-//! share a weight, since they are one observation.
+//! A bootstrap draws n of n pairs with replacement, so a pair occurs 0, 1, 2, … times, nearly with
+//! the Poisson distribution of mean 1. Here each weight is drawn independently from that
+//! distribution (Chamandy et al., "Estimating uncertainty for massive data streams", 2012) by a
+//! hash of the key, so a cluster has the same weight in every arm that has it. Duplicates share a
+//! weight, since they are one observation.
 //!
 //! Intervals are wider than they need to be, since a replicate lacks 37 % of the pairs: over 40
-//! draws of halves, the difference in standard errors deviated by 0.65 on the rendered world and by
-//! 0.78 on 1,879 real pairs, where 1.1 is right. Weights of 0.5 and 1.5, with the deviation over
-//! replicates doubled, brought 0.85 and 0.89, but found 5 % wrong captions on the real pairs as
-//! often, in 73 of 100 draws, and fits took longer by 45 %; so they were not taken.
+//! draws of halves, the difference in standard errors had a standard deviation of 0.65 on the
+//! rendered world and of 0.78 on 1,879 real pairs, where 1.1 is right. Weights of 0.5 and 1.5, with
+//! the deviation over replicates doubled, gave 0.85 and 0.89. They found 5 % wrong captions on the
+//! real pairs equally often, in 73 of 100 draws, but fits took 45 % longer, so they are not used.
 
 use crate::random::{hash, open_interval};
 
@@ -23,7 +23,7 @@ pub enum Drawn {
     HeldOut,
 }
 
-/// Returns how often the pictures of a cluster stand in a replicate: Poisson with mean 1.
+/// Returns how often the images of a cluster occur in a replicate: Poisson with mean 1.
 pub fn weight(seed: u64, replicate: usize, drawn: Drawn, cluster: &str) -> u32 {
     let drawn = match drawn {
         Drawn::Training => "training",
@@ -32,12 +32,12 @@ pub fn weight(seed: u64, replicate: usize, drawn: Drawn, cluster: &str) -> u32 {
     poisson(open_interval(hash(["replicate", &seed.to_string(), &replicate.to_string(), drawn, cluster])))
 }
 
-/// Returns the number that the Poisson distribution of mean 1 exceeds with a probability below `1 -
-/// uniform`: its inverse.
+/// Returns the quantile of the Poisson distribution of mean 1 at `uniform`: the inverse of its
+/// cumulative probability.
 fn poisson(uniform: f64) -> u32 {
     let (mut number, mut probability) = (0, (-1.0_f64).exp());
     let mut cumulative = probability;
-    // At 20 the tail is below 1e-19, less than a 53-bit draw can tell from 1.
+    // At 20 the tail is below 1e-19, which a 53-bit draw cannot distinguish from 0.
     while uniform > cumulative && number < 20 {
         number += 1;
         probability /= f64::from(number);

@@ -1,10 +1,9 @@
-//! Which pairs are trained on and which are measured on, so that nothing that is measured on was
-//! seen.
+//! The split into training and held-out pairs, so that no held-out pair was seen in training.
 //!
-//! Whole clusters of pictures are held out. A training pair whose text equals a held-out one,
-//! nearly equals it, or shares a span of words with it is left out of every arm, and so counted. A
-//! text that many pictures share, such as "image" or the boilerplate of a shop, is not measured on
-//! at all, since leaving it out of the arms would hide it from the check.
+//! Whole clusters of images are held out. A training pair whose text equals a held-out one, nearly
+//! equals it, or shares a span of words with it is left out of every arm and counted. A text that
+//! many images share, such as "image" or the boilerplate of a shop, is not held out at all, since
+//! leaving it out of the arms would hide it from the check.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,20 +16,20 @@ use crate::universe::{Pair, Universe};
 /// Settings for the choice of held-out pairs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SplitConfig {
-    /// All choices are hashes of it and of the keys of pairs.
+    /// All choices depend on hashes of it and of the keys of pairs.
     pub seed: u64,
-    /// Share of the clusters that is held out.
+    /// Fraction of the clusters that is held out.
     pub fraction: f64,
-    /// The most clusters that are held out.
+    /// Maximum number of clusters that are held out.
     pub most: usize,
-    /// The most pairs of an arm.
+    /// Maximum number of pairs of an arm.
     pub most_pairs: usize,
 }
 
-/// A text that is shared by pictures of more other clusters than this is not measured on.
+/// A text that is shared by images of more other clusters than this is not held out.
 pub const SHARED_BY_MOST: usize = 3;
 
-/// Fewest held-out pairs of one origin that are measured by themselves.
+/// Minimum number of held-out pairs of one origin that are measured separately.
 pub const FEWEST_OF_AN_ORIGIN: usize = 30;
 
 /// A held-out pair.
@@ -44,19 +43,19 @@ pub struct HeldOut {
     pub cluster: String,
     /// The arms that have it: bit i for arm i.
     pub origin: u32,
-    /// Whether it counts in the verdict. The others come from an arm that the chosen pairs leave
-    /// out, and are told beside it.
+    /// Whether it counts for the verdict. The others come from an arm from which no chosen pair
+    /// comes, and are reported separately.
     pub counts: bool,
 }
 
-/// The pairs of a check, parted.
+/// The pairs of a check, split into arms and held-out pairs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Split {
     /// Pairs of every arm that are trained on, in the order of their keys' hashes.
     pub arms: Vec<Vec<u32>>,
     /// Pairs that are measured on.
     pub held_out: Vec<HeldOut>,
-    /// Whether these were given by the user rather than held out.
+    /// Whether the held-out pairs were given by the user, rather than taken from the arms.
     pub is_given: bool,
     /// Whether all pairs are conversations, of which only long answers are compared.
     pub are_conversations: bool,
@@ -70,36 +69,36 @@ pub struct Split {
 pub struct LeftOut {
     /// Pairs of every arm before anything was left out.
     pub pairs_of_arms: Vec<usize>,
-    /// Pairs of held-out clusters.
+    /// Pairs in held-out clusters.
     pub in_held_out_clusters: Vec<usize>,
-    /// Pairs whose text equals a held-out one but for case and punctuation.
+    /// Pairs whose text equals a held-out one, except for case and punctuation.
     pub same_text: Vec<usize>,
     /// Pairs whose text is nearly a held-out one, or shares a span of words with one.
     pub similar_text: Vec<usize>,
-    /// Pairs beyond the most that an arm may have.
+    /// Pairs beyond the maximum of an arm.
     pub beyond_most: Vec<usize>,
-    /// Candidates that are not measured on since pictures of many other clusters share their text.
+    /// Candidates that are not held out because images of many other clusters share their text.
     pub shared_candidates: usize,
     /// Candidates without words.
     pub wordless_candidates: usize,
 }
 
-/// The texts of all pairs as numbers of words, with the indexes that find what shares a text.
+/// The texts of all pairs as numbers of words, with indexes that find pairs that share a text.
 struct Texts {
     words: Vec<Vec<u32>>,
     /// Distinct words, rarest first.
     distinct: Vec<Vec<u32>>,
     same: HashMap<Vec<u32>, Vec<u32>>,
-    /// Pairs by the hash of each span; a chance of two spans with one hash, 1 in 2⁶⁴, would leave
-    /// out a pair too many.
+    /// Pairs by the hash of each span; two spans with the same hash, with a chance of 1 in 2⁶⁴,
+    /// would leave out one pair too many.
     spans: HashMap<u64, Vec<u32>>,
     /// Pairs by each of the rarest words of their texts: near-duplicates share one of them (prefix
     /// filtering; Chaudhuri, Ganti and Kaushik, 2006).
     rare: HashMap<u32, Vec<u32>>,
 }
 
-/// Returns the words at the beginning of a rarest-first list of which near-duplicates share one at
-/// least.
+/// Returns the words at the beginning of a rarest-first list, of which near-duplicates share at
+/// least one.
 fn prefix(distinct: &[u32]) -> &[u32] {
     let shared = (NEAR_DUPLICATE * distinct.len() as f64).ceil() as usize;
     &distinct[..distinct.len() + 1 - shared.max(1)]
@@ -177,7 +176,7 @@ fn is_near(one: &[u32], other: &[u32]) -> bool {
     shared as f64 >= NEAR_DUPLICATE * (one.len() + other.len() - shared) as f64
 }
 
-/// Parts the pairs of a universe.
+/// Splits the pairs of a universe.
 pub fn split(universe: &Universe, config: &SplitConfig) -> Split {
     let seed = config.seed.to_string();
     let arm_count = universe.arms.len();
@@ -206,9 +205,8 @@ pub fn split(universe: &Universe, config: &SplitConfig) -> Split {
     };
     let allowed = |pair: u32| universe.pairs[pair as usize].may_be_held_out;
     chooser.hold_out(order.iter().map(|(_, cluster)| *cluster), count, true, allowed);
-    // If all that is measured on comes from some arms, the others are measured on pairs of their
-    // own beside it: those of the held-out clusters, and if these are few, some of further
-    // clusters.
+    // If all held-out pairs come from some of the arms, pairs of the other arms are held out
+    // additionally: those in the held-out clusters and, if these are few, some of further clusters.
     if !universe.has_evaluation_set {
         let seen = chooser.held_out.iter().fold(0, |seen, held: &HeldOut| seen | held.origin);
         for arm in (0..arm_count).filter(|arm| seen != 0 && seen >> arm & 1 == 0) {
@@ -263,8 +261,8 @@ struct Chooser<'a> {
 }
 
 impl<'a> Chooser<'a> {
-    /// Holds out clusters in the given order until `count` of them are, one pair of each for every
-    /// set of arms that has one.
+    /// Holds out clusters in the given order until there are `count` of them: one pair of each
+    /// cluster for every set of arms that has one.
     fn hold_out(
         &mut self,
         order: impl Iterator<Item = &'a str>,

@@ -1,32 +1,32 @@
-//! Statistics of a difference between two arms over replicates that redraw what the claim is about.
+//! Statistics of a difference between two arms over replicates that redraw the data.
 //!
-//! Each replicate redraws the pairs of both arms and of the held-out set (and, where there is one,
-//! the seed of the training), the same draw for both arms. The standard deviation over replicates
-//! is then the standard error of the difference itself: a bootstrap's deviation is **not** divided
-//! by √n. More replicates make that estimate surer; only more data makes it smaller.
+//! Each replicate redraws the pairs of both arms and of the held-out set (and the seed of the
+//! training, if there is one), with the same draw for both arms. The standard deviation over
+//! replicates is then the standard error of the difference itself: a bootstrap's deviation is
+//! **not** divided by √n. More replicates make that estimate more precise; only more data makes it
+//! smaller.
 
 use serde::{Deserialize, Serialize};
 
-/// Probability of finding a difference of the size that [`Difference::minimum_detectable_effect`]
-/// means.
+/// Probability of finding a difference of the size [`Difference::minimum_detectable_effect`].
 pub const POWER: f64 = 0.8;
 
 /// The distribution of the differences first − second over replicates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Difference {
-    /// Replicates.
+    /// Number of replicates.
     pub replicates: usize,
     /// Mean difference, in the unit of the metric.
     pub mean: f64,
     /// Standard error of the mean difference: SD · √(1 + 1/n), since the mean over n replicates has
-    /// their noise beside that of the data. Absent below two replicates.
+    /// their noise in addition to that of the data. Absent below two replicates.
     pub standard_error: Option<f64>,
-    /// Probability that the interval misses the truth.
+    /// Probability that the interval does not contain the truth.
     pub alpha: f64,
     /// Interval of confidence 1 − `alpha`, by Student's t with n − 1 degrees of freedom.
     pub interval: Option<[f64; 2]>,
-    /// Two-sided p of "no difference".
+    /// Two-sided p-value of "no difference".
     pub p: Option<f64>,
     /// The smallest true difference that a check like this finds four times in five.
     pub minimum_detectable_effect: Option<f64>,
@@ -77,9 +77,9 @@ impl Difference {
         })
     }
 
-    /// Returns how many times as many pairs, in the arms and in the held-out set, would find a true
-    /// difference of the observed size four times in five: the standard error falls with the root
-    /// of the number of pairs.
+    /// Returns the factor by which the pairs in the arms and in the held-out set would have to grow
+    /// to find a true difference of the observed size four times in five: the standard error falls
+    /// with the square root of the number of pairs.
     pub fn pairs_needed(&self) -> Option<f64> {
         let detectable = self.minimum_detectable_effect?;
         (self.mean != 0.0).then(|| (detectable / self.mean).powi(2))
@@ -114,10 +114,10 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
 }
 
 /// Returns the probability of error that may be spent at a look with `replicates` when looks are
-/// planned at the numbers `looks`: the growth of Lan and DeMets' spending function of Pocock's kind
-/// (1983), α · ln(1 + (e − 1) · t) with t the share of the last look. The tests of all looks then
-/// err with probability `alpha` at most, whatever their correlation. `None` if no look is planned
-/// there.
+/// planned at the numbers `looks`: the increase since the previous look of Lan and DeMets' spending
+/// function of Pocock's type (1983), α · ln(1 + (e − 1) · t), where t is the fraction of the last
+/// look. The tests of all looks then err with probability `alpha` at most, whatever their
+/// correlation. `None` if no look is planned there.
 pub fn alpha_at(looks: &[usize], replicates: usize, alpha: f64) -> Option<f64> {
     let last = *looks.last()? as f64;
     let place = looks.iter().position(|look| *look == replicates)?;
@@ -132,8 +132,8 @@ pub fn student_t_cdf(t: f64, freedom: f64) -> f64 {
     if t > 0.0 { 1.0 - tail } else { tail }
 }
 
-/// Returns the t that Student's t with `freedom` degrees of freedom does not exceed with
-/// `probability`, between 0 and 1.
+/// Returns the quantile of Student's t with `freedom` degrees of freedom at `probability`, between
+/// 0 and 1.
 pub fn student_t_quantile(probability: f64, freedom: f64) -> f64 {
     if probability < 0.5 {
         return -student_t_quantile(1.0 - probability, freedom);
@@ -162,7 +162,7 @@ fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
         return x.clamp(0.0, 1.0);
     }
     if x > (a + 1.0) / (a + b + 2.0) {
-        return 1.0 - incomplete_beta(b, a, 1.0 - x); // the fraction converges fast on this side only
+        return 1.0 - incomplete_beta(b, a, 1.0 - x); // the fraction converges quickly on this side only
     }
     let front = (ln_gamma(a + b) - ln_gamma(a) - ln_gamma(b) + a * x.ln() + b * (1.0 - x).ln()).exp() / a;
     let away_from_0 = |value: f64| if value.abs() < 1e-300 { 1e-300 } else { value };
@@ -247,7 +247,7 @@ mod tests {
         );
     }
 
-    /// Simulated checks per statement about probabilities.
+    /// Number of simulated checks per statement about probabilities.
     const CASES: usize = 4000;
 
     /// Replicates of a check whose data err by a normal draw: each replicate errs by as much again

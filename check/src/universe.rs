@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use crate::matrix::Matrix;
 use crate::text::{NEAR_DUPLICATE_WORDS, words};
 
-/// A question and what is learnt to be answered. A caption has an empty question.
+/// A question and its answer. A caption has an empty question.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Turn {
-    /// The text that is read, but not learnt.
+    /// The text that is read, but not learned.
     pub question: String,
-    /// The text that is learnt.
+    /// The text that is learned.
     pub answer: String,
 }
 
@@ -21,10 +21,10 @@ impl Turn {
     }
 }
 
-/// A picture with a text: a caption or a conversation.
+/// An image with a text: a caption or a conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
-    /// A key that stays the same from run to run; choices are hashes of it.
+    /// A key that stays the same from run to run; choices depend on its hash.
     pub uid: String,
     /// Row of the picture in [`Universe::features`].
     pub picture: u32,
@@ -32,7 +32,7 @@ pub struct Pair {
     pub turns: Vec<Turn>,
     /// The arms that have it: bit i for arm i.
     pub arms: u32,
-    /// Whether it may be measured on.
+    /// Whether it may be held out.
     pub may_be_held_out: bool,
 }
 
@@ -47,14 +47,14 @@ impl Pair {
         self.turns.iter().all(|turn| turn.question.is_empty())
     }
 
-    /// Returns the words that are learnt.
+    /// Returns the words that are learned.
     pub(crate) fn answer_words(&self) -> Vec<String> {
         self.turns.iter().flat_map(|turn| words(&turn.answer)).collect()
     }
 }
 
-/// The most arms of a check: their bits fit into a pair, and comparisons of more would need more
-/// replicates than anybody trains.
+/// Maximum number of arms of a check: comparisons of more arms would need more replicates than is
+/// practical.
 pub const MOST_ARMS: usize = 8;
 
 /// Everything that a check compares.
@@ -62,22 +62,21 @@ pub const MOST_ARMS: usize = 8;
 pub struct Universe {
     /// Names of the arms.
     pub arms: Vec<String>,
-    /// Frozen features, one row a picture.
+    /// Frozen features, one row per image.
     pub features: Matrix,
     /// The cluster of near-duplicates of every picture: a key that stays the same from run to run.
     pub clusters: Vec<String>,
-    /// All pairs: those of the arms, and those that may be measured on.
+    /// All pairs: those of the arms, and those that may be held out.
     pub pairs: Vec<Pair>,
-    /// Whether the pairs that may be measured on were given by the user (`--eval`), rather than
-    /// held out of the arms.
+    /// Whether the pairs to measure on were given by the user (`--eval`), rather than held out from
+    /// the arms.
     pub has_evaluation_set: bool,
 }
 
 impl Universe {
-    /// Returns the words of every pair by which copies of it are found. Where all pairs are
-    /// conversations, those of short answers are left out: many pictures have the answer "yes" to
-    /// one question, and none of them is a copy. Beside captions, a short answer may be the copy of
-    /// one.
+    /// Returns the words by which copies of every pair are found. If all pairs are conversations,
+    /// those of short answers are left out: many images have the answer "yes" to one question, and
+    /// none of them is a copy. If there are captions, a short answer may be the copy of one.
     pub(crate) fn telling_words(&self) -> Vec<Vec<String>> {
         let fewest = if self.pairs.iter().any(Pair::is_caption) { 0 } else { NEAR_DUPLICATE_WORDS };
         let words = |pair: &Pair| {

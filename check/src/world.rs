@@ -1,9 +1,9 @@
-//! A rendered world: pictures of coloured shapes whose captions are exact.
+//! A rendered world: images of coloured shapes with exact captions.
 //!
-//! What is wrong with a pair of it is known, so verdicts can be tried where the truth is known.
-//! A drawing shows one to three groups of shapes in different cells of a 3 × 3 grid, on a grainy
-//! ground of one or two tones, and sometimes a word. Its caption has one of eight sentence
-//! patterns. Pixels are drawn with integers alone, so they are the same on every machine.
+//! The faults of its pairs are known, so verdicts can be tested against the truth. A drawing shows
+//! one to three groups of shapes in different cells of a 3 × 3 grid, on a grainy ground of one or
+//! two tones, and sometimes a word. Its caption has one of eight sentence patterns. Pixels are
+//! drawn with integers only, so they are the same on every machine.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
@@ -11,7 +11,7 @@ use rand_chacha::rand_core::RngCore;
 use crate::features::SIDE;
 use crate::random::{Purpose, stream};
 
-/// A picture with what is to be seen on it.
+/// An image with its captions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drawing {
     /// RGB, row by row, [`SIDE`] × [`SIDE`] pixels.
@@ -20,14 +20,14 @@ pub struct Drawing {
     pub caption: String,
     /// The same in German.
     pub translation: String,
-    /// The same in the sentence pattern that all drawings have here.
+    /// The same in one sentence pattern for all drawings.
     pub one_wording: String,
 }
 
 /// Sentence patterns of captions.
 pub const WORDINGS: usize = 8;
 
-/// Draws pictures. The first drawings of a seed are the same for every `count`.
+/// Draws images. The first drawings of a seed are the same for every `count`.
 pub fn drawings(count: usize, seed: u64) -> Vec<Drawing> {
     let mut draws = stream(seed, Purpose::World);
     (0..count).map(|_| drawing(&mut draws)).collect()
@@ -44,7 +44,7 @@ const fn colour(rgb: [u8; 3], english: &'static str, german: &'static str) -> Co
     Colour { rgb, english, german }
 }
 
-/// Colours of shapes: the basic colour terms of English but for grey (Berlin and Kay, 1969), and
+/// Colours of shapes: the basic colour terms of English except grey (Berlin and Kay, 1969), and
 /// turquoise.
 const COLOURS: [Colour; 11] = [
     colour([220, 30, 30], "red", "rot"),
@@ -70,24 +70,24 @@ const GROUNDS: [Colour; 6] = [
     colour([195, 175, 225], "lilac", "fliederfarben"),
 ];
 
-/// Deviation of the ground from its colour, grey levels.
+/// Maximum deviation of the ground from its colour, in grey levels.
 const GRAIN: i32 = 18;
 
 /// Sizes with their radius in pixels, in English and German; the largest fills a cell of the grid.
 const SIZES: [(i32, &str, &str); 4] =
     [(3, "tiny", "winzig"), (5, "small", "klein"), (7, "medium", "mittelgroß"), (10, "large", "groß")];
 
-/// The sizes of shapes that stand in a group: the first ones, which fit into a cell side by side.
+/// Number of sizes of shapes in a group: the first ones, which fit into a cell side by side.
 const GROUP_SIZES: usize = 2;
 
-/// The most shapes of a group.
+/// Maximum number of shapes of a group.
 const MOST_OF_A_GROUP: usize = 4;
 
 /// Places of the shapes of a group, in pixels from the middle of its cell.
 const PLACES_OF_A_GROUP: [&[(i32, i32)]; MOST_OF_A_GROUP] =
     [&[(0, 0)], &[(-5, 0), (5, 0)], &[(-5, 4), (5, 4), (0, -5)], &[(-5, -5), (5, -5), (-5, 5), (5, 5)]];
 
-/// The radius of shapes of a group, at most, in pixels.
+/// Maximum radius of shapes of a group, in pixels.
 const GROUP_RADIUS: i32 = 4;
 
 const NUMBERS: [(&str, &str); MOST_OF_A_GROUP] = [("a", "ein"), ("two", "zwei"), ("three", "drei"), ("four", "vier")];
@@ -100,7 +100,8 @@ struct Shape {
     german_plural: &'static str,
     /// The ending of an adjective before the German name: its gender.
     ending: &'static str,
-    /// Whether a point is in it: right and down of its middle, and its radius, in pixels.
+    /// Returns whether the shape covers a point, from the point's offset to the right and down from
+    /// the middle, and the radius, in pixels.
     covers: fn(i32, i32, i32) -> bool,
 }
 
@@ -187,7 +188,7 @@ const SHAPES: [Shape; 10] = [
     },
 ];
 
-/// Cells of the grid: in front of a colon, in a sentence, in German.
+/// Names of the cells of the grid: before a colon, in a sentence, in German.
 const CELLS: [(&str, &str, &str); 9] = [
     ("top left", "at the top left", "oben links"),
     ("top", "at the top", "oben"),
@@ -200,11 +201,11 @@ const CELLS: [(&str, &str, &str); 9] = [
     ("bottom right", "at the bottom right", "unten rechts"),
 ];
 
-/// The middle of the first cell and the distance of the next, in pixels.
+/// The middle of the first cell and the distance to the next, in pixels.
 const FIRST_CELL: i32 = 11;
 const NEXT_CELL: i32 = 21;
 
-/// Deviation of a group from the middle of its cell, pixels.
+/// Maximum deviation of a group from the middle of its cell, in pixels.
 const STRAY: i32 = 2;
 
 /// Letters of 5 × 7 pixels, row by row, the leftmost pixel in the highest of five bits.
@@ -221,10 +222,10 @@ const LETTERS: [[u8; 7]; 26] = [
 const LETTER_WIDTH: i32 = 5;
 const LETTER_HEIGHT: i32 = 7;
 
-/// Drawings with one, two and three groups, percent.
+/// Percentages of drawings with one, two and three groups.
 const OF_GROUPS: [u32; 3] = [30, 40, 30];
 
-/// Drawings with a word, a ground of two tones, and a caption that names the ground, percent.
+/// Percentages of drawings with a word, a ground of two tones, and a caption that names the ground.
 const WITH_A_WORD: u32 = 40;
 const OF_TWO_TONES: u32 = 40;
 const NAMING_THE_GROUND: u32 = 60;
@@ -239,7 +240,7 @@ struct Group {
 
 struct Scene {
     groups: Vec<Group>,
-    /// One tone, or that of the upper and that of the lower half.
+    /// One tone, or those of the upper and the lower half.
     ground: Vec<usize>,
     names_ground: bool,
     word: Option<String>,
@@ -350,7 +351,7 @@ fn paint(pixels: &mut [u8], x: i32, y: i32, rgb: [u8; 3]) {
     }
 }
 
-/// Tells what a scene shows, in one of the sentence patterns.
+/// Describes a scene in one of the sentence patterns.
 fn caption(scene: &Scene, wording: usize) -> String {
     let groups = &scene.groups;
     let each = |phrase: &dyn Fn(&Group) -> String| groups.iter().map(phrase).collect::<Vec<String>>();
@@ -403,7 +404,7 @@ fn caption(scene: &Scene, wording: usize) -> String {
     capital(&text)
 }
 
-/// Returns something that a caption may leave out, with what stands before and after it.
+/// Returns an optional part of a caption with the text before and after it; empty if there is none.
 fn told(before: &str, what: Option<&str>, after: &str) -> String {
     what.map(|what| format!("{before}{what}{after}")).unwrap_or_default()
 }

@@ -1,11 +1,11 @@
-//! What can be wrong with predictions and references.
+//! Errors of predictions and references.
 
 use crate::place::Place;
 
-/// The reason why there is no score.
+/// The reason why no score can be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file or a line of it is no JSON.
+    /// A file or a line of it is not JSON.
     #[error("{place}: not JSON: {reason}; a file holds one JSON value, or one JSON object a line")]
     NotJson {
         /// File and line.
@@ -13,7 +13,7 @@ pub enum Error {
         /// The message of the JSON reader.
         reason: String,
     },
-    /// JSON, but no rows.
+    /// A file is JSON, but has no rows.
     #[error(
         "{file}: {what}; a file of {rows} is a list of objects, one object a line, or one of the official formats in \
          docs/evaluation.md"
@@ -21,25 +21,25 @@ pub enum Error {
     NoRows {
         /// The file.
         file: String,
-        /// What it is instead of that.
+        /// What it is instead.
         what: String,
         /// Predictions or references.
         rows: &'static str,
     },
-    /// A row lacks a field, whatever it may be called.
-    #[error("{place}: no {what}; it may be called {}{hint}", names.join(", "))]
+    /// A row has no field with any of the allowed names.
+    #[error("{place}: no {what}; its field can be called {}{hint}", names.join(", "))]
     NoField {
         /// File and line.
         place: Place,
         /// The missing part.
         what: &'static str,
-        /// The names under which it would be found.
+        /// The names that the field may have.
         names: &'static [&'static str],
-        /// A hint at what to do, or nothing.
+        /// A hint at what to do, or an empty text.
         hint: &'static str,
     },
-    /// A field has a value that it cannot have.
-    #[error("{place}: {field} is {value}, but has to be {wanted}")]
+    /// A field has a value that is not allowed.
+    #[error("{place}: {field} is {value}, but must be {wanted}")]
     BadField {
         /// File and line.
         place: Place,
@@ -50,8 +50,8 @@ pub enum Error {
         /// The required form.
         wanted: &'static str,
     },
-    /// Two rows of one file have one id.
-    #[error("{place}: id {id} was there before ({first}); each question has one row, remove one of the two")]
+    /// Two rows have the same id.
+    #[error("{place}: id {id} occurs twice, first in {first}; each question has one row, so remove one of the two")]
     DuplicateId {
         /// The second row.
         place: Place,
@@ -60,9 +60,9 @@ pub enum Error {
         /// The id.
         id: String,
     },
-    /// A prediction for a question that is not asked.
+    /// A prediction for a question that is not among the references.
     #[error(
-        "{place}: id {id} is not among the references{more}; are the files of the same split? a reference is there for \
+        "{place}: id {id} is not among the references{more}; do the files belong to the same split? There is a reference for \
          id {example}, for example"
     )]
     UnknownId {
@@ -70,13 +70,13 @@ pub enum Error {
         place: Place,
         /// The id.
         id: String,
-        /// The number of others, or nothing.
+        /// The number of other such ids, or an empty text.
         more: String,
         /// An id that is known.
         example: String,
     },
-    /// There is nothing to score.
-    #[error("{file} holds no {rows}")]
+    /// A file has nothing to score.
+    #[error("{file} has no {rows}")]
     Empty {
         /// The files.
         file: String,
@@ -92,7 +92,7 @@ pub enum Error {
         id: String,
         /// The metric.
         metric: &'static str,
-        /// What the metric needs, and what is there.
+        /// What the metric needs, and what the reference has.
         needs: String,
     },
     /// The metric has no variant without quirks.

@@ -1,4 +1,4 @@
-//! Predictions and references as they lie in files.
+//! Reading of predictions and references from the text of files.
 //!
 //! Nothing here reads files: a [`Source`] is a name and the text of a file.
 
@@ -23,7 +23,7 @@ pub struct Source<'a> {
     pub text: &'a str,
 }
 
-/// A question with what a model says.
+/// A question with the answer of a model.
 #[derive(Clone, Copy, Debug)]
 pub struct Item<'a> {
     /// The question and its answers.
@@ -41,7 +41,7 @@ pub struct Joined<'a> {
     pub missing: Vec<&'a str>,
 }
 
-/// Puts predictions to the references with the same id.
+/// Joins predictions with the references of the same id.
 ///
 /// # Errors
 /// A prediction whose id is not among the references.

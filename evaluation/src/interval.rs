@@ -1,26 +1,26 @@
 //! 95 % intervals by the bootstrap over clusters.
 //!
-//! Questions about one picture are not independent, so whole pictures are redrawn (Cameron, Gelbach
-//! and Miller, "Bootstrap-based improvements for inference with clustered errors", 2008). Each of
-//! [`REPLICATES`] replicates draws as many clusters as there are, with replacement, and computes
-//! every figure from the sums of their counts; the interval is from the 2.5th to the 97.5th
-//! percentile. The interval says what other questions of the same kind would give; it does not
-//! say what another training run would.
+//! Questions about the same image are not independent, so whole images are redrawn (Cameron,
+//! Gelbach and Miller, "Bootstrap-based improvements for inference with clustered errors", 2008).
+//! Each of [`REPLICATES`] replicates draws as many clusters as there are, with replacement, and
+//! computes every figure from the sums of their counts; the interval is from the 2.5th to the
+//! 97.5th percentile. The interval shows how the figure varies with the choice of questions, not
+//! with the training run.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-/// Replicates of a bootstrap. With 2,000 the ends of an interval deviate by about 3 % of its width
-/// from those of infinitely many.
+/// Number of replicates. With 2,000, the ends of an interval differ by about 3 % of its width from
+/// those of infinitely many.
 pub const REPLICATES: usize = 2000;
 
-/// The seed where none is given.
+/// The default seed.
 pub const SEED: u64 = 0;
 
-/// Probability that the interval leaves out on each side.
+/// Probability outside the interval on each side.
 const TAIL: f64 = 0.025;
 
-/// Figures of a set of rows from the sum of their counts; NaN where one is undefined.
+/// Figures of a set of rows, computed from the sum of their counts; NaN if a figure is undefined.
 pub(crate) type Figures = fn(&[f64]) -> Vec<f64>;
 
 /// Returns the sums of counts of each cluster; `cluster` numbers the cluster of each row.
@@ -44,13 +44,13 @@ pub(crate) fn add(total: &mut [f64], counts: &[f64]) {
     }
 }
 
-/// Returns the interval of each figure, `None` where fewer than two clusters, an undefined figure
-/// in more than [`TAIL`] of the replicates, or replicates that all agree leave it open.
+/// Returns the interval of each figure. It is `None` if there are fewer than two clusters, if the
+/// figure is undefined in more than [`TAIL`] of the replicates, or if all replicates of a figure
+/// without a range agree.
 ///
-/// Where all replicates of a figure agree on the end of its range, as with 30 of 30 right answers,
-/// redrawing says nothing about the rest. The interval then ends where so many clusters without an
-/// exception would have a probability of 2.5 % (Clopper and Pearson, 1934). A figure without a
-/// range has no such end.
+/// If all replicates of a figure are at the end of its range, as with 30 of 30 right answers,
+/// redrawing shows no variation. The interval then ends where this many clusters without an
+/// exception would have a probability of 2.5 % (Clopper and Pearson, 1934).
 pub(crate) fn intervals(
     clusters: &[Vec<f64>],
     figures: Figures,
@@ -65,7 +65,7 @@ pub(crate) fn intervals(
     for _ in 0..REPLICATES {
         let mut total = vec![0.0; clusters[0].len()];
         for _ in 0..clusters.len() {
-            // Multiplication instead of a remainder; its bias is below 2^-40 for a million
+            // Multiply-and-shift instead of a remainder; its bias is below 2^-40 for a million
             // clusters.
             let index = (u128::from(random.next_u64()) * clusters.len() as u128) >> 64;
             add(&mut total, &clusters[index as usize]);

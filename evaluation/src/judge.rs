@@ -1,4 +1,4 @@
-//! A language model as judge: its prompt, its reply, and how far people agree with it.
+//! A language model as judge: its prompt, its reply, and its agreement with people.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,8 @@ pub fn prompt(question: &str, prediction: &str, answer: &str) -> String {
     )
 }
 
-/// Returns the answer that a judge compares with: the most frequent one, of several as frequent the
-/// first.
+/// Returns the answer that a judge compares with: the most frequent one, or the first of several
+/// equally frequent ones.
 pub fn most_frequent_answer(reference: &Reference) -> Option<&str> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for answer in &reference.answers {
@@ -26,7 +26,7 @@ pub fn most_frequent_answer(reference: &Reference) -> Option<&str> {
     reference.answers.iter().map(String::as_str).find(|answer| counts.get(answer) == Some(most))
 }
 
-/// Returns whether a reply says yes or no: by its first word, whatever its case and the marks
+/// Returns whether a reply says yes or no, by its first word in any case and without the marks
 /// around it; `None` if that is another word.
 pub fn parse_verdict(reply: &str) -> Option<bool> {
     let first = reply.split(|character: char| !character.is_alphanumeric()).find(|word| !word.is_empty())?;
@@ -46,18 +46,19 @@ pub struct Agreement {
     pub accuracy: f64,
     /// Its 95 % interval over questions.
     pub accuracy_interval: Option<[f64; 2]>,
-    /// Cohen's kappa; `None` if both always say the same one word, where it is undefined.
+    /// Cohen's kappa; `None` if both always say the same word, because it is undefined then.
     pub kappa: Option<f64>,
     /// Its 95 % interval over questions.
     pub kappa_interval: Option<[f64; 2]>,
-    /// Questions to which judge and people said yes and yes, yes and no, no and yes, no and no.
+    /// Numbers of questions to which judge and people said yes and yes, yes and no, no and yes, no
+    /// and no.
     pub counts: [usize; 4],
 }
 
 /// Compares verdicts of a judge, the first of each pair, with those of people.
 ///
 /// Cohen's kappa is (agreement - chance) / (1 - chance), where chance is the agreement of two
-/// raters that say yes as often without looking (Cohen, "A coefficient of agreement for nominal
+/// raters that say yes equally often at random (Cohen, "A coefficient of agreement for nominal
 /// scales", 1960).
 pub fn agreement(verdicts: &[(bool, bool)]) -> Agreement {
     let mut counts = [0; 4];

@@ -1,16 +1,16 @@
-//! Scores of what models answer, by the definitions of the official scripts.
+//! Scores of model answers, by the definitions of the official scripts.
 //!
 //! In the order in which data flows:
 //!
-//! * [`input`]: predictions and references as they lie in files, joined by their ids;
+//! * [`input`]: predictions and references from the text of files, joined by their ids;
 //! * [`metrics`]: one file for each metric, with the source and version of its definition;
 //! * [`mod@score`]: figures for all questions and for each category, with 95 % intervals;
-//! * [`interval`]: the bootstrap over pictures that makes them;
+//! * [`interval`]: the bootstrap over images for these intervals;
 //! * [`judge`]: a language model as judge: prompt, reply, agreement with people;
-//! * [`ptb`]: tokens of captions as coco-caption has them.
+//! * [`ptb`]: tokens of captions as in coco-caption.
 //!
 //! Nothing here reads files or asks a server. Golden values of all metrics were computed by the
-//! official implementations; `fixtures/SOURCES.tsv` says by which version.
+//! official implementations; `fixtures/SOURCES.tsv` names the versions.
 //!
 //! ```
 //! use lynxdata_evaluation::input::{Source, join, read_predictions, read_references};

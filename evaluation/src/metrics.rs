@@ -1,8 +1,8 @@
 //! The metrics: one file each, with the source of its definition.
 //!
-//! A metric counts: each question gives a row of numbers, and every figure, such as precision,
-//! comes from the sum of rows. So the same few lines compute a figure for all questions, for a
-//! category and for a replicate of the bootstrap.
+//! A metric makes a row of counts for each question, and computes every figure, such as precision,
+//! from the sum of rows. So the same function computes a figure for all questions, for a category
+//! and for a replicate of the bootstrap.
 
 mod anls;
 mod bleu;
@@ -21,7 +21,7 @@ mod vqa_accuracy;
 use crate::error::{Error, Result};
 use crate::input::Item;
 
-/// A metric and where its definition comes from.
+/// A metric with the source of its definition.
 #[derive(Debug)]
 pub struct Metric {
     /// Its name on the command line and in files.
@@ -32,7 +32,7 @@ pub struct Metric {
     pub source: &'static str,
     /// The figures that it computes; the first is also the score of each question.
     pub figures: &'static [Figure],
-    /// Categories that are also told together, as MME's perception.
+    /// Groups of categories with their own scores, such as MME's perception.
     pub groups: &'static [(&'static str, &'static [&'static str])],
     /// The difference that `--strict` makes; `None` if there is no such variant.
     pub strict: Option<&'static str>,
@@ -45,7 +45,7 @@ pub struct Metric {
 pub struct Figure {
     /// Its name in tables and files.
     pub name: &'static str,
-    /// The least and the most that it can be; `None` if it has no upper end.
+    /// Its smallest and largest possible value; `None` if it has no upper bound.
     pub range: Option<(f64, f64)>,
 }
 
@@ -63,10 +63,10 @@ pub enum Variant {
 pub struct Counted {
     /// One row of counts for each question.
     pub(crate) rows: Vec<Vec<f64>>,
-    /// The part of each answer that is scored, as `yes` or `B`; empty if the answer itself is
+    /// The part of each answer that is scored, such as `yes` or `B`; empty if the whole answer is
     /// scored.
     pub(crate) parsed: Vec<Option<String>>,
-    /// Remarks about odd input.
+    /// Remarks about unusual input.
     pub(crate) notes: Vec<String>,
 }
 
@@ -91,15 +91,15 @@ pub fn metric(name: &str) -> Option<&'static Metric> {
     METRICS.iter().copied().find(|metric| metric.name == name)
 }
 
-/// A share of 100.
+/// The range of a percentage.
 const PERCENT: Option<(f64, f64)> = Some((0.0, 100.0));
 
-/// Figures of metrics that are the mean of one score for each question.
+/// Computes the figure of metrics that are the mean of one score per question.
 fn mean_percent(sums: &[f64]) -> Vec<f64> {
     vec![100.0 * sums[0] / sums[1]]
 }
 
-/// Counts one score from 0 to 1 for each question; a missing prediction has 0.
+/// Counts one score from 0 to 1 for each question; a missing prediction scores 0.
 fn scores(items: &[Item], score: impl Fn(&Item, &str) -> Result<f64>) -> Result<Vec<Vec<f64>>> {
     items
         .iter()
@@ -115,12 +115,12 @@ fn answers<'a>(item: &Item<'a>, metric: &'static str) -> Result<&'a [String]> {
     Ok(&item.reference.answers)
 }
 
-/// Returns the label of a question of yes or no.
+/// Returns the label of a yes-or-no question.
 fn label(item: &Item, metric: &'static str) -> Result<bool> {
     match item.reference.answers.as_slice() {
         [answer] if answer.trim().eq_ignore_ascii_case("yes") => Ok(true),
         [answer] if answer.trim().eq_ignore_ascii_case("no") => Ok(false),
-        other => Err(unfit(item, metric, format!("one answer, yes or no; it has {other:?}"))),
+        other => Err(unfit(item, metric, format!("one answer, yes or no, but the reference has {other:?}"))),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where a row stands, for messages.
+//! The place of a row in a file, for messages.
 
 use std::fmt;
 use std::sync::Arc;

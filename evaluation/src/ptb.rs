@@ -1,16 +1,16 @@
-//! Tokens of captions as coco-caption has them.
+//! Tokens of captions as in coco-caption.
 //!
 //! coco-caption runs `edu.stanford.nlp.process.PTBTokenizer -preserveLines -lowerCase` of Stanford
-//! CoreNLP 3.4.1 and then drops 17 tokens of punctuation. The rules below are ours: they know the
-//! usual classes of tokens of that program (words, numbers, abbreviations, …) and were fitted to
-//! its outputs until these were equal; no file of its source was read. Each rule makes a difference
-//! for a line of the golden file. As there, the longest match at a position wins, and the first
-//! rule of several that match as long.
+//! CoreNLP 3.4.1 and then drops 17 tokens of punctuation. The rules below were written for this
+//! project: they cover the usual classes of tokens of that program (words, numbers, abbreviations,
+//! …) and were adjusted until the outputs were equal; no file of its source was read. Each rule is
+//! needed for at least one line of the golden file. As in that program, the longest match at a
+//! position wins, and the first rule among matches of equal length.
 //!
 //! Some of what it does is surprising, and scores depend on it: brackets stay, as `-lrb-` and
 //! `-rrb-`, since they are lower-cased before they are compared with the list; `!!` and `?!` stay,
-//! as only single marks are dropped; `£` becomes `#` and `€` becomes `$`; and characters beyond the
-//! Basic Multilingual Plane, such as most emoji, vanish.
+//! as only single marks are dropped; `£` becomes `#` and `€` becomes `$`; and characters outside
+//! the Basic Multilingual Plane, such as most emoji, are dropped.
 
 use std::sync::LazyLock;
 
@@ -26,17 +26,17 @@ const DROPPED: &[&str] =
 enum Token {
     /// The match itself.
     Same,
-    /// Two tokens, split so many characters before the end.
+    /// Two tokens, split this many characters before the end.
     SplitBeforeLast(usize),
-    /// This is the token.
+    /// This token instead of the match.
     Replaced(&'static str),
-    /// Its brackets become `-lrb-` and the like.
+    /// The match with its brackets written as `-lrb-` and so on.
     Brackets,
-    /// Two hyphens if there are three or four, else as many as there are.
+    /// Two hyphens for three or four of them, otherwise the match itself.
     Hyphens,
 }
 
-/// Parts of patterns, in braces. Those that come later may use those before them.
+/// Named parts of patterns, in braces.
 const PARTS: &[(&str, &str)] = &[
     ("{LETTER}", r"[\p{L}\p{M}]"),
     ("{ALNUM}", r"[\p{L}\p{M}\p{Nd}]"),
@@ -57,8 +57,8 @@ const PARTS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Patterns and what becomes of a match. Where there is a group, it is the token, and what follows
-/// it has to follow.
+/// Patterns and the tokens of their matches. If a pattern has a group, the group is the token, and
+/// the rest of the pattern must follow it.
 const RULES: &[(&str, Token)] = &[
     // Mark-up and entities.
     (
@@ -69,7 +69,7 @@ const RULES: &[(&str, Token)] = &[
     (r"(?i:&lt;)", Token::Replaced("<")),
     (r"(?i:&gt;)", Token::Replaced(">")),
     (r"&(?:MD|mdash|ndash);|[\x{96}\x{97}\x{2013}-\x{2015}]", Token::Replaced("--")),
-    // Two words written as one.
+    // Two words that are written as one.
     (r"(?i:cannot)", Token::SplitBeforeLast(3)),
     (r"(?i:gonna|gotta|lemme|gimme|wanna)", Token::SplitBeforeLast(2)),
     (r"((?i:{APOS}t))(?i:is|was)", Token::Same),

@@ -1,4 +1,4 @@
-//! White space, digits and numbers as Python has them, since the official scripts are in Python.
+//! White space, digits and numbers as in Python, since the official scripts are in Python.
 
 use std::sync::LazyLock;
 
@@ -6,13 +6,13 @@ use regex::Regex;
 
 static DECIMAL_DIGIT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\d$").expect("a constant pattern"));
 
-/// Tells whether Python's `str.split` and `str.strip` take a character for white space: that of
+/// Returns whether a character is white space for Python's `str.split` and `str.strip`: that of
 /// Unicode and the four separators of ASCII.
 pub(crate) fn is_space(character: char) -> bool {
     character.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&character)
 }
 
-/// Tells whether Python's `\d` matches a character: any decimal digit of Unicode.
+/// Returns whether Python's `\d` matches a character: any decimal digit of Unicode.
 pub(crate) fn is_digit(character: char) -> bool {
     character.is_ascii_digit() || (!character.is_ascii() && DECIMAL_DIGIT.is_match(character.encode_utf8(&mut [0; 4])))
 }
@@ -44,7 +44,7 @@ pub(crate) fn float(text: &str) -> Option<f64> {
 }
 
 /// Returns the ASCII digit of a decimal digit in another script; other characters stay. Decimal
-/// digits of Unicode stand in runs that begin with a zero (The Unicode Standard, section 4.6).
+/// digits of Unicode are in runs that begin with a zero (The Unicode Standard, section 4.6).
 fn ascii_digit(character: char) -> char {
     if character.is_ascii() || !is_digit(character) {
         return character;

@@ -10,7 +10,7 @@ use crate::interval::{REPLICATES, add, intervals, sums};
 use crate::metrics::{METRICS, Metric, Variant};
 
 /// Order of the categories of Open-VQA in the tables of the Lynx paper (arXiv 2307.02469, tables 3
-/// and 4), and then that of other data sets by their first question.
+/// and 4). Other categories follow in the order of their first questions.
 const FIRST: &[&str] =
     &["OCR", "Counting", "Reasoning", "Place", "Color", "Spatial", "Action", "Action(Y/N)", "Others"];
 
@@ -28,14 +28,14 @@ pub struct Scores {
     pub strict: bool,
     /// Categories, groups of them, and all questions at the end.
     pub groups: Vec<Group>,
-    /// Method of the intervals.
+    /// The method of the intervals.
     pub interval: String,
-    /// Remarks about odd input.
+    /// Remarks about unusual input.
     pub notes: Vec<String>,
     /// The score of each question, in the order of the references; `None` if it is left out.
     #[serde(skip)]
     pub questions: Vec<Option<f64>>,
-    /// The part of each answer that is scored, as `yes` or `B`; empty if the answer itself is
+    /// The part of each answer that is scored, such as `yes` or `B`; empty if the whole answer is
     /// scored.
     #[serde(skip)]
     pub parsed: Vec<Option<String>>,
@@ -48,7 +48,7 @@ pub struct Group {
     pub name: String,
     /// Number of its questions.
     pub questions: usize,
-    /// Number of clusters of the questions: pictures, or questions where there is no picture.
+    /// Number of clusters of the questions: images, or questions if there is no image.
     pub clusters: usize,
     /// The figures of the metric.
     pub figures: Vec<Value>,
@@ -59,17 +59,16 @@ pub struct Group {
 pub struct Value {
     /// Its name.
     pub name: &'static str,
-    /// The value; `None` if it is undefined, as the precision without a yes.
+    /// The value; `None` if it is undefined, such as the precision without a yes.
     pub value: Option<f64>,
-    /// The ends of its 95 % interval; `None` if redrawing clusters shows none, as with fewer than
-    /// two.
+    /// The ends of its 95 % interval; `None` if redrawing clusters gives none, as with fewer than
+    /// two clusters.
     pub interval: Option<[f64; 2]>,
 }
 
 /// Scores predictions. A missing prediction is wrong.
 ///
-/// # Errors
-/// References that do not fit the metric, a strict variant where there is none.
+/// # Errors If references do not fit the metric, or the metric has no strict variant.
 pub fn score(metric: &Metric, items: &[Item], variant: Variant, seed: u64) -> Result<Scores> {
     if variant == Variant::Strict && metric.strict.is_none() {
         let with = METRICS.iter().filter(|metric| metric.strict.is_some()).map(|metric| metric.name);
@@ -83,7 +82,7 @@ pub fn score(metric: &Metric, items: &[Item], variant: Variant, seed: u64) -> Re
         .map(|item| {
             let next = numbers.len();
             let image = item.reference.image.as_deref();
-            // A picture and a question of the same name are not the same.
+            // An image and a question with the same name are different clusters.
             *numbers.entry((image.is_some(), image.unwrap_or(&item.reference.id))).or_insert(next)
         })
         .collect();

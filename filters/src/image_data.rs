@@ -1,17 +1,17 @@
-//! Encoded bytes become pixels, within limits, and a luma plane.
+//! Decoding of image files to pixels, within limits, and to a luma plane.
 
 use std::sync::OnceLock;
 
 use image::DynamicImage;
 use lynxdata_picture::{PictureError, decode_file};
 
-/// Most pixels that [`ImageData::decode`] accepts: 100 million, a little above Pillow's own warning
-/// threshold of 89,478,485 (`Image.MAX_IMAGE_PIXELS`), so that whatever Pillow opens silently is
-/// measured here too.
+/// Maximum number of pixels that [`ImageData::decode`] accepts: 100 million, a little above
+/// Pillow's warning threshold of 89,478,485 (`Image.MAX_IMAGE_PIXELS`), so that every image that
+/// Pillow opens without a warning is measured here too.
 pub const MAX_PIXELS: u64 = 100_000_000;
 
-/// A decoded picture, as stored in the file: EXIF orientation and colour profiles are not applied,
-/// and of an animation only the first frame counts. ImageHash sees pictures in the same way.
+/// A decoded image, as stored in the file: EXIF orientation and colour profiles are not applied,
+/// and only the first frame of an animation counts. ImageHash treats images in the same way.
 #[derive(Debug)]
 pub struct ImageData {
     encoded_bytes: u64,
@@ -23,15 +23,14 @@ pub struct ImageData {
 impl ImageData {
     /// Decodes `encoded`, a whole JPEG, PNG, WebP, GIF, BMP or TIFF file of at most [`MAX_PIXELS`].
     ///
-    /// # Errors
-    /// Says what is wrong with the file. Damaged and cut off ones are errors.
+    /// # Errors The error says what is wrong with the file. Damaged and truncated files are errors.
     pub fn decode(encoded: &[u8]) -> Result<Self, PictureError> {
         Ok(Self::new(encoded.len(), decode_file(encoded, MAX_PIXELS)?))
     }
 
-    /// Makes a picture whose file has `encoded_bytes` bytes and, by [`decode_file`], these pixels.
-    /// `None` if they are more than [`MAX_PIXELS`], so that a picture that comes decoded has
-    /// signals if and only if [`ImageData::decode`] would take its file.
+    /// Makes an image whose file has `encoded_bytes` bytes and which [`decode_file`] decoded to
+    /// these pixels. `None` if there are more than [`MAX_PIXELS`], so that an already decoded image
+    /// has signals if and only if [`ImageData::decode`] would accept its file.
     pub fn from_decoded(encoded_bytes: usize, pixels: DynamicImage) -> Option<Self> {
         let count = u64::from(pixels.width()) * u64::from(pixels.height());
         (count <= MAX_PIXELS).then(|| Self::new(encoded_bytes, pixels))
@@ -51,7 +50,7 @@ impl ImageData {
         self.pixels.height()
     }
 
-    /// Returns the length of the file, bytes.
+    /// Returns the length of the file in bytes.
     pub fn encoded_bytes(&self) -> u64 {
         self.encoded_bytes
     }
@@ -65,8 +64,8 @@ impl ImageData {
     /// shared by all signals.
     pub fn histogram(&self) -> &[u64; 256] {
         self.histogram.get_or_init(|| {
-            // Neighbours are often equal, and a count cannot be raised again before it is written:
-            // so four take turns.
+            // Neighbours are often equal, and a count cannot be incremented again before it is
+            // written, so four histograms are used in turn.
             let mut counts = [[0_u64; 256]; 4];
             for values in self.luma().values().chunks(4) {
                 for (counts, &value) in counts.iter_mut().zip(values) {
@@ -80,8 +79,8 @@ impl ImageData {
 
 /// An 8-bit luma plane, rows from top to bottom, pixels from left to right, no padding.
 ///
-/// From colours it is what Pillow's `convert("L")` gives: ITU-R 601 weights in 16-bit fixed point
-/// (`libImaging/Convert.c`). Alpha is dropped and the stored colours count, even where they are
+/// From colours it is computed as by Pillow's `convert("L")`: ITU-R 601 weights in 16-bit fixed
+/// point (`libImaging/Convert.c`). Alpha is dropped, and the stored colours count even if they are
 /// invisible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Luma {
@@ -183,7 +182,7 @@ pub(crate) mod tests {
         std::fs::read(format!("{}/fixtures/images/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
     }
 
-    /// One row of `fixtures/golden.tsv`.
+    /// A row of `fixtures/golden.tsv`.
     #[derive(Debug, serde::Deserialize)]
     pub(crate) struct Golden {
         pub(crate) file: String,
@@ -294,11 +293,12 @@ pub(crate) mod tests {
         assert!(Luma::new(usize::MAX, 2, vec![0; 4]).is_none());
     }
 
-    /// What Pillow sees in broken and odd files of every format, see fixtures/make_hostile_luma.py.
+    /// Compares luma planes of damaged and unusual files of every format with Pillow's, see
+    /// fixtures/make_hostile_luma.py.
     #[test]
     fn luma_of_hostile_files_is_pillows() {
-        /// Opened by Pillow. Nearly all are damaged, and it shows what it can make of them; the
-        /// others are TIFFs with Zstandard or with JPEG as before 1995.
+        /// Files that Pillow opens. Nearly all are damaged, and Pillow shows the readable part; the
+        /// others are TIFFs with Zstandard or with old-style JPEG (before 1995).
         const REFUSED: [&str; 23] = [
             "image-png/bugfixes/x_interlaced_chck.png",
             "image-rs/images/bmp/images/lenient/badplanes.bmp",
@@ -325,28 +325,28 @@ pub(crate) mod tests {
             "pillow/no_palette.gif",
         ];
         const DIFFERENT: [&str; 13] = [
-            // Bitmaps of 15 and 16 bits a pixel, whose alpha and rounding it has otherwise, and
-            // gaps in run lengths.
+            // Bitmaps of 15 and 16 bits per pixel, whose alpha and rounding Pillow treats
+            // differently, and gaps in run lengths.
             "image-rs/images/bmp/images/V5_A1_R5_G5_B5.bmp",
             "image-rs/images/bmp/images/pal4rletrns.bmp",
             "image-rs/images/bmp/images/rgb16-565.bmp",
-            // Blending of transparent pixels is rounded otherwise.
+            // Pillow rounds the blending of transparent pixels differently.
             "image-rs/images/webp/extended_images/anim.webp",
-            // It takes 12 bits for the lower ones of 16.
+            // Pillow takes the 12 bits as the lower ones of 16.
             "image-tiff/images/12bit.cropped.tiff",
-            // It shows noise; the same pictures with interleaved samples are equal.
+            // Pillow shows noise; the same images with interleaved samples are equal.
             "image-tiff/libtiffpic/depth/flower-rgb-planar-16.tif",
             "image-tiff/libtiffpic/depth/flower-separated-planar-16.tif",
             // Bitmaps again.
             "pillow/bmp/g/rgb16-565pal.bmp",
             "pillow/bmp/g/rgb16.bmp",
             "pillow/bmp/q/pal4rletrns.bmp",
-            // Of 16-bit grey it takes the lower bits, of 16-bit grey with alpha, as which this
-            // comes to us, the upper ones.
+            // Pillow takes the lower bits of this 16-bit grey image; here it is decoded as 16-bit
+            // grey with alpha, of which the upper bits are taken.
             "pillow/i_trns.png",
             // A gap in run lengths.
             "pillow/mmap_error.bmp",
-            // As the other one of 16 bits.
+            // As for the other file with 16 bits.
             "pngsuite/tbwn0g16.png",
         ];
         let Some(root) = shared("data/hostile") else { return };
@@ -376,7 +376,8 @@ pub(crate) mod tests {
         assert!(equal > 560, "{equal} are equal");
     }
 
-    /// Real and generated bombs, cut files and odd modes: no panic, no hang, no unbounded memory.
+    /// Real and generated decompression bombs, truncated files and unusual modes: no panic, no
+    /// hang, no unbounded memory.
     #[test]
     fn survives_hostile_files() {
         let Some(root) = shared("data/hostile") else { return };

@@ -8,14 +8,14 @@
 //! let words = signal("caption_words").expect("caption_words is in the list");
 //! assert_eq!(words.measure(&sample), Value::Integer(7));
 //!
-//! // Without a picture the image signals are missing; nothing fails.
+//! // Without an image, the image signals are missing; nothing fails.
 //! assert_eq!(measure_all(&sample).len(), lynxdata_filters::signals().count());
 //! ```
 //!
 //! Modules, in the order in which data flows:
 //!
-//! * [`image_data`]: encoded bytes become pixels, within limits, and a luma plane;
-//! * [`sample`]: one pair, with the work that several signals share done once;
+//! * [`image_data`]: decoding of image files to pixels, within limits, and to a luma plane;
+//! * [`sample`]: a pair, with cached values that several signals share;
 //! * [`hash`]: pHash and dHash, equal to Python's ImageHash;
 //! * [`signals`]: one value each, in one file each, and the list [`GROUPS`];
 //! * [`mod@presets`]: published sets of rules, as SQL predicates over the signals.
@@ -23,13 +23,10 @@
 //! The crate does no I/O, runs no SQL and drops nothing: the engine turns signals into columns and
 //! applies the rules.
 
-#![allow(
-    clippy::inline_always,
-    reason = "only what becomes part of its caller is compiled for the caller's instructions"
-)]
+#![allow(clippy::inline_always, reason = "only inlined code is compiled for the instructions of its caller")]
 #![allow(
     clippy::needless_range_loop,
-    reason = "places of several arrays at once, in loops that become vector instructions"
+    reason = "one index for several arrays, in loops that become vector instructions"
 )]
 
 pub mod hash;

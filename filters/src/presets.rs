@@ -14,8 +14,8 @@
 //! ```
 //!
 //! A predicate may use every signal by name, `caption`, `url` and DataFusion's SQL functions. A
-//! pair passes a rule if the predicate is true; where it is false or NULL (a missing signal) the
-//! rule rejects the pair.
+//! pair passes a rule if the predicate is true; if it is false or NULL (a missing signal), the rule
+//! rejects the pair.
 
 use std::sync::LazyLock;
 

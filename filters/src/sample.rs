@@ -1,4 +1,4 @@
-//! One pair, with the work that several signals share done once.
+//! A pair, with cached values that several signals share.
 
 use std::cell::OnceCell;
 
@@ -13,7 +13,7 @@ use crate::image_data::ImageData;
 pub struct Sample<'a> {
     /// The text of the pair; `None` if it has none.
     pub caption: Option<&'a str>,
-    /// The picture of the pair; `None` if there is none or it cannot be decoded.
+    /// The image of the pair; `None` if there is none or it cannot be decoded.
     pub image: Option<&'a ImageData>,
     words: OnceCell<Option<Vec<&'a str>>>,
     language: OnceCell<Option<Language>>,
@@ -29,7 +29,7 @@ pub struct Language {
 }
 
 impl<'a> Sample<'a> {
-    /// Makes a pair of which nothing is measured yet.
+    /// Makes a pair without cached values.
     pub fn new(caption: Option<&'a str>, image: Option<&'a ImageData>) -> Self {
         Self { caption, image, words: OnceCell::new(), language: OnceCell::new() }
     }
@@ -40,8 +40,8 @@ impl<'a> Sample<'a> {
         self.words.get_or_init(|| self.caption.map(|caption| caption.unicode_words().collect())).as_deref()
     }
 
-    /// Returns the language of the caption; `None` without a caption or where it holds no letters
-    /// of a known script.
+    /// Returns the language of the caption; `None` if there is no caption or it has no letters of a
+    /// known script.
     pub fn language(&self) -> Option<Language> {
         *self.language.get_or_init(|| {
             let found = whatlang::detect(self.caption?)?;

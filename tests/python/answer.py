@@ -1,4 +1,4 @@
-"""How scripts that load with `datasets` give their answer."""
+"""Prints the answer of scripts that use `datasets`."""
 
 import json
 import os
@@ -6,8 +6,8 @@ import sys
 
 
 def answer(value):
-    """Prints the value as JSON and ends the process. Now and then Python itself does not come to its end after
-    `datasets`: a thread of it still runs, and the process aborts with all printed ("terminate called without an
+    """Prints the value as JSON and ends the process. Sometimes Python does not exit cleanly after
+    `datasets`: one of its threads still runs, and the process aborts after printing ("terminate called without an
     active exception", datasets 5.2.0 with pyarrow 26.0.1 on a busy machine)."""
     print(json.dumps(value))
     sys.stdout.flush()

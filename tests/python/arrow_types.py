@@ -1,4 +1,4 @@
-"""Columns of every Arrow type that Hugging Face `datasets` opens, written as a list and compared with what came of them.
+"""Columns of every Arrow type that Hugging Face `datasets` opens, written as a list and compared with the columns of a run.
 
 `arrow_types.py write LIST URL...` writes a Parquet list with one row for each URL: the first with values, the others with nulls between values.
 `arrow_types.py compare LIST RUN` prints, for the pool and the shards of a run, the columns that `datasets` sees with another type or value than in the list.
@@ -75,7 +75,7 @@ def seen(data_files):
     return {name: (str(rows.features[name]), rows[name][:]) for name in rows.features if name in VALUES}
 
 
-# Offsets of another width and views are another layout of the same values; a column of nulls becomes one of texts.
+# Offsets of another width and views are other layouts of the same values; a column of nulls becomes a text column.
 SAME = {"large_string": "string", "string_view": "string", "null": "string", "large_binary": "binary", "binary_view": "binary"}
 
 

@@ -1,4 +1,4 @@
-"""Prints the captions of a folder of shards as Hugging Face `datasets` loads it by its name. Argument: the folder."""
+"""Prints the captions of a folder of shards that Hugging Face `datasets` loads by its path. Argument: the folder."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Reads every format of a set of conversations with the library that it is meant for, and prints what it saw: for each format the id, licence,
+"""Reads every format of a set of conversations with its library, and prints for each format the id, licence,
 native file, row and number of decoded pictures of every conversation. Argument: the folder of the set."""
 
 import json
@@ -24,7 +24,7 @@ def files(kind, ending):
 
 
 def loaded(builder, names):
-    # A file at a time, as sets need not have the same keys.
+    # One file at a time, since sets need not have the same keys.
     for name in names:
         yield from datasets.load_dataset(builder, data_files=name, split="train")
 
@@ -54,7 +54,7 @@ def of_cauldron():
 
 def of_verl():
     for row in loaded("parquet", files("verl", "parquet")):
-        # What `RLHFDataset` of verl asks of a row.
+        # The requirements of verl's `RLHFDataset` for a row.
         tokens = sum(message["content"].count("<image>") for message in row["prompt"])
         assert tokens == len(row["images"]) and row["prompt"][-1]["role"] == "user", row["id"]
         assert row["reward_model"]["style"] == "rule" and row["reward_model"]["ground_truth"], row["id"]
@@ -97,7 +97,7 @@ def of_sharegpt():
     for of_file in json.loads(description.read_text()).values():
         columns = of_file["columns"]
         for row in loaded("json", [str(description.parent / of_file["file_name"])]):
-            # LLaMA-Factory looks into all columns that are named, whether a row has something there or not.
+            # LLaMA-Factory reads all named columns of every row, so no row may lack one.
             assert all(column in row for column in columns.values()), (columns, row)
             turns = row[columns["messages"]]
             users = [turn[of_file["tags"]["content_tag"]] for turn in turns if turn[of_file["tags"]["role_tag"]] == "human"]

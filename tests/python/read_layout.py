@@ -1,4 +1,4 @@
-"""Reads pictures and captions as a library does it and prints them, sorted. Arguments: the layout, the folder."""
+"""Reads images and captions with a library and prints sizes and captions, sorted. Arguments: the layout, the folder."""
 
 import pathlib
 import sys

@@ -1,4 +1,4 @@
-"""Reads a run folder with Hugging Face `datasets` and prints what it holds. Arguments: the run folder, the sharded selection."""
+"""Reads a run folder with Hugging Face `datasets` and prints a summary of its content. Arguments: the run folder, the sharded selection."""
 
 import pathlib
 import sys

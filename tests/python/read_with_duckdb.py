@@ -1,4 +1,4 @@
-"""Asks DuckDB about the tables of a run folder and prints the answers. Arguments: the run folder, the sharded selection."""
+"""Queries the tables of a run folder with DuckDB and prints the results. Arguments: the run folder, the sharded selection."""
 
 import hashlib
 import json

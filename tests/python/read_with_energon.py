@@ -1,5 +1,5 @@
-"""Reads sets of Megatron-Energon with its own loader and prints what it saw: of each split the id, licence, native file, row and number of decoded
-pictures of every sample; and whether the index is what `energon prepare` makes of the same shards. Argument: the folder of the sets."""
+"""Reads sets of Megatron-Energon with its own loader and prints for each split the id, licence, native file, row and number of decoded
+pictures of every sample; and whether the index equals that of `energon prepare` for the same shards. Argument: the folder of the sets."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Reads the tables of a run folder with pyarrow and prints what they hold. Arguments: the run folder, the sharded selection."""
+"""Reads the tables of a run folder with pyarrow and prints a summary of their content. Arguments: the run folder, the sharded selection."""
 
 import collections
 import io

@@ -1,4 +1,4 @@
-"""Reads the tar shards of a run folder with `webdataset` and prints what they hold. Arguments: the run folder, the sharded selection."""
+"""Reads the tar shards of a run folder with `webdataset` and prints a summary of their content. Arguments: the run folder, the sharded selection."""
 
 import json
 import pathlib

@@ -1,5 +1,5 @@
-"""Rewards replies by `examples/verl/reward.py` and prints, for each checker, how many golden values of the official scripts there are and which rewards
-differ from them. Argument: the folder of the golden values."""
+"""Computes rewards with `examples/verl/reward.py` and prints, for each checker, the number of golden values of the official scripts and the rewards that
+differ. Argument: the folder of the golden values."""
 
 import json
 import pathlib

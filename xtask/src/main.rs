@@ -1,4 +1,5 @@
-//! Repository chores: `cargo run -p xtask -- tidy` checks who imports whom.
+//! Repository chores: `cargo run -p xtask -- tidy` checks imports, folders, recipes and line
+//! widths.
 
 mod tidy;
 

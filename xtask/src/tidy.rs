@@ -1,7 +1,7 @@
 //! The invariants of ARCHITECTURE.md that a machine can check: which crate may import which, that
-//! every folder is where the map says, and that the modules of a crate import one another in one
-//! direction; that the recipes of CONTRIBUTING.md are true; and that comments and prose keep to 100
-//! columns.
+//! every folder is where the table says, and that the modules of a crate do not import each other
+//! in circles. It also checks that the recipes of CONTRIBUTING.md are true, and that comments and
+//! prose have at most 100 columns.
 
 mod circles;
 mod columns;
@@ -14,7 +14,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-/// A row of the table of folders: a crate, its folder, and the crates of ours that it imports.
+/// A row of the table of folders: a crate, its folder, and the workspace crates that it imports.
 #[derive(Debug, PartialEq, Eq)]
 struct Member {
     name: String,
@@ -22,8 +22,8 @@ struct Member {
     imports: BTreeSet<String>,
 }
 
-/// Outside crates and the only members that may depend on them. A member that is not listed may
-/// not, so it builds and tests in seconds.
+/// External crates and the only members that may depend on them. All other members therefore build
+/// and test in seconds.
 const FENCED: &[(&str, &[&str])] = &[
     ("datafusion", &["lynxdata-engine"]),
     ("ballista", &["lynxdata-engine"]),
@@ -109,12 +109,15 @@ fn faults(members: &[Member], metadata: &Metadata) -> Vec<String> {
     for package in &metadata.packages {
         let name = package.name.as_str();
         let Some(member) = members.iter().find(|member| member.name == name) else {
-            faults.push(format!("{name} is not in the table of ARCHITECTURE.md"));
+            faults.push(format!("{name} is not in the table of ARCHITECTURE.md; add a row"));
             continue;
         };
         let expected = format!("{}/{}/Cargo.toml", metadata.workspace_root, member.folder);
         if package.manifest_path != expected {
-            faults.push(format!("{name} lies in {}, not in {}", package.manifest_path, member.folder));
+            faults.push(format!(
+                "{name} is in {}, not in {} as ARCHITECTURE.md says",
+                package.manifest_path, member.folder
+            ));
         }
         let normal = package.dependencies.iter().filter(|dependency| dependency.kind.is_none());
         let imported: BTreeSet<&str> = normal.map(|dependency| dependency.name.as_str()).collect();

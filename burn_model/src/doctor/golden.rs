@@ -13,7 +13,7 @@ const BATCH: usize = 2;
 const TOKENS: usize = 16;
 pub(super) const VOCABULARY: usize = 50;
 
-/// Ends of the two names in the file of a weight, ours first. Tried in this order.
+/// Parts of weight names: ours, then the one in the file. Replaced in this order.
 const NAMES: [(&str, &str); 20] = [
     ("llm.lm_head", "LLM.lm_head"),
     ("llm.", "LLM.model."),
@@ -37,14 +37,14 @@ const NAMES: [(&str, &str); 20] = [
     (".ff_out", ".1.3"),
 ];
 
-/// One golden file: a small model of one fusion, a batch, and what the reference makes of them.
+/// One golden file: a small model of one fusion, a batch, and the results of the reference.
 pub(crate) struct Golden {
     fusion: Fusion,
     file: SafeTensors<'static>,
 }
 
 impl Golden {
-    /// Returns the file of a fusion.
+    /// Opens the file of a fusion.
     pub(crate) fn of(fusion: Fusion) -> Self {
         let bytes: &'static [u8] = match fusion {
             Fusion::Prefix => include_bytes!("../../fixtures/parity_prefix.safetensors"),
@@ -89,7 +89,7 @@ impl Golden {
         model
     }
 
-    /// Numbers of an array.
+    /// Returns the numbers of an array.
     pub(crate) fn floats(&self, name: &str) -> Vec<f32> {
         let (bytes, _) = self.bytes(name).as_chunks::<4>();
         bytes.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
@@ -105,7 +105,7 @@ impl Golden {
     }
 
     /// Returns an array in the layout here: PyTorch's linear weights are `[outputs, inputs]`, ours
-    /// the other way round.
+    /// are `[inputs, outputs]`.
     fn in_our_layout(&self, kind: &str, path: &str, shape: &[usize]) -> Vec<f32> {
         let mut name = path.to_owned();
         for (ours, theirs) in NAMES {
@@ -136,7 +136,7 @@ impl Golden {
         Tensor::from_data(TensorData::new(self.integers("in.ids"), [BATCH, TOKENS]), device)
     }
 
-    /// Returns which tokens are no padding, those of the prefix included.
+    /// Returns which tokens are not padding, those of the prefix included.
     pub(crate) fn real(&self) -> Vec<Vec<bool>> {
         let mask = self.integers("in.mask");
         let prefix = std::iter::repeat_n(true, self.config().prefix_tokens());
@@ -179,7 +179,7 @@ impl Golden {
         (Tensor::from_data(places.as_slice(), device), Tensor::from_data(targets.as_slice(), device))
     }
 
-    /// Returns the training loss and what to differentiate for it.
+    /// Returns the training loss and the objective to differentiate for it.
     pub(crate) fn loss(&self, model: &Lynx, precision: Precision, device: &Device) -> (f32, Tensor<1>) {
         let model = precision.rounded(model);
         let plain = device.clone().inner();
@@ -262,7 +262,7 @@ pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as::<f32>().expect("the model computes in 32-bit floats")
 }
 
-/// Returns the largest difference of two lists of one length.
+/// Returns the largest difference between two lists of the same length.
 pub(crate) fn furthest(got: &[f32], golden: &[f32]) -> f32 {
     assert_eq!(got.len(), golden.len());
     got.iter().zip(golden).map(|(got, golden)| (got - golden).abs()).fold(0.0, worse)
@@ -316,7 +316,7 @@ impl ModuleVisitor for Compare<'_> {
             Some(gradient) => {
                 let golden = self.golden.in_our_layout("g", &path, &param.val().dims());
                 let largest = golden.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-                // A gradient that is nothing but rounding has no relative difference.
+                // Differences below 1e-9 are rounding and do not count.
                 (furthest(&values(gradient), &golden) - 1e-9).max(0.0) / largest.max(f32::MIN_POSITIVE)
             }
             None => f32::INFINITY,

@@ -16,8 +16,8 @@ pub(super) fn silu_gate<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tenso
     if on_flex(&gate) { apply(SiluGate, [gate.into(), up.into()]) } else { activation::silu(gate) * up }
 }
 
-/// Computes `x · Φ(x)`, with the normal distribution's Φ itself, as PyTorch's default (arXiv
-/// 1606.08415).
+/// Computes `x · Φ(x)`, with the exact Φ of the normal distribution, as PyTorch does by default
+/// (arXiv 1606.08415).
 pub(super) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if on_flex(&x) {
         return apply(Elementwise(Gelu), [x.into()]);
@@ -26,7 +26,8 @@ pub(super) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 }
 
 fn composed_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    // Not burn's own: off flex, its derivative is that of the approximation by a tanh.
+    // burn's own GELU is not used: on other backends than flex, its derivative is that of the tanh
+    // approximation.
     let phi = (x.clone() * std::f64::consts::FRAC_1_SQRT_2).erf().add_scalar(1.0).mul_scalar(0.5);
     x * phi
 }
@@ -94,7 +95,7 @@ impl Function for Gelu {
     }
 }
 
-/// A function of every number by itself.
+/// A function that is applied to every number separately.
 #[derive(Clone, Copy, Debug)]
 struct Elementwise<F>(F);
 

@@ -8,11 +8,11 @@ use burn::tensor::{Shape, Tensor, activation::softmax};
 
 use crate::operation::{Input, Operation, apply, change, exp, in_rows, largest, numbers, on_flex, sum, width};
 
-/// Attends from queries `[B, Q, H · W]` to keys and values `[B, K, H · W]`, each head by itself:
+/// Attends from queries `[B, Q, H · W]` to keys and values `[B, K, H · W]`, each head separately:
 /// `[B, Q, H · W]`.
 ///
 /// `bias`, `[1 or B, 1, Q, K]`, is added to the scores, products divided by √W, before the softmax
-/// over the keys. A row must leave at least one key open.
+/// over the keys. Each row must leave at least one key unmasked.
 pub(super) fn attend(
     heads: usize,
     query: Tensor<3>,
@@ -35,7 +35,8 @@ fn scale(query: &Tensor<3>, heads: usize) -> f64 {
 
 fn composed(heads: usize, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>, bias: Option<Tensor<4>>) -> Tensor<3> {
     let ([batch, queries, width], scale) = (query.dims(), scale(&query, heads));
-    // Scaled before it is split: burn scales a whole tensor fast, one with exchanged axes slowly.
+    // The query is scaled before it is split, because burn scales a contiguous tensor faster than
+    // one with swapped axes.
     let scores = split_heads(query * scale, heads).matmul(split_heads(key, heads).swap_dims(2, 3));
     let scores = match bias {
         Some(bias) => scores + bias,
@@ -77,8 +78,8 @@ impl Operation<3> for Attention {
         (joined(mixed), [query, key, value, probabilities])
     }
 
-    /// Computes gradients: with P = softmax(S), the gradient of S is P · (G − Σ P · G), G that of P
-    /// and the sum over keys.
+    /// Computes gradients: with P = softmax(S), the gradient of S is P · (G − Σ P · G), where G is
+    /// the gradient of P and the sum is over keys.
     fn backward(
         self,
         [query, key, value, probabilities]: Self::Saved,
@@ -117,7 +118,7 @@ fn joined(x: FlexTensor) -> FlexTensor {
     x.with_layout(Layout::contiguous(Shape::from([shape[0], shape[2], shape[1] * shape[3]])))
 }
 
-/// Returns the last two axes exchanged.
+/// Swaps the last two axes.
 fn transposed(x: &FlexTensor) -> FlexTensor {
     x.clone().with_layout(x.layout().transpose(2, 3))
 }

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The input that the model has of a picture.
+/// The form in which the model receives an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sight {
     /// Numbers that the caller computed once, through one linear layer.
     #[default]
     Features,
-    /// Pixels, through a vision encoder and a resampler that are trained from nothing, as in Lynx.
+    /// Pixels, through a vision encoder and a resampler that are trained from scratch, as in Lynx.
     Pixels,
 }
 
@@ -20,41 +20,42 @@ pub enum Sight {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VitActivation {
-    /// GELU (arXiv 1606.08415), exact. EVA has it.
+    /// GELU (arXiv 1606.08415), exact, as in EVA.
     #[default]
     Gelu,
-    /// GELU approximated by tanh. SigLIP has it.
+    /// GELU approximated by tanh, as in SigLIP.
     TanhGelu,
-    /// GELU approximated by x · sigmoid(1.702 · x). CLIP has it.
+    /// GELU approximated by x · sigmoid(1.702 · x), as in CLIP.
     QuickGelu,
 }
 
-/// The way in which the decoder gets pictures.
+/// The way in which the decoder receives images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fusion {
     /// Vision tokens stand before the text, as in Lynx.
     #[default]
     Prefix,
-    /// Text attends to vision tokens in layers of their own with gates that begin at 0, as in
-    /// Flamingo (arXiv 2204.14198). There are no adapters then.
+    /// Text attends to vision tokens in separate layers with gates that begin at 0, as in Flamingo
+    /// (arXiv 2204.14198). There are no adapters then.
     CrossAttention,
 }
 
 /// Sizes of the compact Lynx.
 ///
 /// The defaults were chosen on 1,298 real pairs with the default [`crate::TrainConfig`]: one
-/// decoder layer has the held-out loss and the visual gain of two at two thirds of the time, 64 is
-/// too narrow, and 4 or 16 latents see a little less than 8. With 256 features and a vocabulary of
-/// 1,024 tokens it has 0.51 million weights; Lynx has 8.4 billion.
+/// decoder layer reaches the held-out loss and the visual gain of two in two thirds of the time, a
+/// width of 64 is too narrow, and 4 or 16 latents have a slightly smaller visual gain than 8. With
+/// 256 features and a vocabulary of 1,024 tokens it has 0.51 million weights; Lynx has 8.4 billion.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[allow(clippy::struct_excessive_bools, reason = "settings of published models, independent of each other")]
 pub struct ModelConfig {
-    /// The input that the model has of a picture: `"features"` or `"pixels"`. Default `"features"`.
+    /// The form in which the model receives an image: `"features"` or `"pixels"`. Default
+    /// `"features"`.
     ///
     /// The settings of the vision encoder and of the resampler, from `image_size` to
-    /// `resampler_mlp_ratio` without `latents`, matter with `"pixels"` only.
+    /// `resampler_mlp_ratio` without `latents`, are used with `"pixels"` only.
     pub sight: Sight,
     /// Side of the square image, in pixels. Default 32.
     pub image_size: usize,
@@ -75,7 +76,7 @@ pub struct ModelConfig {
     /// Default `"gelu"`.
     ///
     /// The defaults of this and the settings up to `vit_norm_epsilon` are those of EVA-ViT-g in
-    /// Lynx. Pretrained weights come with their own, see [`crate::weights`].
+    /// Lynx. Pretrained weights have their own values, see [`crate::weights`].
     pub vit_activation: VitActivation,
     /// Whether a class token comes before the patches. Default true.
     pub vit_class_token: bool,
@@ -89,11 +90,11 @@ pub struct ModelConfig {
     pub vit_last_norm: bool,
     /// Added to the variance in the vision encoder's norms. Default 1e-6.
     pub vit_norm_epsilon: f64,
-    /// Mean of each colour, subtracted from pixels, in units of full brightness. Default: over
+    /// Mean of each colour, subtracted from pixels, in units of full brightness. Default: that of
     /// CLIP's training images (openai/CLIP).
     pub image_mean: [f32; 3],
     /// Standard deviation of each colour, by which pixels are divided, in the same units. Default:
-    /// over CLIP's training images.
+    /// that of CLIP's training images.
     pub image_deviation: [f32; 3],
     /// Vision tokens that the decoder sees per image. Default 8; Lynx has 32.
     pub latents: usize,
@@ -113,8 +114,9 @@ pub struct ModelConfig {
     pub decoder_heads: usize,
     /// Width of the decoder's feed-forward layers. Default 256.
     pub decoder_mlp_dim: usize,
-    /// Heads of keys and values that groups of the decoder's heads share (arXiv 2305.13245);
-    /// divides `decoder_heads`. Default 0: as many as `decoder_heads`, as LLaMA and Vicuna have.
+    /// Number of key and value heads, each shared by a group of the decoder's heads (arXiv
+    /// 2305.13245); divides `decoder_heads`. Default 0: as many as `decoder_heads`, as LLaMA and
+    /// Vicuna have.
     pub decoder_key_value_heads: usize,
     /// Whether queries, keys and values of the decoder have biases, as in Qwen2. Default false.
     pub decoder_bias: bool,
@@ -122,28 +124,28 @@ pub struct ModelConfig {
     pub tied_embeddings: bool,
     /// Added to the mean square in the decoder's norms. Default 1e-6, as in LLaMA.
     pub rms_epsilon: f64,
-    /// The way in which the decoder gets pictures: `"prefix"` or `"cross_attention"`. Default
+    /// The way in which the decoder receives images: `"prefix"` or `"cross_attention"`. Default
     /// `"prefix"`.
     pub fusion: Fusion,
-    /// An adapter follows every so many decoder layers, beginning with the first; 0 leaves adapters
-    /// out. Default 2, as in the released configuration of Lynx (the paper's text says 1).
+    /// Number of decoder layers for each adapter, which follows the first of them; 0 means no
+    /// adapters. Default 2, as in the released configuration of Lynx (the paper's text says 1).
     pub adapter_every: usize,
     /// Number of decoder layers for each cross-attention, which comes before the first of them,
     /// with `fusion = "cross_attention"`. Default 2; OpenFlamingo-9B has 4, beginning with the
     /// fourth.
     pub cross_attention_every: usize,
-    /// Rank of low-rank changes (LoRA, arXiv 2106.09685) to the decoder's linear layers; 0 leaves
-    /// them out. Default 0.
+    /// Rank of low-rank changes (LoRA, arXiv 2106.09685) to the decoder's linear layers; 0 means
+    /// none. Default 0.
     pub lora_rank: usize,
-    /// The low-rank changes are multiplied by this over `lora_rank`. Default 16.
+    /// The low-rank changes are multiplied by `lora_alpha / lora_rank`. Default 16.
     pub lora_alpha: f64,
-    /// Frames of a video that the model tells apart; 0 for pictures alone. Default 0; Lynx has 5.
+    /// Number of frames of a video; 0 for images only. Default 0; Lynx has 5.
     pub frames: usize,
     /// Standard deviation of the initial token embeddings. Default 0.1: with the 0.02 of LLaMA, a
-    /// short training has a higher loss, because what attention adds to an embedding drowns it.
+    /// short training has a higher loss, because the output of attention dominates the embedding.
     pub embedding_deviation: f64,
     /// Standard deviation of the initial weights that score the vocabulary. Default 0.05: with the
-    /// 0.02 of LLaMA, a short training sees less.
+    /// 0.02 of LLaMA, a short training has a smaller visual gain.
     pub head_deviation: f64,
     /// Base of the rotary position embedding's wavelengths. Default 10000, as in LLaMA.
     pub rope_base: f64,
@@ -202,17 +204,18 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
-    /// Patches of one image.
+    /// Returns the number of patches of one image.
     pub fn patches(&self) -> usize {
         (self.image_size / self.patch).pow(2)
     }
 
-    /// Numbers in one patch: three colours of every pixel.
+    /// Returns the numbers in one patch: three colours of every pixel.
     pub fn patch_values(&self) -> usize {
         3 * self.patch * self.patch
     }
 
-    /// Tokens that the vision encoder makes of one image: one per patch, and perhaps a class token.
+    /// Returns the number of tokens that the vision encoder makes of one image: one per patch, and
+    /// a class token if there is one.
     pub fn image_tokens(&self) -> usize {
         usize::from(self.vit_class_token) + self.patches()
     }
@@ -228,7 +231,7 @@ impl ModelConfig {
         3 * self.image_size * self.image_size
     }
 
-    /// Heads of keys and values of the decoder.
+    /// Returns the number of key and value heads of the decoder.
     pub fn key_value_heads(&self) -> usize {
         if self.decoder_key_value_heads == 0 { self.decoder_heads } else { self.decoder_key_value_heads }
     }
@@ -242,7 +245,7 @@ impl ModelConfig {
         }
     }
 
-    /// Tells the first setting that cannot work.
+    /// Checks the settings; the error names the first that cannot work.
     pub fn validate(&self) -> Result<()> {
         let positive = [
             ("image_size", self.image_size),
@@ -281,7 +284,7 @@ impl ModelConfig {
             return Err(refused("decoder_key_value_heads", &self.decoder_key_value_heads, &reason));
         }
         if self.lora_rank > self.decoder_dim {
-            let reason = format!("it must be decoder_dim = {} at most", self.decoder_dim);
+            let reason = format!("it must be at most decoder_dim = {}", self.decoder_dim);
             return Err(refused("lora_rank", &self.lora_rank, &reason));
         }
         if self.frames > 0 && self.sight == Sight::Features {

@@ -17,8 +17,8 @@ const EPSILON: f64 = 1e-5;
 const HIDDEN: usize = 4;
 
 /// Flamingo's layer (arXiv 2204.14198, as in mlfoundations/open_flamingo): cross-attention and a
-/// feed-forward layer, each times the tanh of a gate that begins at 0, so that the decoder begins
-/// as it was. No biases outside the norms, and no norm of the vision tokens.
+/// feed-forward layer, each multiplied by the tanh of a gate that begins at 0, so that the decoder
+/// is unchanged at first. No biases outside the norms, and no norm of the vision tokens.
 #[derive(Module, Debug)]
 pub(super) struct CrossAttention {
     norm: LayerNorm,
@@ -50,8 +50,8 @@ impl CrossAttention {
         }
     }
 
-    /// Adds to `[B, T, decoder_dim]` text what it sees in `[B, latents, decoder_dim]` vision
-    /// tokens.
+    /// Lets `[B, T, decoder_dim]` text attend to `[B, latents, decoder_dim]` vision tokens; returns
+    /// the changed text.
     pub(super) fn forward(&self, x: Tensor<3>, vision: &Tensor<3>) -> Tensor<3> {
         let query = self.to_q.forward(self.norm.forward(x.clone()));
         let both = self.to_kv.forward(vision.clone());

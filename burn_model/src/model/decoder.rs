@@ -1,4 +1,4 @@
-//! The decoder: a small LLaMA with an adapter after every so many layers.
+//! The decoder: a small LLaMA with an adapter after every n-th layer.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData, module::embedding};
@@ -15,7 +15,7 @@ use crate::operation::on_flex;
 
 /// The positions of the tokens of a batch, and the tokens that each may attend to.
 ///
-/// Depends on shapes and padding alone, so one layout serves every batch of one shape.
+/// It depends on shapes and padding only, so one layout serves every batch of one shape.
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// `[rows, tokens, heads · head width]`, in every head in rotate-half order: the angles of its
@@ -25,7 +25,8 @@ pub struct Layout {
     /// `[head width, head width]`: `x · half_turn` is `x` with its halves swapped and the new first
     /// half negated.
     half_turn: Tensor<2>,
-    /// `[rows, 1, tokens, all tokens]`: 0 where a token may look, the smallest number where not.
+    /// `[rows, 1, tokens, all tokens]`: 0 where a token may attend, the most negative number
+    /// elsewhere.
     bias: Tensor<4>,
 }
 
@@ -38,11 +39,11 @@ impl Layout {
     }
 
     /// Returns the layout of sequences with padding anywhere: `positions` and `real` have one row
-    /// per sequence (or one for all), with one entry per token, tokens of the prefix included. A
-    /// padding token is seen by none but itself.
+    /// per sequence (or one for all), with one entry per token, tokens of the prefix included. Only
+    /// a padding token itself attends to it.
     ///
-    /// Where `positions` has fewer entries than `real`, it is the layout of the last tokens alone,
-    /// which follow others that are in a [`Cache`] already.
+    /// Where `positions` has fewer entries than `real`, it is the layout of the last tokens only,
+    /// which follow tokens that are already in a [`Cache`].
     pub fn new(config: &ModelConfig, positions: &[Vec<usize>], real: &[Vec<bool>], device: &Device) -> Self {
         let (rows, tokens, all) = (positions.len(), positions[0].len(), real[0].len());
         let head = config.decoder_dim / config.decoder_heads;
@@ -79,8 +80,8 @@ impl Layout {
         }
     }
 
-    /// Turns every pair of `[B, T, H · W]` by its token's position; `x` has the last T tokens of
-    /// the layout, and as many heads as the decoder or fewer.
+    /// Rotates every pair of `[B, T, H · W]` by its token's position; `x` has the last T tokens of
+    /// the layout, and at most as many heads as the decoder.
     pub(super) fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
         if on_flex(&x) {
             let [_, tokens, width] = x.dims();
@@ -96,7 +97,7 @@ impl Layout {
         // All heads have the same angles.
         let of_last = |table: &Tensor<3>| first(last(table.clone(), 1, shape[1]), 2, shape[2]);
         let head = self.half_turn.dims()[0];
-        // All heads in one matrix product, and tables as wide as all heads: long runs of memory are
+        // One matrix product for all heads, and tables as wide as all heads: contiguous memory is
         // fast.
         let rows = shape.iter().product::<usize>() / head;
         let turned = x.clone().reshape([rows, head]).matmul(self.half_turn.clone()).reshape(shape);
@@ -115,21 +116,21 @@ fn first<const D: usize>(x: Tensor<D>, axis: usize, count: usize) -> Tensor<D> {
     if count == x.dims()[axis] { x } else { x.narrow(axis, 0, count) }
 }
 
-/// Keys and values of the tokens that a decoder has read, so that each is computed once while it
-/// writes.
+/// Keys and values of the tokens that a decoder has read, so that each is computed only once during
+/// generation.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
-    /// Keys, turned by their positions, and values of each layer, `[B, tokens, H · W]` each.
+    /// Keys, rotated by their positions, and values of each layer, `[B, tokens, H · W]` each.
     layers: Vec<(Tensor<3>, Tensor<3>)>,
 }
 
 impl Cache {
-    /// Returns whether nothing was read.
+    /// Returns whether no token was read.
     pub fn is_empty(&self) -> bool {
         self.layers.is_empty()
     }
 
-    /// Puts sequences in the order of `rows` `[B]`, some perhaps left out or repeated.
+    /// Keeps the sequences with the numbers `rows` `[B]`, in that order; they may be repeated.
     pub fn select(&mut self, rows: &Tensor<1, Int>) {
         for (key, value) in &mut self.layers {
             *key = key.clone().select(0, rows.clone());
@@ -137,7 +138,7 @@ impl Cache {
         }
     }
 
-    /// Adds keys and values of new tokens to a layer's; returns those of all tokens.
+    /// Appends keys and values of new tokens to those of a layer; returns those of all tokens.
     fn extend(&mut self, layer: usize, key: Tensor<3>, value: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
         if let Some((keys, values)) = self.layers.get_mut(layer) {
             *keys = Tensor::cat(vec![keys.clone(), key], 1);
@@ -155,7 +156,7 @@ pub struct Decoder {
     embed_tokens: Param<Tensor<2>>,
     layers: Vec<Layer>,
     norm: RmsNorm,
-    /// The head, where the embeddings do not score the vocabulary too.
+    /// The output layer; `None` if the embeddings also score the vocabulary.
     lm_head: Option<Linear>,
 }
 
@@ -179,7 +180,8 @@ impl Decoder {
     /// returns the last `wanted` tokens: `[B, wanted, decoder_dim]`.
     ///
     /// `vision` `[B, latents, decoder_dim]` is what layers with cross-attention look at. With a
-    /// cache, the tokens follow those in it, and are added to it; `layout` then says so.
+    /// cache, the tokens follow those in it and are added to it; `layout` must then be that of
+    /// these tokens.
     pub fn forward(
         &self,
         mut x: Tensor<3>,
@@ -198,7 +200,8 @@ impl Decoder {
         x
     }
 
-    /// Scores of the next token, before the softmax: `[…, decoder_dim]` to `[…, vocabulary]`.
+    /// Returns the scores of the next token, before the softmax: `[…, decoder_dim]` to `[…,
+    /// vocabulary]`.
     pub fn logits<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let x = self.norm.forward(x);
         if let Some(head) = &self.lm_head {
@@ -213,8 +216,8 @@ impl Decoder {
     }
 }
 
-/// Attention and gated feed-forward layer, each after a norm and beside a residual, then perhaps an
-/// adapter; before all of it perhaps cross-attention.
+/// Attention and gated feed-forward layer, each after a norm and beside a residual, then an
+/// optional adapter; before all of it optional cross-attention.
 #[derive(Module, Debug)]
 struct Layer {
     cross_attention: Option<CrossAttention>,
@@ -341,8 +344,8 @@ impl FeedForward {
     }
 }
 
-/// Lynx's adapter: a bottleneck of half the width beside a residual, after the whole layer. It does
-/// not begin as zero.
+/// Lynx's adapter: a bottleneck of half the width beside a residual, after the whole layer. Its
+/// initial output is not zero.
 #[derive(Module, Debug)]
 struct Adapter {
     norm: LayerNorm,

@@ -1,8 +1,8 @@
 //! Initial weights, drawn on the host in the order in which the model is built.
 //!
-//! burn initialises lazily from a process-wide generator, so two models of one seed could differ by
-//! what ran before. Here every weight comes from one ChaCha stream: a seed gives the same model on
-//! every device and in every process.
+//! burn initialises lazily from a process-wide generator, so two models of one seed could differ,
+//! depending on what ran before. Here every weight comes from one ChaCha stream: a seed gives the
+//! same model on every device and in every process.
 
 use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -25,12 +25,12 @@ pub(super) struct Initial<'a> {
 }
 
 impl<'a> Initial<'a> {
-    /// Begins the weights of a seed.
+    /// Starts the stream of a seed.
     pub(super) fn new(seed: u64, device: &'a Device) -> Self {
         Self { draws: stream(seed, Purpose::Weights), device }
     }
 
-    /// Weights of normal distribution around 0.
+    /// Returns normally distributed weights with mean 0.
     pub(super) fn normal<const D: usize>(&mut self, shape: [usize; D], deviation: f64) -> Param<Tensor<D>> {
         let count = shape.iter().product::<usize>();
         self.drawn(shape, count.next_multiple_of(2), move |draws| {
@@ -47,14 +47,14 @@ impl<'a> Initial<'a> {
         })
     }
 
-    /// Weights of uniform distribution between `-limit` and `limit`.
+    /// Returns uniformly distributed weights between `-limit` and `limit`.
     pub(super) fn uniform<const D: usize>(&mut self, shape: [usize; D], limit: f64) -> Param<Tensor<D>> {
         let count = shape.iter().product::<usize>();
         self.drawn(shape, count, move |draws| (0..count).map(|_| ((2.0 * unit(draws) - 1.0) * limit) as f32).collect())
     }
 
-    /// Weights that `units` draws make. They are drawn when they are first looked at, see [`Draw`]:
-    /// never, if pretrained ones take their place. Weights of later layers do not depend on that.
+    /// Returns weights that take `units` draws. They are drawn at the first access, see [`Draw`],
+    /// and never if pretrained weights replace them. Weights of later layers do not depend on that.
     fn drawn<const D: usize>(
         &mut self,
         shape: [usize; D],
@@ -71,7 +71,7 @@ impl<'a> Initial<'a> {
         Param::uninitialized(ParamId::new(), weights, self.device.clone(), true, shape.into())
     }
 
-    /// Weights that all begin with one value.
+    /// Returns weights that all have the same value.
     pub(super) fn constant<const D: usize>(&self, shape: [usize; D], value: f32) -> Param<Tensor<D>> {
         self.weights(vec![value; shape.iter().product()], shape)
     }
@@ -90,7 +90,8 @@ impl<'a> Initial<'a> {
         Linear { weight, bias: bias.then(|| self.uniform([outputs], limit)), lora: None }
     }
 
-    /// Returns a linear layer of the decoder, with a low-rank change if the model has them.
+    /// Returns a linear layer of the decoder, with a low-rank change if the configuration asks for
+    /// it.
     ///
     /// The change begins with uniform weights within 1/√inputs and zeros, as in Hugging Face's
     /// peft.
@@ -110,7 +111,7 @@ impl<'a> Initial<'a> {
     }
 }
 
-/// Looks at all weights of a model, so that they are drawn.
+/// Accesses all weights of a model, so that they are drawn.
 pub(super) struct Draw;
 
 impl ModuleVisitor for Draw {

@@ -1,4 +1,4 @@
-//! The linear layer, perhaps with a low-rank change.
+//! The linear layer, with an optional low-rank change.
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, module::linear};
@@ -14,7 +14,7 @@ pub(super) struct Linear {
     pub(super) lora: Option<Lora>,
 }
 
-/// A change of low rank (LoRA, arXiv 2106.09685): `x · down · up · scale`. It begins as nothing.
+/// A change of low rank (LoRA, arXiv 2106.09685): `x · down · up · scale`. It is zero at first.
 #[derive(Module, Debug)]
 pub(super) struct Lora {
     /// `[inputs, rank]`.
@@ -28,8 +28,8 @@ pub(super) struct Lora {
 impl Linear {
     /// Turns `[…, inputs]` into `[…, outputs]`.
     pub(super) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        // One large matrix product: burn would make one small product per sequence, which took over
-        // half of a step.
+        // One large matrix product: burn would make one small product per sequence, which took more
+        // than half of the time of a step.
         let mut shape = x.dims();
         let inputs = shape[D - 1];
         let rows = shape[..D - 1].iter().product::<usize>();

@@ -17,7 +17,7 @@ use crate::error::Result;
 #[derive(Module, Debug)]
 pub struct Lynx {
     vision_encoder: Option<Vision>,
-    /// `[1, frames, 1, vit_dim]`: what tells the frames of a video apart.
+    /// `[1, frames, 1, vit_dim]`: embeddings of the frames of a video.
     frame_embedding: Option<Param<Tensor<4>>>,
     bridge: Option<Resampler>,
     projection: Option<Projection>,
@@ -35,9 +35,9 @@ impl Lynx {
         Self::undrawn(config, vocabulary, features, seed, device).map(Self::draw)
     }
 
-    /// Builds the same model without drawing its weights, so that others may take their place.
-    /// [`Self::draw`] must follow before it is cloned: undrawn weights are shared by clones, with
-    /// what needs gradients.
+    /// Builds the same model without drawing its weights, so that others may replace them. Call
+    /// [`Self::draw`] before cloning the model: clones share undrawn weights and whether these need
+    /// gradients.
     pub(crate) fn undrawn(
         config: &ModelConfig,
         vocabulary: usize,
@@ -76,7 +76,7 @@ impl Lynx {
         self.bridge.as_ref()
     }
 
-    /// Returns what the decoder sees of pictures: `[B, latents, decoder_dim]`.
+    /// Returns the vision tokens of images: `[B, latents, decoder_dim]`.
     ///
     /// `pictures` are patches `[B, N, 3·patch²]`, or features `[B, 1, features]`.
     pub fn vision_tokens(&self, mut pictures: Tensor<3>) -> Tensor<3> {
@@ -92,12 +92,12 @@ impl Lynx {
         }
     }
 
-    /// Returns what the decoder sees of videos: `[B, latents, decoder_dim]`, as many vision tokens
-    /// as of one picture.
+    /// Returns the vision tokens of videos: `[B, latents, decoder_dim]`, as many per video as per
+    /// image.
     ///
-    /// `frames` are patches of the frames of each video, `[B, F, N, 3·patch²]`, F as the model's
-    /// `frames`. Every frame goes through the vision encoder; the resampler reads all of them at
-    /// once. `None` if the model knows no videos.
+    /// `frames` are patches of the frames of each video, `[B, F, N, 3·patch²]`, where F is the
+    /// model's `frames`. Every frame goes through the vision encoder; the resampler reads all of
+    /// them at once. `None` if the model takes no videos.
     pub fn video_tokens(&self, frames: Tensor<4>) -> Option<Tensor<3>> {
         let (encoder, embedding, bridge) =
             (self.vision_encoder.as_ref()?, self.frame_embedding.as_ref()?, self.bridge.as_ref()?);
@@ -118,8 +118,8 @@ impl Lynx {
         self.llm.logits(self.read(vision, ids, layout, tokens, None))
     }
 
-    /// Returns the same at some places of the flattened `B · T` grid only, `[places, vocabulary]`:
-    /// scoring the vocabulary is costly, and padding needs no scores.
+    /// Returns the same scores at some places of the flattened `B · T` grid only, `[places,
+    /// vocabulary]`: scoring the vocabulary is expensive, and padding needs no scores.
     pub fn logits_at(
         &self,
         vision: &Tensor<3>,
@@ -133,11 +133,11 @@ impl Lynx {
         self.llm.logits(text.reshape([batch * tokens, width]).select(0, places))
     }
 
-    /// Returns the scores of the token after the last one, `[B, vocabulary]`, and puts what was
-    /// read into `cache`.
+    /// Returns the scores of the token after the last one, `[B, vocabulary]`, and adds the tokens
+    /// that were read to `cache`.
     ///
     /// With an empty cache, the vision tokens of a prefix are read before the text; afterwards
-    /// `ids` are the tokens that follow, and `layout` is that of these alone.
+    /// `ids` are the tokens that follow, and `layout` is that of these tokens only.
     pub fn next_logits(
         &self,
         vision: &Tensor<3>,
@@ -150,7 +150,8 @@ impl Lynx {
         self.llm.logits(last.reshape([batch, width]))
     }
 
-    /// Returns the decoder's last layer at the last `wanted` tokens: `[B, wanted, decoder_dim]`.
+    /// Returns the output of the decoder's last layer at the last `wanted` tokens: `[B, wanted,
+    /// decoder_dim]`.
     fn read(
         &self,
         vision: &Tensor<3>,

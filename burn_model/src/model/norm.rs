@@ -63,7 +63,8 @@ impl RmsNorm {
     }
 }
 
-/// `(x − mean) / √(mean of squares + ε) · weight + bias`; not `centred`, without mean and bias.
+/// `(x − mean) / √(mean of squares + ε) · weight + bias`; mean and bias are left out if not
+/// `centred`.
 #[derive(Clone, Copy, Debug)]
 struct Norm {
     centred: bool,
@@ -189,7 +190,7 @@ impl pulp::WithSimd for Slopes<'_> {
     type Output = ();
 
     /// Computes gradients: with z = (x − mean) · scale and g the gradient of z, the gradient of x
-    /// is scale · (g − mean(g) − z · mean(g · z)); where the mean of x is not taken off, mean(g) is
+    /// is scale · (g − mean(g) − z · mean(g · z)); if the mean of x is not subtracted, mean(g) is
     /// left out.
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {

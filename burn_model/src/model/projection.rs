@@ -1,4 +1,4 @@
-//! Sight by frozen features: one linear layer from what the caller computed to vision tokens.
+//! Vision tokens from frozen features: one linear layer applied to what the caller computed.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -11,11 +11,11 @@ use super::norm::LayerNorm;
 /// Epsilon of the layer norm, PyTorch's default.
 const EPSILON: f64 = 1e-5;
 
-/// Standard deviation of the vectors that tell one vision token from another. Beside projected
-/// features, whose standard deviation is about 1, the features decide.
+/// Standard deviation of the vectors that tell one vision token from another. Projected features
+/// have a standard deviation of about 1, so they dominate.
 const LATENT_DEVIATION: f64 = 0.3;
 
-/// Turns the features of a picture into vision tokens.
+/// Turns the features of an image into vision tokens.
 #[derive(Module, Debug)]
 pub struct Projection {
     project: Linear,

@@ -1,4 +1,4 @@
-//! The resampler: a fixed number of learned latents gather what the decoder shall see of an image.
+//! The resampler: a fixed number of learned latents gathers what the decoder sees of an image.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -13,8 +13,7 @@ use super::norm::LayerNorm;
 /// Epsilon of the resampler's layer norms, PyTorch's default.
 const EPSILON: f64 = 1e-5;
 
-/// Perceiver resampler (arXiv 2204.14198) as Lynx has it: keys and values come from the image
-/// alone.
+/// Perceiver resampler (arXiv 2204.14198) as in Lynx: keys and values come from the image only.
 #[derive(Module, Debug)]
 pub struct Resampler {
     latents: Param<Tensor<2>>,

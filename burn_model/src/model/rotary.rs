@@ -5,10 +5,10 @@ use burn::tensor::Tensor;
 
 use crate::operation::{Input, Operation, apply, change, in_rows, numbers};
 
-/// Turns the pairs of `x` `[B, T, H · W]` by angles of which cosine and sine are given,
-/// `[1 or B, T, H · W]`: in each head of width `head`, number i and number i + head / 2 are a pair.
+/// Rotates the pairs of `x` `[B, T, H · W]` by the angles with the given cosine and sine, `[1 or B,
+/// T, H · W]`: in each head of width `head`, number i and number i + head / 2 are a pair.
 ///
-/// `x` lies where [`apply`] works.
+/// `x` must be on flex, see [`apply`].
 pub(super) fn rotate(head: usize, x: Tensor<3>, cosine: Tensor<3>, sine: Tensor<3>) -> Tensor<3> {
     let table = |table: Tensor<3>| in_rows(Input::from(table).plain());
     apply(Rotation { head, cosine: table(cosine), sine: table(sine) }, [x.into()])
@@ -22,7 +22,7 @@ struct Rotation {
 }
 
 impl Rotation {
-    /// Turns forwards where `direction` is 1, back where it is -1.
+    /// Rotates forwards if `direction` is 1, backwards if it is -1.
     fn turn(&self, x: FlexTensor, direction: f32) -> FlexTensor {
         let (cosine, sine) = (numbers(&self.cosine), numbers(&self.sine));
         change(x, |x| pulp::Arch::new().dispatch(Turn { half: self.head / 2, direction, cosine, sine, x }))

@@ -106,7 +106,7 @@ fn a_seed_determines_the_weights() {
     let first = weights(&config, 1);
     assert_eq!(first, weights(&config, 1));
     assert_ne!(first, weights(&config, 2));
-    // Written down so that another process or machine is held to the same weights.
+    // A fixed value, so that every process and machine must draw the same weights.
     let sum: f64 = first.iter().map(|weight| f64::from(weight.abs())).sum();
     assert!((sum - 2_962.420_06).abs() < 1e-3, "{sum}");
 }

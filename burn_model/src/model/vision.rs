@@ -1,6 +1,7 @@
 //! The vision encoder: a ViT, by default a small one in the layout of EVA-ViT-g, which Lynx uses.
 //!
-//! A few settings make it CLIP's or SigLIP's, so that [`crate::weights`] can fill it.
+//! A few settings turn it into CLIP's or SigLIP's encoder, so that [`crate::weights`] can load
+//! them.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -13,8 +14,9 @@ use super::initial::{DEVIATION, Initial};
 use super::linear::Linear;
 use super::norm::LayerNorm;
 
-/// Appends one image's patches, normalised, to `patches`: patches row by row, in each the colours,
-/// in each colour its pixels row by row, which is the order of a convolution's weights.
+/// Appends the normalised patches of one image to `patches`, patch by patch in rows. A patch has
+/// its colours one after another, each with its pixels row by row, in the order of a convolution's
+/// weights.
 ///
 /// `pixels` are `image_size² · 3` bytes: rows of pixels, each red, green, blue.
 pub fn patches_from_pixels(config: &ModelConfig, pixels: &[u8], patches: &mut Vec<f32>) {
@@ -35,7 +37,7 @@ pub fn patches_from_pixels(config: &ModelConfig, pixels: &[u8], patches: &mut Ve
     }
 }
 
-/// Turns images into one token per patch, perhaps after a class token.
+/// Turns images into one token per patch, after a class token if there is one.
 #[derive(Module, Debug)]
 pub struct Vision {
     patch_embed: Linear,

@@ -74,7 +74,7 @@ fn tokenizer() -> Tokenizer {
     train_tokenizer(&texts, &TokenizerConfig { vocabulary: 280, lowercase: true }).unwrap()
 }
 
-/// All that a specification borrows.
+/// Everything that a specification borrows.
 struct Setup {
     model: ModelConfig,
     train: TrainConfig,
@@ -141,7 +141,7 @@ fn a_resumed_run_equals_an_undisturbed_one_bit_for_bit() {
         let path = folder.path().join("run.safetensors");
         let mut kept = Vec::new();
         let with_checkpoint = RunSpec { checkpoint: Some(&path), ..spec.clone() };
-        // The process dies in the step after `last_step`: what is left is the last checkpoint.
+        // The process dies in the step after `last_step`, and only the last checkpoint remains.
         let first = run(&with_checkpoint, &mut |step, _| {
             if step == last_step + 1 {
                 kept = fs::read(&path).unwrap();
@@ -154,7 +154,7 @@ fn a_resumed_run_equals_an_undisturbed_one_bit_for_bit() {
         assert_eq!(told, (kept_step + 1..=25).collect::<Vec<_>>());
         assert_eq!(bits(&resumed), bits(&undisturbed));
         assert_eq!(resumed, undisturbed);
-        // A finished run takes no step more.
+        // A finished run takes no further step.
         let again = run(&with_checkpoint, &mut |_, _| panic!("nothing is left to train")).unwrap();
         assert_eq!(again, undisturbed);
     }
@@ -212,7 +212,7 @@ fn unusable_data_is_refused() {
     assert_eq!(refusal(&RunSpec { arm: &[], copies: &[], ..spec.clone() }), empty);
     assert_eq!(refusal(&RunSpec { copies: &[0; 4], ..spec.clone() }), empty);
     let uneven = refusal(&RunSpec { copies: &[1; 3], ..spec.clone() });
-    assert!(uneven.contains("it has 4 examples and numbers of copies for 3"), "{uneven}");
+    assert!(uneven.contains("it has 4 examples, but numbers of copies for 3"), "{uneven}");
     assert!(refusal(&RunSpec { held_out: &spec.held_out[..1], ..spec.clone() }).contains("two pictures or more"));
     let silent = [Example::caption(0, ""), Example::caption(1, "")];
     assert!(refusal(&RunSpec { held_out: &silent, ..spec.clone() }).contains("it has no text"));
@@ -316,7 +316,7 @@ fn a_trained_model_answers_as_it_was_trained_also_after_it_was_saved() {
     assert!(right * 2 > setup.world.arm.len(), "{right} of {}; {}", setup.world.arm.len(), result.bits_per_byte());
     let refusal = |seen: &[Vec<u8>]| one.answer(seen, "", &settings).unwrap_err().to_string();
     assert!(refusal(&[vec![0; 5]]).contains("5 bytes"));
-    assert!(refusal(&pictures[..2]).contains("2 frames are no video of a model whose videos have 0"));
+    assert!(refusal(&pictures[..2]).contains("2 frames were given, but videos of this model have 0"));
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn videos_are_learned_beside_pictures_and_parts_of_both_are_shown() {
     assert_ne!(learned, losses(&setup));
     setup.world.arm[all as usize - 1].shown.frames = 3;
     let refusal = run(&setup.spec(1), &mut |_, _| {}).unwrap_err().to_string();
-    assert!(refusal.contains("example 19 is a video of 3 frames, and the model's have 2"), "{refusal}");
+    assert!(refusal.contains("example 19 is a video of 3 frames, but videos of this model have 2"), "{refusal}");
 }
 
 #[test]

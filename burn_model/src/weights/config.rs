@@ -1,6 +1,6 @@
-//! What a model's own description determines: settings of [`ModelConfig`].
+//! Settings of [`ModelConfig`] that the description of a pretrained model determines.
 //!
-//! GGUF metadata are first brought into the form of Hugging Face's `config.json`, so that each
+//! GGUF metadata are first converted to the form of Hugging Face's `config.json`, so that each
 //! setting is read in one place.
 
 use serde::Deserialize;
@@ -16,7 +16,7 @@ pub(super) struct Kind {
     /// `model_type` of `config.json`, or `general.architecture` of GGUF.
     pub(super) name: &'static str,
     pub(super) part: Part,
-    /// Meaning of an absent entry of `config.json`, from the classes of transformers 5.24.
+    /// Defaults of absent entries of `config.json`, from the classes of transformers 5.24.
     defaults: &'static str,
     vision: VisionKind,
 }
@@ -96,7 +96,7 @@ pub(super) const KINDS: &[Kind] = &[
             "layer_norm_eps": 1e-6}"#,
         vision: SIGLIP,
     },
-    // EVA-ViT-g of LAVIS, for which transformers has no class: someone writes its config.json.
+    // EVA-ViT-g of LAVIS, for which transformers has no class: users write its config.json.
     Kind {
         name: "eva",
         part: Part::Vision,
@@ -110,7 +110,7 @@ pub(super) const KINDS: &[Kind] = &[
 /// A result whose error lacks the name of the file.
 type Refused<T> = std::result::Result<T, String>;
 
-/// A part that a description tells of.
+/// A part in a description.
 #[derive(Clone, Debug)]
 pub(super) struct Described {
     pub(super) kind: &'static Kind,
@@ -140,13 +140,13 @@ impl Described {
         }
         let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
         if found.is_empty() {
-            Err(format!("its model_type {names:?} is none of {}", known.join(", ")))
+            Err(format!("its model_type {names:?} is not one of {}", known.join(", ")))
         } else {
             Ok(found)
         }
     }
 
-    /// Takes an entry of another file, `preprocessor_config.json`.
+    /// Adds an entry of another file, `preprocessor_config.json`.
     pub(super) fn add(&mut self, key: &str, value: Value) {
         self.entries.insert(key.to_owned(), value);
     }
@@ -160,8 +160,8 @@ impl Described {
         serde_json::from_value(Value::Object(all)).map_err(|error| error.to_string())
     }
 
-    /// Puts the settings into `config`; `tied` says that a file has no weights of its own for the
-    /// scores of the vocabulary.
+    /// Puts the settings into `config`; `tied` is true if the file has no separate weights for
+    /// scoring the vocabulary.
     pub(super) fn put_into(&self, config: &mut ModelConfig, tied: bool) -> Refused<()> {
         match self.kind.part {
             Part::Decoder => self.parsed::<Decoder>()?.put_into(config, tied, self.kind.name == "qwen2"),
@@ -174,7 +174,7 @@ impl Described {
         self.parsed::<Layers>().map(|layers| layers.num_hidden_layers)
     }
 
-    /// Returns the ids of the tokens that begin and end a text, where they are told.
+    /// Returns the ids of the tokens that begin and end a text, if the description has them.
     pub(super) fn begin_and_end(&self) -> (Option<u32>, Option<u32>) {
         let id = |key: &str| {
             let value = self.entries.get(key)?;
@@ -202,7 +202,7 @@ struct Decoder {
     rms_norm_eps: f64,
     hidden_act: String,
     rope_theta: Option<f64>,
-    /// transformers 5 has the base here.
+    /// In transformers 5 the base is here.
     rope_parameters: Option<Rope>,
     rope_scaling: Option<Rope>,
     tie_word_embeddings: Option<bool>,
@@ -232,17 +232,20 @@ impl Decoder {
         let other_head =
             self.head_dim.filter(|width| width.checked_mul(self.num_attention_heads) != Some(self.hidden_size));
         let refusals = [
-            (self.hidden_act != "silu").then(|| format!("hidden_act is {:?}, and not \"silu\"", self.hidden_act)),
+            (self.hidden_act != "silu").then(|| format!("hidden_act is {:?}, not \"silu\"", self.hidden_act)),
             self.attention_bias.then(|| "attention_bias is true".to_owned()),
             self.mlp_bias.then(|| "mlp_bias is true".to_owned()),
             self.use_sliding_window.then(|| "use_sliding_window is true".to_owned()),
             other_rope.map(|kind| format!("its rotary positions are scaled ({kind})")),
             other_head.map(|width| {
-                format!("{} heads of width {width} are not {}", self.num_attention_heads, self.hidden_size)
+                format!(
+                    "{} heads of width {width} do not add up to hidden_size = {}",
+                    self.num_attention_heads, self.hidden_size
+                )
             }),
         ];
         if let Some(refusal) = refusals.into_iter().flatten().next() {
-            return Err(format!("{refusal}, which the decoder cannot express"));
+            return Err(format!("{refusal}, which the decoder does not support"));
         }
         let in_parameters = self.rope_parameters.as_ref().and_then(|rope| rope.base);
         config.decoder_dim = self.hidden_size;
@@ -279,10 +282,10 @@ impl Vision {
             "gelu" => VitActivation::Gelu,
             "gelu_pytorch_tanh" => VitActivation::TanhGelu,
             "quick_gelu" => VitActivation::QuickGelu,
-            other => return Err(format!("hidden_act is {other:?}, which the vision encoder cannot express")),
+            other => return Err(format!("hidden_act is {other:?}, which the vision encoder does not support")),
         };
         if self.num_hidden_layers <= kind.left_out {
-            return Err(format!("num_hidden_layers is {}", self.num_hidden_layers));
+            return Err(format!("num_hidden_layers is {}, which is too few", self.num_hidden_layers));
         }
         config.sight = Sight::Pixels;
         config.image_size = self.image_size;
@@ -316,7 +319,7 @@ const GGUF_KEYS: &[(&str, &str, bool)] = &[
     ("rope.freq_base", "rope_theta", false),
 ];
 
-/// Brings the metadata of a GGUF file into the form of `config.json`.
+/// Converts the metadata of a GGUF file to the form of `config.json`.
 pub(super) fn of_gguf(metadata: &Metadata) -> Refused<Value> {
     let kind = metadata.text("general.architecture").ok_or("general.architecture is missing")?;
     let mut config = Map::from_iter([("model_type".to_owned(), json!(kind))]);
@@ -324,7 +327,7 @@ pub(super) fn of_gguf(metadata: &Metadata) -> Refused<Value> {
         let key = format!("{kind}.{theirs}");
         match metadata.json(&key) {
             Some(value) => _ = config.insert((*ours).to_owned(), value),
-            None if *required => return Err(format!("{key} is missing or no number")),
+            None if *required => return Err(format!("{key} is missing or not a number")),
             None => {}
         }
     }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::tensors::{Encoding, Stored, Tensors, refused};
 use crate::error::{Error, Result};
 
-/// Bytes of a header at most: three times that of a model with 250,000 tokens.
+/// Maximum bytes of a header: three times that of a model with 250,000 tokens.
 const MAX_HEADER: u64 = 50_000_000;
 
 /// The first byte of a tensor is a multiple of this, unless the file says otherwise.
@@ -31,7 +31,8 @@ pub(super) fn file(path: &Path) -> Result<(Metadata, Tensors)> {
         return Err(header.damaged(&format!("version {version} of GGUF is not supported")));
     }
     let (n_tensors, n_entries) = (header.u64()?, header.u64()?);
-    // Counts are not trusted: an entry takes bytes, and what is left of the file bounds them.
+    // Counts are not trusted: every entry takes bytes, and the remaining bytes of the file limit
+    // them.
     let mut entries = BTreeMap::new();
     for _ in 0..n_entries {
         let key = header.string()?;
@@ -59,7 +60,7 @@ pub(super) fn file(path: &Path) -> Result<(Metadata, Tensors)> {
     Ok((metadata, tensors))
 }
 
-/// The metadata of a file; entries of no use here are left out.
+/// The metadata of a file; entries that are not used here are left out.
 #[derive(Clone, Debug)]
 pub(super) struct Metadata {
     entries: BTreeMap<String, Entry>,
@@ -82,7 +83,7 @@ impl Metadata {
         }
     }
 
-    /// Returns a number; of a flag 0 or 1.
+    /// Returns a number; a flag is 0 or 1.
     pub(super) fn number(&self, key: &str) -> Option<f64> {
         match self.entries.get(key) {
             Some(Entry::Number(number)) => Some(*number),
@@ -108,12 +109,12 @@ impl Metadata {
     }
 
     /// Returns the file's tokenizer in the form of Hugging Face's `tokenizer.json`, `None` if there
-    /// is none; an error if it is no byte-level BPE, or splits texts in a way that is not known
+    /// is none; an error if it is not byte-level BPE, or splits texts in a way that is not known
     /// here.
     pub(super) fn tokenizer(&self) -> std::result::Result<Option<String>, String> {
         let Some(model) = self.text("tokenizer.ggml.model") else { return Ok(None) };
         if model != "gpt2" {
-            return Err(format!("its tokenizer {model:?} is no byte-level BPE"));
+            return Err(format!("its tokenizer {model:?} is not byte-level BPE"));
         }
         let missing = |key: &str| format!("{key} is missing");
         let tokens = self.texts("tokenizer.ggml.tokens").ok_or_else(|| missing("tokenizer.ggml.tokens"))?;
@@ -150,17 +151,17 @@ impl Metadata {
     }
 }
 
-/// Kinds of tokens: special ones, and such that the model's authors added as text.
+/// Kinds of tokens: special ones, and ones that the model's authors added as text.
 const CONTROL: f64 = 3.0;
 const USER: f64 = 4.0;
 
 /// The split of a text into words, between which nothing is merged.
 struct Split {
-    /// Whether every digit is a word of its own before the words are looked for.
+    /// Whether every digit is a separate word, before other words are found.
     digits: bool,
-    /// The words, as a regular expression; that of GPT-2 without one.
+    /// The words, as a regular expression; `None` for that of GPT-2.
     words: Option<&'static str>,
-    /// Whether a word that is a token is not built by merges.
+    /// Whether a word that is itself a token is used without merging its parts.
     whole_words: bool,
 }
 
@@ -246,7 +247,7 @@ impl Header<'_> {
         let mut bytes = vec![0; length as usize]; // no more than is left of the file
         let read = self.file.read_exact(&mut bytes);
         read.map_err(|source| Error::File { path: self.path.to_owned(), source })?;
-        String::from_utf8(bytes).map_err(|_| self.damaged("a text in its header is no UTF-8"))
+        String::from_utf8(bytes).map_err(|_| self.damaged("a text in its header is not UTF-8"))
     }
 
     /// Returns a number of one of the kinds that GGUF numbers.
@@ -290,7 +291,7 @@ impl Header<'_> {
         if axes > MAX_AXES {
             return Err(refused(self.path, &name, format!("it has {axes} axes")));
         }
-        // ggml tells the axis whose numbers lie side by side first.
+        // ggml lists the contiguous axis first.
         let mut shape = (0..axes).map(|_| self.u64().map(|axis| axis as usize)).collect::<Result<Vec<usize>>>()?;
         shape.reverse();
         let encoding = match self.u32()? {
@@ -306,7 +307,8 @@ impl Header<'_> {
     }
 }
 
-/// Returns the number that a person would write for it: 0.00001 and not 0.000009999999747378752.
+/// Returns the shortest decimal number that is read as this float: 0.00001 and not
+/// 0.000009999999747378752.
 fn shortest(number: f32) -> f64 {
     number.to_string().parse().unwrap_or_else(|_| f64::from(number))
 }

@@ -1,4 +1,4 @@
-//! Weights that others have trained: decoders of the LLaMA family, and ViTs.
+//! Pretrained weights: decoders of the LLaMA family, and ViTs.
 //!
 //! | | read from | kinds |
 //! |-|-|-|
@@ -20,8 +20,8 @@
 //! # Ok::<(), lynxdata_burn_model::Error>(())
 //! ```
 //!
-//! What a model of ours cannot express is refused: scaled rotary positions, sliding windows, heads
-//! of another width, other activations. Adapters, cross-attention, low-rank changes, resampler and
+//! What our model does not support is refused: scaled rotary positions, sliding windows, heads of
+//! another width, other activations. Adapters, cross-attention, low-rank changes, resampler and
 //! projection keep their own weights.
 
 mod config;
@@ -62,11 +62,11 @@ pub struct Pretrained {
 struct Found {
     described: Described,
     layout: &'static Layout,
-    /// Text that stands before all names.
+    /// Prefix of all names.
     prefix: &'static str,
 }
 
-/// The use of the tensors of a file.
+/// The tensors of a file that were used and that were not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadReport {
     /// Weights of the model that were loaded, counted as tensors.
@@ -82,7 +82,7 @@ pub struct LoadReport {
 }
 
 /// Builds a model with the weights of `seed`, as [`Lynx::new`] does, and loads pretrained parts,
-/// whose own weights are not even drawn. Returns a report for each part, in their order.
+/// whose initial weights are not drawn. Returns a report for each part, in their order.
 pub fn build(
     parts: &[(&Pretrained, Part)],
     config: &ModelConfig,
@@ -103,10 +103,10 @@ pub fn build(
 
 impl Pretrained {
     /// Opens a folder of Hugging Face with `config.json`, `model.safetensors` or its shards, and
-    /// perhaps `tokenizer.json` and `preprocessor_config.json`; or a GGUF file.
+    /// optionally `tokenizer.json` and `preprocessor_config.json`; or a GGUF file.
     ///
     /// Reads descriptions only. Fails if a file is damaged, is of an unknown kind, or has settings
-    /// that the model cannot express or that contradict its tensors.
+    /// that the model does not support or that contradict its tensors.
     pub fn open(path: &Path) -> Result<Self> {
         let is_folder = path.is_dir();
         let described_by = if is_folder { path.join("config.json") } else { path.to_owned() };
@@ -179,9 +179,9 @@ impl Pretrained {
 
     /// Loads the weights of a part into a model of the shape that [`Self::configure`] gave.
     ///
-    /// All weights of the part are replaced, or there is an error that names a tensor. Position
-    /// embeddings of another `image_size` are interpolated. What needs gradients before needs them
-    /// afterwards.
+    /// All weights of the part are replaced; otherwise there is an error that names a tensor.
+    /// Position embeddings of another `image_size` are interpolated. Weights that needed gradients
+    /// before still need them.
     pub fn load_into(&self, model: Lynx, part: Part) -> Result<(Lynx, LoadReport)> {
         if part == Part::Vision && model.vision_encoder().is_none() {
             let reason = "weights of a vision encoder are for a model that sees pixels".to_owned();
@@ -230,7 +230,7 @@ impl Pretrained {
         Error::Pretrained { path: self.path.clone(), reason }
     }
 
-    /// Holds the described sizes against the tensors, before anyone builds a model of them.
+    /// Compares the described sizes with the tensors, before a model is built of them.
     fn check(&self, part: &Found, config: &ModelConfig) -> Result<()> {
         let last = part.described.layers().map_err(|reason| self.failed(reason))?.wrapping_sub(1);
         let expected = match part.described.kind.part {
@@ -255,18 +255,20 @@ impl Pretrained {
                 return Err(refused(&stored.file, &name, reason));
             }
             if stored.shape != shape {
-                let reason = format!("its shape is {:?}, and {shape:?} by the description", stored.shape);
+                let reason = format!("its shape is {:?}, but {shape:?} by the description", stored.shape);
                 return Err(refused(&stored.file, &name, reason));
             }
         }
         if part.described.kind.part == Part::Vision && config.image_size > config.patch.saturating_mul(MAX_GRID) {
-            return Err(self.failed(format!("image_size is {}", config.image_size)));
+            return Err(
+                self.failed(format!("image_size is {}, more than {MAX_GRID} patches a side", config.image_size))
+            );
         }
         config.validate()
     }
 }
 
-/// Patches on a side of an image at most; published encoders have up to 64.
+/// Maximum number of patches on a side of an image; published encoders have up to 64.
 const MAX_GRID: usize = 256;
 
 impl Found {
@@ -283,7 +285,7 @@ impl Found {
             }
             signs.push(sign);
         }
-        Err(format!("a model of kind {kind} has one of the tensors {}", signs.join(", ")))
+        Err(format!("a model of kind {kind} must have one of the tensors {}", signs.join(", ")))
     }
 
     /// Returns the name in the file of the weight with a path; empty if there is none.
@@ -306,7 +308,7 @@ fn json_file(path: &Path) -> Result<Option<Value>> {
     parsed.map(Some).map_err(|error| Error::Pretrained { path: path.to_owned(), reason: error.to_string() })
 }
 
-/// Collects the names in the file of the weights of a part.
+/// Collects the names that the weights of a part have in the file.
 struct Used<'a> {
     found: &'a Found,
     path: Vec<String>,
@@ -343,7 +345,7 @@ struct Load<'a> {
     tensors: usize,
     numbers: usize,
     interpolated: Option<(usize, usize)>,
-    /// The first error; what follows it is left alone.
+    /// The first error; weights after it are not loaded.
     error: Option<Error>,
 }
 
@@ -361,7 +363,7 @@ impl ModuleMapper for Load<'_> {
         if self.error.is_some() || Part::of(&path) != self.found.layout.part {
             return param;
         }
-        // Neither shape nor device draw the initial weights, see `model::initial`.
+        // Reading shape and device does not draw the initial weights, see `model::initial`.
         let (id, shape, device) = (param.id, param.lazy_shape(), param.lazy_device());
         match self.weight(&path, &shape) {
             Ok(values) => {
@@ -444,8 +446,8 @@ fn transposed(values: &[f32], inputs: usize) -> Vec<f32> {
     all
 }
 
-/// Brings the rows of each head from pairs, one of the first and one of the second half, into
-/// halves.
+/// Reorders the rows of each head: from pairs, one row of each half, to the two halves one after
+/// the other.
 fn in_halves(values: &[f32], inputs: usize, head: usize) -> Vec<f32> {
     let mut all = Vec::with_capacity(values.len());
     for rows in values.chunks_exact(head * inputs) {

@@ -1,7 +1,7 @@
-//! What the weights of other implementations are called, and how they are laid out.
+//! Names and layouts of the weights of other implementations.
 //!
-//! One row per weight: our path, their name, and what turns theirs into ours. `*` stands for the
-//! number of a layer. Rows of weights that a model does not have are not used.
+//! One row per weight: our path, their name, and the change that turns theirs into ours. `*` stands
+//! for the number of a layer. Rows of weights that a model does not have are not used.
 
 use crate::part::Part;
 
@@ -21,11 +21,11 @@ pub(super) enum Change {
     /// Rows of q or k as llama.cpp orders them, brought back and transposed. It puts the two halves
     /// of a head, which are rotated together, next to each other, row by row.
     Interleaved,
-    /// Position embeddings, one row per token; interpolated if the grid of patches is another one.
+    /// Position embeddings, one row per token; interpolated if the grid of patches differs.
     Positions,
 }
 
-/// A table of names, and whose it is.
+/// A table of names, and the models that it is for.
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) part: Part,
@@ -33,7 +33,7 @@ pub(super) struct Layout {
     pub(super) kinds: &'static [&'static str],
     /// Whether the table is for GGUF files.
     pub(super) gguf: bool,
-    /// Texts that may stand before all names.
+    /// Prefixes that all names may have.
     pub(super) prefixes: &'static [&'static str],
     /// Groups of rows. The first weight of the last group tells which prefix a file has and, where
     /// one kind has several tables, which of them.
@@ -112,7 +112,7 @@ const GGUF: &[Row] = &[
     ("llm.lm_head.weight", "output.weight", Transpose),
 ];
 
-/// llama.cpp orders the rows of q and k of LLaMA for its own rotation, those of Qwen2 not.
+/// llama.cpp reorders the rows of q and k for its own rotation in LLaMA, but not in Qwen2.
 const GGUF_LLAMA: &[Row] = &[
     ("llm.layers.*.self_attn.q_proj.weight", "blk.*.attn_q.weight", Interleaved),
     ("llm.layers.*.self_attn.k_proj.weight", "blk.*.attn_k.weight", Interleaved),
@@ -151,7 +151,7 @@ const CLIP: &[Row] = &[
     ("vision_encoder.last_norm.bias", "post_layernorm.bias", Keep),
 ];
 
-/// q, k and v of EVA-ViT-g in one matrix, as its authors and LAVIS (BLIP-2) have them.
+/// q, k and v of EVA-ViT-g in one matrix, as in the code of its authors and in LAVIS (BLIP-2).
 const EVA_JOINED: &[Row] = &[
     ("vision_encoder.blocks.*.attn.q_proj.weight", "blocks.*.attn.qkv.weight", Third(0)),
     ("vision_encoder.blocks.*.attn.k_proj.weight", "blocks.*.attn.qkv.weight", Third(1)),
@@ -160,7 +160,7 @@ const EVA_JOINED: &[Row] = &[
     ("vision_encoder.blocks.*.attn.v_proj.bias", "blocks.*.attn.v_bias", Keep),
 ];
 
-/// The same apart, as Lynx has them.
+/// q, k and v of EVA-ViT-g in separate matrices, as in Lynx.
 const EVA_APART: &[Row] = &[
     ("vision_encoder.blocks.*.attn.q_proj.weight", "blocks.*.attn.q_proj.weight", Transpose),
     ("vision_encoder.blocks.*.attn.k_proj.weight", "blocks.*.attn.k_proj.weight", Transpose),

@@ -5,8 +5,9 @@ use crate::cubic;
 /// The slope of PyTorch's kernel.
 const SLOPE: f64 = -0.75;
 
-/// Makes position embeddings of `tokens` tokens from those of others, with the sides of both grids
-/// of patches; the first `class` rows are kept. `None` if the patches of one of them are no square.
+/// Interpolates position embeddings to `tokens` tokens; the first `class` rows are kept. Also
+/// returns the sides of the old and the new grid of patches. `None` if one of the grids is not a
+/// square.
 pub(crate) fn resized(values: &[f32], width: usize, class: usize, tokens: usize) -> Option<(Vec<f32>, [usize; 2])> {
     let side = |tokens: usize| {
         let patches = tokens.checked_sub(class)?;
@@ -19,9 +20,9 @@ pub(crate) fn resized(values: &[f32], width: usize, class: usize, tokens: usize)
 
 /// Interpolates a square grid of `from`² rows of `width` numbers to `to`² rows, bicubically.
 ///
-/// It is `torch.nn.functional.interpolate(mode="bicubic", align_corners=False)`: corners of pixels
-/// stand on each other, places beyond the border repeat it, and a smaller grid is not smoothed
-/// first.
+/// It is `torch.nn.functional.interpolate(mode="bicubic", align_corners=False)`: the outer edges of
+/// both grids coincide, places beyond the border repeat it, and values are not smoothed before a
+/// reduction.
 pub(super) fn interpolated(grid: &[f32], from: usize, to: usize, width: usize) -> Vec<f32> {
     let source = |place: usize| (place as f64 + 0.5) * from as f64 / to as f64 - 0.5;
     let taps: Vec<_> = (0..to).map(|place| cubic::taps(source(place), from, SLOPE)).collect();

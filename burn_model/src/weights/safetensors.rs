@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::tensors::{Encoding, Stored, Tensors, refused};
 use crate::error::{Error, Result};
 
-/// Bytes of a header at most, as in the format's own library.
+/// Maximum bytes of a header, as in the format's own library.
 const MAX_HEADER: u64 = 100_000_000;
 
 /// The name of a model in one file, and of the index of one in shards.
@@ -93,7 +93,11 @@ fn add_file(path: &Path, tensors: &mut Tensors) -> Result<()> {
         };
         let stored = Stored { file: Arc::clone(&file), encoding, shape: entry.shape, offset };
         if stored.bytes().is_some_and(|bytes| begin.checked_add(bytes) != Some(end)) {
-            return Err(refused(path, &name, format!("bytes {begin} to {end} are not of shape {:?}", stored.shape)));
+            return Err(refused(
+                path,
+                &name,
+                format!("bytes {begin} to {end} do not match the shape {:?}", stored.shape),
+            ));
         }
         tensors.add(name, stored, file_bytes)?;
     }

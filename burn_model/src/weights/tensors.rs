@@ -1,4 +1,4 @@
-//! Tensors in files: where they lie, how their numbers are stored, and their decoding.
+//! Tensors in files: their place, the encoding of their numbers, and their decoding.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -83,7 +83,7 @@ fn blocks<const BYTES: usize>(bytes: &[u8], decode: impl Fn(&[u8; BYTES], &mut V
     numbers
 }
 
-/// Returns the low halves of all bytes, then the high halves.
+/// Returns the low 4 bits of all bytes, then the high 4 bits.
 fn nibbles(bytes: &[u8]) -> impl Iterator<Item = u8> {
     bytes.iter().map(|byte| byte & 15).chain(bytes.iter().map(|byte| byte >> 4))
 }
@@ -93,7 +93,7 @@ fn nibbles(bytes: &[u8]) -> impl Iterator<Item = u8> {
 pub(super) struct Stored {
     pub(super) file: Arc<Path>,
     pub(super) encoding: Encoding,
-    /// The last axis is the one whose numbers lie side by side.
+    /// The last axis is the contiguous one.
     pub(super) shape: Vec<usize>,
     /// Place of its first byte from the beginning of the file.
     pub(super) offset: u64,
@@ -124,8 +124,8 @@ pub(super) struct Tensors {
 }
 
 impl Tensors {
-    /// Adds a tensor of a file with `file_bytes` bytes. A tensor that is not whole within its file,
-    /// or whose name is there already, is an error.
+    /// Adds a tensor of a file with `file_bytes` bytes. A tensor that exceeds its file, or whose
+    /// name occurs twice, is an error.
     pub(super) fn add(&mut self, name: String, stored: Stored, file_bytes: u64) -> Result<()> {
         let fits = match (&stored.encoding, stored.bytes()) {
             (Encoding::Other(_), _) => true,
@@ -137,7 +137,7 @@ impl Tensors {
             return Err(refused(&stored.file, &name, reason));
         }
         if self.all.contains_key(&name) {
-            return Err(refused(&stored.file, &name, "it is there twice".to_owned()));
+            return Err(refused(&stored.file, &name, "it occurs twice".to_owned()));
         }
         self.all.insert(name, stored);
         Ok(())
@@ -148,7 +148,7 @@ impl Tensors {
         self.all.keys()
     }
 
-    /// Returns where a tensor lies.
+    /// Returns the place of a tensor.
     pub(super) fn get(&self, name: &str) -> Option<&Stored> {
         self.all.get(name)
     }

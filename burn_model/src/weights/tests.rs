@@ -40,7 +40,7 @@ fn furthest(got: &[f32], want: &[f32]) -> f32 {
     got.iter().zip(want).map(|(got, want)| (got - want).abs()).fold(0.0, f32::max)
 }
 
-/// A decoder alone: without adapters, behind one vision token that nothing sees.
+/// A decoder only: without adapters, after one vision token that no token attends to.
 fn decoder_config(pretrained: &Pretrained) -> ModelConfig {
     let mut config = ModelConfig { adapter_every: 0, latents: 1, ..Default::default() };
     pretrained.configure(Part::Decoder, &mut config).unwrap();
@@ -223,7 +223,7 @@ fn tokenizers_give_the_ids_of_their_files() {
 fn errors_name_file_and_tensor() {
     let pretrained = open("qwen2");
     let mut config = decoder_config(&pretrained);
-    config.decoder_bias = false; // a model with fewer weights is loaded, and the rest is told
+    config.decoder_bias = false; // a model with fewer weights is loaded, and the rest is reported
     let model = |config: &ModelConfig| Lynx::new(config, 64, 3, 0, &Device::flex()).unwrap();
     let (_, report) = pretrained.load_into(model(&config), Part::Decoder).unwrap();
     assert_eq!(report.unused.len(), 6);
@@ -251,7 +251,7 @@ fn changed(name: &str, file: &str, from: &str, to: &str) -> tempfile::TempDir {
 fn refuses_what_the_model_cannot_express() {
     for (name, from, to, reason) in [
         ("smollm", r#""rope_type": "default""#, r#""rope_type": "llama3""#, "llama3"),
-        ("smollm", r#""head_dim": 8"#, r#""head_dim": 16"#, "4 heads of width 16 are not 32"),
+        ("smollm", r#""head_dim": 8"#, r#""head_dim": 16"#, "4 heads of width 16 do not add up to hidden_size = 32"),
         ("smollm", r#""hidden_act": "silu""#, r#""hidden_act": "relu""#, "hidden_act"),
         ("smollm", r#""attention_bias": false"#, r#""attention_bias": true"#, "attention_bias"),
         ("smollm", r#""num_hidden_layers": 2"#, r#""num_hidden_layers": 3"#, "layers.2.input_layernorm.weight"),
@@ -260,7 +260,7 @@ fn refuses_what_the_model_cannot_express() {
         ("smollm", r#""num_attention_heads": 4"#, r#""num_attention_heads": 0"#, "0 heads of width 8"),
         ("qwen2", r#""num_attention_heads": 4"#, r#""num_attention_heads": 0"#, "decoder_heads = 0"),
         ("qwen2", r#""num_key_value_heads": 2"#, r#""num_key_value_heads": 3"#, "decoder_key_value_heads = 3"),
-        ("smollm", r#""model_type": "llama""#, r#""model_type": "gpt2""#, r#"["gpt2"] is none of llama, qwen2"#),
+        ("smollm", r#""model_type": "llama""#, r#""model_type": "gpt2""#, r#"["gpt2"] is not one of llama, qwen2"#),
         ("clip", r#""patch_size": 8"#, r#""patch_size": 4"#, "patch_embedding.weight: its shape"),
         ("clip", r#""hidden_act": "quick_gelu""#, r#""hidden_act": "selu""#, "selu"),
         ("eva", r#""image_size": 32"#, r#""image_size": 32000"#, "image_size is 32000"),

@@ -9,8 +9,8 @@ fn named(name: &str) -> &'static Case {
     cases().iter().find(|case| case.name == name).expect("a case of this name")
 }
 
-/// Returns drawings of which two in a row are one cluster; features are made up, since no arm hangs
-/// on them.
+/// Returns drawings; each two in a row are one cluster. The features are made up, since no arm
+/// depends on them.
 fn plain(count: usize) -> Base {
     let pairs = drawings(count, 5).into_iter().enumerate().map(|(number, drawing)| BasePair {
         uid: format!("{number:04}"),

@@ -9,11 +9,12 @@ use crate::statistics::difference;
 /// The largest share of an arm that may be left out because it overlaps held-out pairs.
 const MOST_OVERLAP: f64 = 0.5;
 
-/// The level of the null control. One check in a hundred is refused though nothing is wrong with
-/// it; at 0.05 it would be one in twenty.
+/// The significance level of the null control. One check in a hundred is refused although nothing
+/// is wrong with it; at 0.05 it would be one in twenty.
 const HALVES_ALPHA: f64 = 0.01;
 
-/// The share of wrong texts, in percent, that a check must find if it says that arms do not differ.
+/// The share of wrong texts, in percent, that a check must find before it may say that arms do not
+/// differ.
 pub(super) const MUST_BE_FOUND: u32 = 30;
 
 pub(super) struct Facts<'a> {
@@ -23,11 +24,11 @@ pub(super) struct Facts<'a> {
     pub(super) places: [usize; 2],
     pub(super) measurements: &'a Measurements<'a>,
     pub(super) controls: Option<&'a Controls>,
-    /// Whether the arms differ significantly.
+    /// Whether the arms differ significantly, after Holm's correction.
     pub(super) significant: bool,
 }
 
-/// Returns all gates, failed ones first, in the order in which a user would mend them.
+/// Returns all gates, failed ones first, in the order in which a user would fix them.
 pub(super) fn gates(facts: &Facts) -> Vec<Gate> {
     let mut gates = vec![arms(facts), held_out(facts), different(facts), overlap(facts)];
     if gates.iter().all(|gate| gate.passed) {
@@ -54,7 +55,7 @@ fn arms(facts: &Facts) -> Gate {
         Some(arm) if arm.pairs == 0 => {
             let before = facts.split.left_out.pairs_of_arms[facts.places[usize::from(arm.name == facts.arms[1].name)]];
             if before == 0 {
-                format!("arm {} is empty; its rules or its folder leave nothing", arm.name)
+                format!("arm {} is empty; no pair is left by its rules or in its folder", arm.name)
             } else {
                 format!(
                     "arm {} has no pairs left: all {before} share a picture or a text with held-out pairs",
@@ -67,7 +68,7 @@ fn arms(facts: &Facts) -> Gate {
             arm.name, arm.different_pairs
         ),
         None => format!(
-            "{} and {} different pairs, {fewest} are needed",
+            "{} and {} different pairs; {fewest} are needed",
             facts.arms[0].different_pairs, facts.arms[1].different_pairs
         ),
     };
@@ -78,10 +79,11 @@ fn held_out(facts: &Facts) -> Gate {
     let count = facts.split.held_out.iter().filter(|held| held.counts).count();
     let fewest = facts.protocol.fewest_held_out.max(2);
     let told = &facts.split.left_out;
-    let mut finding = format!("{count} pairs to measure on, {fewest} are needed");
+    let mut finding = format!("{count} pairs to measure on; {fewest} are needed");
     if count < fewest {
         if told.shared_candidates > 0 {
-            finding += &format!("; {} were passed over since many pictures share their text", told.shared_candidates);
+            finding +=
+                &format!("; {} candidates were skipped because many pictures share their text", told.shared_candidates);
         }
         finding += "; more data, a larger held-out fraction or a wider condition on what may be held out would help";
     }
@@ -95,7 +97,7 @@ fn different(facts: &Facts) -> Gate {
         pairs
     });
     let same = first == second;
-    let finding = if same { "the two arms are the same pairs" } else { "the arms are not the same pairs" };
+    let finding = if same { "the two arms have the same pairs" } else { "the arms do not have the same pairs" };
     gate("different arms", !same, finding.to_owned())
 }
 
@@ -108,7 +110,7 @@ fn overlap(facts: &Facts) -> Gate {
     let worst = usize::from(shares[1].1 > shares[0].1);
     let (lost, share) = shares[worst];
     let finding = format!(
-        "of {} {lost} pairs ({:.0} %) share a text with a held-out pair and are left out; no pair that is trained on does",
+        "{lost} pairs of {} ({:.0} %) share a text with a held-out pair and are left out; no pair that is trained on does",
         facts.arms[worst].name,
         100.0 * share
     );
@@ -132,9 +134,9 @@ fn replicates(facts: &Facts) -> Gate {
     gate("all replicates", found == [wanted, wanted] && wanted > 0, finding)
 }
 
-/// Demands that in every replicate the better of the two models knows more than how often tokens
-/// occur. One of them alone may not: texts in another language than the held-out ones teach nothing
-/// about them, and that is a finding.
+/// Requires that in every replicate the better of the two models is better than token frequencies.
+/// One of the two may fail this: texts in another language than the held-out ones teach nothing
+/// about these, and that is a finding.
 fn language(facts: &Facts) -> Option<Gate> {
     let [first, second] = facts.arms;
     if first.held_out_loss.is_empty() {
@@ -161,8 +163,8 @@ fn language(facts: &Facts) -> Option<Gate> {
     Some(gate("better than token frequencies", behind == 0, finding))
 }
 
-/// Demands that at least one arm looks at its pictures in every replicate. The other may be blind
-/// because its texts do not fit: that is a finding.
+/// Requires that at least one arm uses its images in every replicate. The other may be blind
+/// because its texts do not fit, and that is a finding.
 fn sight(facts: &Facts) -> Gate {
     let sees = |arm: &ArmOutcome| {
         let gains = &arm.visual_gain;
@@ -181,12 +183,12 @@ fn sight(facts: &Facts) -> Gate {
         second.name
     );
     if !passed {
-        finding += "; for one arm it must be above 0 in every replicate, and significantly so on average, or the check cannot say whose texts fit their pictures";
+        finding += "; for at least one arm it must be above 0 in every replicate, and significantly so on average; otherwise the check cannot say whose texts fit their pictures";
     }
     gate("looks at pictures", passed, finding)
 }
 
-/// Demands that both arms were trained with equal settings.
+/// Requires that both arms were trained with equal settings.
 fn matched(facts: &Facts) -> Gate {
     let trainings = |place: usize| {
         let results = facts.measurements.of(Version::Arm { arm: place }, 0).iter();
@@ -216,20 +218,20 @@ fn halves(controls: &Controls) -> Gate {
         None => format!("two random halves of {} were not compared", controls.arm),
     };
     if !passed {
-        finding += "; they differ by chance alone, so what this check calls a difference cannot be trusted";
+        finding += "; random halves should not differ, so the differences that this check finds cannot be trusted";
     }
     gate("halves do not differ", passed, finding)
 }
 
-/// Arms that differ show by themselves that the check can find a difference; to say that they do
-/// not takes a control.
+/// A significant difference itself shows that the check can find one; to say that arms do not
+/// differ, a control is needed.
 fn wrong_texts(controls: &Controls, significant: bool) -> Gate {
     let control = controls.wrong_texts.iter().find(|control| control.percent == MUST_BE_FOUND);
     let found = control.is_some_and(|control| control.found);
     let mut finding =
         format!("{MUST_BE_FOUND} % wrong texts in {} are {}", controls.arm, if found { "found" } else { "not found" });
     if !found && !significant {
-        finding += "; a check that does not see them says nothing about smaller faults";
+        finding += "; a check that does not find them says nothing about smaller faults";
     }
     gate("wrong texts are found", found || significant, finding)
 }

@@ -20,8 +20,8 @@ fn protocol() -> Protocol {
     }
 }
 
-/// Arms of 400 pairs each, and held-out pairs of which the first half comes from the first arm
-/// alone and the rest from the second.
+/// Arms of 400 pairs each, and held-out pairs, the first half of which comes from the first arm
+/// only and the rest from the second.
 fn split_of(arms: usize) -> Split {
     let held_out = (0..HELD_OUT as u32).map(|item| HeldOut {
         pair: 10_000 + item,
@@ -47,13 +47,13 @@ fn split_of(arms: usize) -> Split {
     }
 }
 
-/// A number from -1 to 1 that looks random.
+/// Returns a pseudo-random number from -1 to 1.
 fn noise(key: &[usize]) -> f64 {
     let texts: Vec<String> = key.iter().map(ToString::to_string).collect();
     crate::random::open_interval(crate::random::hash(texts.iter().map(String::as_str))) * 2.0 - 1.0
 }
 
-/// What one fit gives: the gain of a held-out pair by its number.
+/// The result of a fit: the gain of a held-out pair by its number.
 type Gain<'a> = &'a dyn Fn(Fit, usize) -> f64;
 
 fn result(split: &Split, fit: Fit, gain: Gain) -> FitResult {

@@ -1,4 +1,4 @@
-//! The sentences that tell an outcome.
+//! The sentences that describe an outcome.
 
 use super::{ArmOutcome, CaptionNoise, Comparison, Controls, Gear, Protocol, Question, Verdict};
 use crate::split::Split;
@@ -8,15 +8,16 @@ use crate::statistics::Difference;
 /// (Muennighoff et al., arXiv 2305.16264).
 pub(super) const MANY_EPOCHS: f64 = 4.0;
 
-/// Arms whose sizes differ by more than this factor are not of one size.
+/// Arms whose sizes differ by more than this factor are not of comparable size.
 const COMPARABLE: f64 = 1.25;
 
-/// Returns a factor as people say it.
+/// Returns a factor in words, such as "2.5 times".
 pub(super) fn times(factor: f64) -> String {
     if factor < 10.0 { format!("{factor:.1} times") } else { format!("{factor:.0} times") }
 }
 
-/// Returns what was compared, what came out, on what it was measured, and what it does not say.
+/// Returns a sentence about what was compared, the outcome, the held-out pairs, and the limits of
+/// the outcome.
 pub(super) fn sentence(comparison: &Comparison, protocol: &Protocol, arms: [&ArmOutcome; 2], split: &Split) -> String {
     if let Verdict::Invalid { gate, reason } = &comparison.verdict {
         return format!("invalid ({gate}): {reason}; {} and {} are not compared", comparison.first, comparison.second);
@@ -52,7 +53,7 @@ pub(super) fn sentence(comparison: &Comparison, protocol: &Protocol, arms: [&Arm
                 setting(protocol)
             )
         }
-        (Verdict::Invalid { .. }, _) => unreachable!("told above"),
+        (Verdict::Invalid { .. }, _) => unreachable!("returned above"),
     };
     let numbers = comparison.difference.as_ref().map(|difference| {
         let unit = metric.unit(protocol.gear);
@@ -117,19 +118,19 @@ fn measured_on(comparison: &Comparison, split: &Split) -> String {
 fn limits(protocol: &Protocol) -> &'static str {
     match (protocol.gear, protocol.question) {
         (Gear::Quick, _) => {
-            "It is about these pairs and such as are drawn like them; it says nothing about word order, fluency, knowledge or text in pictures."
+            "It holds for these pairs and for pairs drawn like them; it says nothing about word order, fluency, knowledge or text in pictures."
         }
         (Gear::Lynx, Question::Fit) => {
-            "It is about these pairs and such as are drawn like them, by a small model; it says nothing about knowledge, text in pictures or large models."
+            "It holds for these pairs and for pairs drawn like them, for a small model; it says nothing about knowledge, text in pictures or large models."
         }
         (Gear::Lynx, Question::Loss) => {
-            "It is about these pairs and such as are drawn like them, by a small model, pictures and language together; it says nothing about knowledge, text in \
+            "It holds for these pairs and for pairs drawn like them, for a small model, pictures and language together; it says nothing about knowledge, text in \
              pictures or large models."
         }
     }
 }
 
-/// Returns what limits the outcome.
+/// Returns sentences that limit the outcome.
 pub(super) fn notes(
     protocol: &Protocol,
     arms: &[ArmOutcome],
@@ -156,27 +157,27 @@ pub(super) fn notes(
         let measured_on = told.in_held_out_clusters[arm];
         if measured_on > 0 {
             notes.push(format!(
-                "of {} {measured_on} of {} pairs are not trained on because their picture is measured on",
+                "{}: {measured_on} of {} pairs are not trained on because their picture is held out",
                 outcome.name, told.pairs_of_arms[arm]
             ));
         }
         let (same, similar, beyond) = (told.same_text[arm], told.similar_text[arm], told.beyond_most[arm]);
         if same + similar > 0 {
             notes.push(format!(
-                "of {} {same} pairs are left out because a held-out pair has their text, and {similar} because one has a similar text",
+                "{}: {same} pairs are left out because a held-out pair has their text, and {similar} because one has a similar text",
                 outcome.name
             ));
         }
         if beyond > 0 {
             notes.push(format!(
-                "{} has {} pairs, of which {} were trained on; most_pairs allows no more",
+                "{} has {} pairs, of which {} were trained on; most_pairs does not allow more",
                 outcome.name,
                 outcome.pairs + beyond,
                 outcome.pairs
             ));
         }
         if let (Some(epochs), Some(tokens)) = (outcome.epochs, outcome.loss_tokens) {
-            let many = if epochs > MANY_EPOCHS { "; a larger arm may profit from fewer repeats" } else { "" };
+            let many = if epochs > MANY_EPOCHS { "; a larger arm may benefit from fewer repeats" } else { "" };
             notes.push(format!(
                 "{} was trained on {tokens:.0} loss tokens in every run, each pair {epochs:.1} times{many}",
                 outcome.name
@@ -186,7 +187,7 @@ pub(super) fn notes(
         let behind = behind.count();
         if behind > 0 {
             notes.push(format!(
-                "in {behind} of {} replicates the model of {} is no better than the frequencies of its tokens",
+                "in {behind} of {} replicates the model of {} is not better than the frequencies of its tokens",
                 outcome.held_out_loss.len(),
                 outcome.name
             ));
@@ -194,7 +195,7 @@ pub(super) fn notes(
     }
     if split.left_out.shared_candidates > 0 {
         notes.push(format!(
-            "{} candidates were passed over and not measured on, because pictures of more than {} other clusters share their text",
+            "{} candidates were skipped and not held out, because pictures of more than {} other clusters share their text",
             split.left_out.shared_candidates,
             crate::split::SHARED_BY_MOST
         ));
@@ -209,7 +210,7 @@ pub(super) fn notes(
     }
     if protocol.looks.len() > 1 {
         notes.push(format!(
-            "looks are planned at {:?} replicates; of the {} that is spent over them, this one spends {:.4}",
+            "looks are planned at {:?} replicates; of their total error probability of {}, this look spends {:.4}",
             protocol.looks,
             protocol.alpha,
             protocol.alpha_of_look()
@@ -234,7 +235,7 @@ fn origin_notes(comparison: &Comparison, notes: &mut Vec<String>) {
         for origin in &comparison.origins {
             let Some(Difference { mean, interval: Some([low, high]), .. }) = &origin.difference else {
                 notes.push(format!(
-                    "the {} held-out pairs of {} are too few to be measured by themselves",
+                    "the {} held-out pairs of {} are too few to be measured separately",
                     origin.pairs, origin.name
                 ));
                 continue;

@@ -1,4 +1,4 @@
-//! What a model said, by the id of the question.
+//! The answers of a model, by the id of the question.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use super::rows::{Document, ID, Row, bad, plain, read};
 use crate::error::{Error, Result};
 use crate::place::{Place, Position};
 
-/// Names under which an answer is looked for, in this order. `prediction` comes before `answer`,
-/// which in files that have both is the reference.
+/// Names of the field of the answer, in this order. `prediction` comes before `answer`, which is
+/// the reference in files that have both.
 const ANSWER: &[&str] =
     &["prediction", "pred", "response", "output", "filtered_resps", "resps", "caption", "answer", "text"];
 
@@ -20,21 +20,21 @@ const ANSWER: &[&str] =
 pub struct Prediction {
     /// The id of the question.
     pub id: String,
-    /// The answer; `None` if it is null, which is no prediction.
+    /// The answer; `None` if it is null, which counts as a missing prediction.
     pub answer: Option<String>,
     /// Place in its file.
     pub place: Place,
 }
 
-/// Reads predictions: objects with an id and an answer in a list or one a line, or one object with
-/// an answer for each id.
+/// Reads predictions: objects with an id and an answer, in a list or one per line, or one object
+/// with an answer for each id.
 ///
-/// # Errors
-/// No JSON, a row without id or answer, an id that comes twice, no rows at all.
+/// # Errors If the text is not JSON, a row has no id or no answer, an id occurs twice, or there are
+/// no rows.
 pub fn read_predictions(source: Source) -> Result<Vec<Prediction>> {
     let predictions = match read(source, "predictions")? {
         Document::Rows(rows) => rows.iter().map(prediction).collect::<Result<Vec<_>>>()?,
-        // One row without an id, not answers by id.
+        // This is one row without an id, not answers by id.
         Document::Object(fields) if ANSWER.iter().any(|name| fields.contains_key(*name)) => {
             let place = Place { file: source.name.into(), position: Position::Line(1) };
             vec![prediction(&Row { place, fields })?]
@@ -75,7 +75,7 @@ fn prediction(row: &Row) -> Result<Prediction> {
     Ok(Prediction { id, answer, place: row.place.clone() })
 }
 
-/// Returns the answer, which may stand in lists of one, as in the logs of lmms-eval.
+/// Returns the answer, which may be inside lists of one element, as in the logs of lmms-eval.
 fn answer(place: &Place, name: &str, value: &Value) -> Result<Option<String>> {
     match value {
         Value::Null => Ok(None),

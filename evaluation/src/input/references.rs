@@ -1,4 +1,4 @@
-//! Questions with their answers: rows of our own form, and official formats.
+//! Questions with their answers: simple rows, and official formats.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use super::rows::{Document, ID, Row, bad, entries, plain, read};
 use super::{Place, Source};
 use crate::error::{Error, Result};
 
-/// Names under which answers are looked for, in this order.
+/// Names of the field of the answers, in this order.
 const ANSWERS: &[&str] = &["answers", "answer", "label", "captions", "caption", "target", "box"];
-/// Names of the question.
+/// Names of the field of the question.
 const QUESTION: &[&str] = &["question", "query", "text", "sents"];
-/// Names of the category: `class` is Open-VQA's, `answer_type` VQA's.
+/// Names of the field of the category: `class` in Open-VQA, `answer_type` in VQA.
 const CATEGORY: &[&str] = &["category", "class", "answer_type"];
-/// Names of the picture or video.
+/// Names of the field of the image or video.
 const IMAGE: &[&str] = &["image", "image_id", "video", "imgname", "image_source"];
-/// Names of the options of a multiple choice.
+/// Names of the field of the options of a multiple choice.
 const OPTIONS: &[&str] = &["options", "choices"];
-/// Captions of COCO belong to a picture, not to a question.
+/// Captions of COCO belong to an image, not to a question.
 const COCO_ID: &[&str] = &["image_id"];
 
 /// A question with its answers.
@@ -28,11 +28,11 @@ pub struct Reference {
     pub id: String,
     /// The question; captions have none.
     pub question: Option<String>,
-    /// All answers or captions; empty if people have to judge.
+    /// All answers or captions; empty if only people can judge.
     pub answers: Vec<String>,
-    /// The row of the table of categories.
+    /// The category, which is a row of the table of scores.
     pub category: Option<String>,
-    /// The picture or video; questions about one are resampled together.
+    /// The image or video; questions about the same one are resampled together.
     pub image: Option<String>,
     /// Options of a multiple choice, in the order of their letters.
     pub options: Vec<String>,
@@ -45,15 +45,15 @@ pub struct Reference {
 pub struct References {
     /// The references in the order of the files.
     pub rows: Vec<Reference>,
-    /// Remarks about odd input.
+    /// Remarks about unusual input.
     pub notes: Vec<String>,
 }
 
-/// Reads references: rows of our own, POPE, Open-VQA or OwlEval; annotations and questions of VQA;
-/// captions of COCO; DocVQA.
+/// Reads references: simple rows, which include POPE, Open-VQA and OwlEval; annotations and
+/// questions of VQA; captions of COCO; DocVQA.
 ///
-/// # Errors
-/// No JSON, a row without id, an id that comes twice, a format that is none of these, no rows.
+/// # Errors If a text is not JSON, a row has no id, an id occurs twice, the format is not one of
+/// these, or there are no rows.
 pub fn read_references(sources: &[Source]) -> Result<References> {
     let mut references: Vec<Reference> = Vec::new();
     let mut questions: BTreeMap<String, (String, Option<String>)> = BTreeMap::new();
@@ -145,8 +145,8 @@ fn reference(row: &Row) -> Result<Reference> {
     })
 }
 
-/// Returns one answer, a list of them, a list of objects as VQA has it, or the four numbers of a
-/// box.
+/// Returns the answers from one answer, a list of answers, a list of objects as in VQA, or the four
+/// numbers of a box.
 fn answers(row: &Row, name: &str, value: &Value) -> Result<Vec<String>> {
     let wanted = "a text, a list of texts or a list of objects with an answer";
     let one = |value: &Value| match value {
@@ -168,7 +168,7 @@ fn answers(row: &Row, name: &str, value: &Value) -> Result<Vec<String>> {
     }
 }
 
-/// Returns all captions of a picture as one reference, in the order of their first captions.
+/// Returns one reference per image with all its captions, in the order of the first captions.
 fn captions(rows: &[Row]) -> Result<Vec<Reference>> {
     let mut references: Vec<Reference> = Vec::new();
     let mut by_image: BTreeMap<String, usize> = BTreeMap::new();
@@ -198,8 +198,7 @@ fn captions(rows: &[Row]) -> Result<Vec<Reference>> {
 
 /// Reads human labels: rows with an id and a `label` of yes or no.
 ///
-/// # Errors
-/// As for predictions, and a label that is neither.
+/// # Errors As for predictions, and if a label is neither yes nor no.
 pub fn read_labels(source: Source) -> Result<Vec<(String, bool, Place)>> {
     let Document::Rows(rows) = read(source, "labels")? else {
         let what = "is one object".to_owned();

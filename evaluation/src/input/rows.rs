@@ -8,10 +8,10 @@ use super::Source;
 use crate::error::{Error, Result};
 use crate::place::{Place, Position};
 
-/// Characters of a value that a message shows.
+/// Maximum number of characters of a value in a message.
 const SHOWN: usize = 60;
 
-/// Names under which the id of a question is looked for, in this order.
+/// Names of the field of the id of a question, in this order.
 pub(super) const ID: &[&str] = &["question_id", "questionId", "id", "index", "doc_id", "image_id"];
 
 /// A JSON object of a file.
@@ -23,7 +23,7 @@ pub(super) struct Row {
 
 /// The content of a file.
 pub(super) enum Document {
-    /// Objects, one a line or in a list.
+    /// Objects, one per line or in a list.
     Rows(Vec<Row>),
     /// One object with several keys: an official format.
     Object(Map<String, Value>),
@@ -74,7 +74,7 @@ pub(super) fn entries(source: Source, list: Value) -> Result<Vec<Row>> {
 fn row(place: Place, value: Value) -> Result<Row> {
     match value {
         Value::Object(fields) => Ok(Row { place, fields }),
-        other => Err(bad(&place, "the row", &other, "a JSON object, as {\"id\": 1, \"answer\": \"two\"}")),
+        other => Err(bad(&place, "the row", &other, "a JSON object, such as {\"id\": 1, \"answer\": \"two\"}")),
     }
 }
 
@@ -88,7 +88,7 @@ fn shown(value: &Value) -> String {
 }
 
 impl Row {
-    /// Returns the first field of these names that is there and not null.
+    /// Returns the first field of these names that exists and is not null.
     pub(super) fn first(&self, names: &[&'static str]) -> Option<(&'static str, &Value)> {
         names.iter().find_map(|name| Some((*name, self.fields.get(*name).filter(|value| !value.is_null())?)))
     }
@@ -102,7 +102,7 @@ impl Row {
         plain(value).ok_or_else(|| bad(&self.place, name, value, "a text or a number"))
     }
 
-    /// Returns a text that need not be there; a list of texts is one text with commas.
+    /// Returns an optional text; a list of texts becomes one text with commas.
     pub(super) fn text(&self, names: &[&'static str]) -> Result<Option<String>> {
         let Some((name, value)) = self.first(names) else { return Ok(None) };
         let text = match value {

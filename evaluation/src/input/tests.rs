@@ -76,20 +76,20 @@ fn predictions_are_read_in_all_forms() {
 #[test]
 fn what_is_wrong_is_named_with_file_line_and_id() {
     let twice = told(predictions("{\"id\": 1, \"answer\": \"a\"}\n{\"id\": \"1\", \"answer\": \"a\"}"));
-    assert!(twice.starts_with("p.jsonl, line 2: id 1 was there before (p.jsonl, line 1)"), "{twice}");
+    assert!(twice.starts_with("p.jsonl, line 2: id 1 occurs twice, first in p.jsonl, line 1"), "{twice}");
     let twice = told(references(&[("r", "[{\"id\": 1}, {\"id\": 1}]")]));
-    assert!(twice.starts_with("r, entry 2 of the list: id 1 was there before"), "{twice}");
+    assert!(twice.starts_with("r, entry 2 of the list: id 1 occurs twice"), "{twice}");
     let broken = told(predictions("{\"id\": 1, \"answer\": \"a\"}\n{\"id\": 2, \"answer\""));
     assert!(broken.starts_with("p.jsonl, line 2: not JSON"), "{broken}");
     let without = told(predictions("{\"answer\": \"a\"}\n{\"answer\": \"b\"}"));
     assert!(without.contains("line 1: no id") && without.contains("never joined by their order"), "{without}");
     assert!(told(predictions("{\"answer\": \"a\"}")).contains("line 1: no id"));
     let without = told(predictions("{\"id\": 1}"));
-    assert!(without.contains("line 1: no answer; it may be called prediction, pred"), "{without}");
+    assert!(without.contains("line 1: no answer; its field can be called prediction, pred"), "{without}");
     let list = told(predictions("{\"id\": 1, \"answer\": [\"a\", \"b\"]}"));
-    assert!(list.contains("answer is [\"a\",\"b\"], but has to be one text"), "{list}");
-    assert!(told(predictions("")).contains("p.jsonl holds no predictions"));
-    assert!(told(predictions("[]")).contains("p.jsonl holds no predictions"));
+    assert!(list.contains("answer is [\"a\",\"b\"], but must be one text"), "{list}");
+    assert!(told(predictions("")).contains("p.jsonl has no predictions"));
+    assert!(told(predictions("[]")).contains("p.jsonl has no predictions"));
     assert!(told(predictions("3")).contains("p.jsonl: is 3"));
     assert!(told(references(&[("r", "{\"info\": 1}")])).contains("an object with the keys info"));
     let flat = told(references(&[("r", "{\"id\": 1, \"box\": [1, 2]}")]));
@@ -113,5 +113,5 @@ fn labels_are_yes_or_no() {
     let read = |text| read_labels(Source { name: "l", text });
     let found = read("{\"id\": 1, \"label\": \"Yes\"}\n{\"id\": 2, \"label\": 0}").unwrap();
     assert_eq!(found.iter().map(|(_, yes, _)| *yes).collect::<Vec<_>>(), [true, false]);
-    assert!(told(read("{\"id\": 1, \"label\": \"maybe\"}")).contains("has to be yes or no"));
+    assert!(told(read("{\"id\": 1, \"label\": \"maybe\"}")).contains("must be yes or no"));
 }

@@ -1,4 +1,4 @@
-//! ANLS: how near the spelling of an answer is.
+//! ANLS: similarity of the spelling of an answer.
 
 use super::{Counted, Figure, Metric, PERCENT, Variant, answers, mean_percent, scores};
 use crate::error::Result;
@@ -11,12 +11,11 @@ use crate::python::words;
 /// 1 - (edits / longer length) for the nearest answer, and 0 where that is below 0.5. Texts are
 /// compared in lower case with single spaces.
 ///
-/// Quirk of the official script, kept: lengths are those of the texts as written, in capitals and
-/// with all their spaces, so spaces that are more than needed raise the score of a wrong answer,
-/// and `ß` has length 2.
+/// Quirk of the official script, kept: lengths are those of the original texts in upper case with
+/// all their spaces, so superfluous spaces raise the score of a wrong answer, and `ß` has length 2.
 pub(super) const ANLS: Metric = Metric {
     name: "anls",
-    about: "How near the spelling is to an answer, 0 if not half of it (DocVQA, InfographicVQA, ST-VQA)",
+    about: "Similarity of spelling to the nearest answer, 0 below one half (DocVQA, InfographicVQA, ST-VQA)",
     source: "InfographicVQA script of rrc.cvc.uab.es, as in github.com/QwenLM/Qwen-VL@aa00ed0 eval_mm/infographicsvqa_eval.py",
     figures: &[Figure { name: "anls", range: PERCENT }],
     groups: &[],
@@ -25,7 +24,7 @@ pub(super) const ANLS: Metric = Metric {
     compute: mean_percent,
 };
 
-/// Similarities below this count as none.
+/// Similarities below this count as 0.
 const THRESHOLD: f64 = 0.5;
 
 fn count(items: &[Item], _: Variant) -> Result<Counted> {
@@ -38,7 +37,7 @@ fn count(items: &[Item], _: Variant) -> Result<Counted> {
     Ok(Counted { rows, ..Counted::default() })
 }
 
-/// Edits between two texts over the longer length.
+/// Returns the edits between two texts, divided by the longer length.
 fn distance(answer: &str, prediction: &str) -> f64 {
     let plain = |text: &str| words(&text.to_lowercase()).collect::<Vec<_>>().join(" ");
     let capitals = |text: &str| text.to_uppercase().chars().count();

@@ -1,4 +1,4 @@
-//! BLEU: n-grams of a caption that its references have.
+//! BLEU: n-grams of a caption that occur in its references.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,15 @@ use super::{Counted, Figure, Metric, Variant};
 use crate::error::Result;
 use crate::input::Item;
 
-/// BLEU over a corpus (Papineni et al. 2002) as coco-caption has it: BLEU-4, and BLEU-1 to 3.
+/// BLEU over a corpus (Papineni et al. 2002) as in coco-caption: BLEU-4, and BLEU-1 to 3.
 ///
-/// Counts of all captions are summed before they are divided; the length of the nearest reference,
-/// the shorter of two as near, makes the penalty. Without any four equal words in a row, BLEU-4 of
-/// a corpus is not 0 but nearly so, since 1e-15 is added to every count and 1e-9 to every total.
-/// Tokens are those of the PTB tokenizer.
+/// Counts of all captions are summed before the division. The brevity penalty uses the length of
+/// the nearest reference, or the shorter of two equally near ones. Without any four equal words in
+/// a row, BLEU-4 of a corpus is not 0 but nearly so, since 1e-15 is added to every count and 1e-9
+/// to every total. Tokens are those of the PTB tokenizer.
 pub(super) const BLEU: Metric = Metric {
     name: "bleu",
-    about: "N-grams of a caption that its references have, over the corpus (COCO Captions)",
+    about: "N-grams of a caption that occur in its references, over the corpus (COCO Captions)",
     source: "github.com/salaniz/pycocoevalcap 1.2 bleu/bleu_scorer.py, option closest (tylin/coco-caption in Python 3)",
     figures: &[
         Figure { name: "bleu_4", range: None },
@@ -31,11 +31,11 @@ pub(super) const BLEU: Metric = Metric {
 
 /// Added to counts, so that their logarithm exists.
 const TINY: f64 = 1e-15;
-/// Added to totals, so that they can divide.
+/// Added to totals, so that no division is by 0.
 const SMALL: f64 = 1e-9;
 
-/// Counts are equal n-grams of four lengths, all n-grams of four lengths, tokens, tokens of the
-/// reference.
+/// Makes these counts: matching n-grams of four lengths, all n-grams of four lengths, tokens of the
+/// prediction, tokens of the nearest reference.
 fn count(items: &[Item], _: Variant) -> Result<Counted> {
     let mut counted = Counted::default();
     for caption in tokenised(items, BLEU.name)? {

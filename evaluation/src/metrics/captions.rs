@@ -1,4 +1,4 @@
-//! Captions as lists of tokens and n-grams, which three metrics share.
+//! Captions as lists of tokens and n-grams, shared by three metrics.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::input::Item;
 use crate::ptb::tokens;
 
-/// The longest n-grams that are counted.
+/// Length of the longest n-grams that are counted.
 pub(super) const LONGEST: usize = 4;
 
 /// Tokens of a caption and of its references.
@@ -26,7 +26,7 @@ pub(super) fn tokenised(items: &[Item], metric: &'static str) -> Result<Vec<Toke
     items.iter().map(of).collect()
 }
 
-/// Captions are handed to the tokenizer as lines.
+/// Returns a caption in one line, since the tokenizer takes one caption per line.
 fn one_line(caption: &str) -> String {
     caption.replace('\n', " ")
 }

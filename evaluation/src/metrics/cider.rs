@@ -1,4 +1,4 @@
-//! CIDEr-D: n-grams of a caption and its references, rare ones counting more.
+//! CIDEr-D: n-grams that a caption shares with its references; rare ones count more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,20 +7,21 @@ use super::{Counted, Figure, Metric, Variant, mean_percent};
 use crate::error::Result;
 use crate::input::Item;
 
-/// CIDEr-D (Vedantam, Zitnick and Parikh 2015, arXiv 1411.5726) as coco-caption has it, times 100
-/// as papers print it.
+/// CIDEr-D (Vedantam, Zitnick and Parikh 2015, arXiv 1411.5726) as in coco-caption, times 100 as in
+/// papers.
 ///
-/// An n-gram weighs how often it occurs, times the logarithm of pictures over pictures whose
-/// references have it. So a score depends on all references that are scored together: figures of a
-/// category, and replicates of the bootstrap, keep the weights of the whole set. One picture alone
-/// always has 0, which is told.
+/// The weight of an n-gram is its count, multiplied by the logarithm of the number of images over
+/// the number of images whose references have it. So a score depends on all references that are
+/// scored together; figures of a category, and replicates of the bootstrap, keep the weights of the
+/// whole set. A single image always has the score 0, and a note says so.
 ///
 /// Quirk of the official script, kept: the length in the length penalty is the number of bigrams.
 pub(super) const CIDER: Metric = Metric {
     name: "cider",
     about: "N-grams of a caption and its references, rare ones counting more (COCO Captions, NoCaps)",
     source: "github.com/salaniz/pycocoevalcap 1.2 cider/cider_scorer.py (tylin/coco-caption in Python 3)",
-    // The 1,000 of a caption that equals its reference is no end that scores come near to.
+    // The score of a caption that equals its reference is 1,000, but scores of models are far from
+    // that.
     figures: &[Figure { name: "cider", range: None }],
     groups: &[],
     strict: None,
@@ -28,9 +29,9 @@ pub(super) const CIDER: Metric = Metric {
     compute: mean_percent,
 };
 
-/// Deviation of the penalty for other lengths, in words.
+/// Standard deviation of the Gaussian penalty for a different length.
 const SIGMA: f64 = 6.0;
-/// Score of a perfect caption, before it is made a percentage.
+/// Score of a perfect caption, before it is multiplied by 100.
 const MOST: f64 = 10.0;
 
 /// The weights of the n-grams of a caption.
@@ -57,7 +58,7 @@ fn count(items: &[Item], _: Variant) -> Result<Counted> {
     let mut notes = Vec::new();
     if captions.len() == 1 {
         notes.push(
-            "CIDEr of one picture is always 0: its references are the whole corpus, so no n-gram is rare".to_owned(),
+            "CIDEr of a single image is always 0: its references are the whole corpus, so no n-gram is rare".to_owned(),
         );
     }
     Ok(Counted { rows, notes, ..Counted::default() })

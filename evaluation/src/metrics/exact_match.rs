@@ -1,4 +1,4 @@
-//! Exact match: the answer is one of the answers, but for case and punctuation.
+//! Exact match: the answer equals one of the reference answers, except for case and punctuation.
 
 use super::{Counted, Figure, Metric, PERCENT, Variant, answers, mean_percent, scores};
 use crate::error::Result;
@@ -7,15 +7,15 @@ use crate::input::Item;
 /// `exact_match` of Hugging Face evaluate and lmms-eval with `ignore_case` and
 /// `ignore_punctuation`, against any of the answers.
 ///
-/// The 32 marks of ASCII are deleted; spaces count. `--strict` compares the texts as they are,
-/// which is their default.
+/// The 32 ASCII punctuation marks are deleted; spaces count. `--strict` compares the unchanged
+/// texts, which is the default of both.
 pub(super) const EXACT_MATCH: Metric = Metric {
     name: "exact_match",
-    about: "The answer is one of the answers, but for case and punctuation",
+    about: "The answer equals a reference answer, except for case and punctuation",
     source: "github.com/EvolvingLMMs-Lab/lmms-eval@75571cf lmms_eval/api/metrics.py exact_match_hf_evaluate",
     figures: &[Figure { name: "exact_match", range: PERCENT }],
     groups: &[],
-    strict: Some("texts are compared as they are"),
+    strict: Some("texts are compared unchanged"),
     count,
     compute: mean_percent,
 };

@@ -1,4 +1,4 @@
-//! Golden values: inputs with what the official implementations gave for them, see
+//! Golden values: inputs with the results of the official implementations, see
 //! `fixtures/SOURCES.tsv`.
 
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Counted, Metric, Variant};
 use crate::input::{Item, Reference, Source, read_references};
 
-/// The rows of a fixture, and its last row, which has the figures of all.
+/// The rows of a fixture, and its last row, which has the figures of all rows.
 pub(crate) struct Golden {
     pub(crate) references: Vec<Reference>,
     pub(crate) rows: Vec<Value>,

@@ -11,12 +11,12 @@ use crate::input::Item;
 /// Accuracy at an intersection over union of 0.5, as for RefCOCO (Kazemzadeh et al. 2014; Yu et al.
 /// 2016), and the mean intersection over union.
 ///
-/// The box is the first `[x1, y1, x2, y2]` of an answer, of numbers without exponent; without one,
-/// `(x1,y1),(x2,y2)` as Qwen-VL writes it, which the official parser does not know. Its unit has to
-/// be that of the reference; where it seems to be another, that is told.
+/// The box is the first `[x1, y1, x2, y2]` of an answer, with numbers without exponent; otherwise
+/// `(x1,y1),(x2,y2)` as Qwen-VL writes it, which the official parser does not know. Its unit must
+/// be that of the reference; if it seems to be another, a note says so.
 ///
-/// An answer without a box counts as `[0, 0, 0, 0]`, and that is told. A box whose corners are
-/// exchanged is taken as it is, as the official script does.
+/// An answer without a box counts as `[0, 0, 0, 0]`, and a note says so. A box with exchanged
+/// corners is used unchanged, as in the official script.
 pub(super) const IOU: Metric = Metric {
     name: "iou",
     about: "Boxes that overlap the right one by half: accuracy at 0.5 and mean overlap (RefCOCO)",
@@ -28,7 +28,7 @@ pub(super) const IOU: Metric = Metric {
     compute,
 };
 
-/// Overlap from which a box is right.
+/// Minimum overlap of a right box.
 const THRESHOLD: f64 = 0.5;
 
 static IN_BRACKETS: LazyLock<Regex> = LazyLock::new(|| {
@@ -65,8 +65,8 @@ fn count(items: &[Item], _: Variant) -> Result<Counted> {
     }
     if other_unit > 0 {
         counted.notes.push(format!(
-            "{other_unit} boxes seem to be in another unit than the reference (pixels or thousandths against shares of \
-             the picture); bring both to one"
+            "{other_unit} boxes seem to be in another unit than the reference (pixels or thousandths against fractions of \
+             the image); convert both to the same unit"
         ));
     }
     Ok(counted)
@@ -78,7 +78,7 @@ fn parse(answer: &str) -> Option<[f64; 4]> {
     Some([number(1)?, number(2)?, number(3)?, number(4)?])
 }
 
-/// Returns the intersection over union; 0 for two boxes without area, where the official script
+/// Returns the intersection over union; 0 for two boxes without area, for which the official script
 /// fails.
 fn overlap(left: &[f64; 4], right: &[f64; 4]) -> f64 {
     let width = left[2].min(right[2]) - left[0].max(right[0]);

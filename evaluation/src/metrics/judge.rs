@@ -1,19 +1,19 @@
-//! Judge: how many answers another model takes for right.
+//! Judge: the share of answers that another model judges correct.
 
 use super::{Counted, Figure, Metric, PERCENT, Variant};
 use crate::error::Result;
 use crate::input::Item;
 use crate::judge::parse_verdict;
 
-/// The share of answers that a language model says imply the right one, as for Open-VQA in the Lynx
+/// The share of answers that, by a language model, imply the right one, as for Open-VQA in the Lynx
 /// paper (Zeng et al. 2023, arXiv 2307.02469, section 3.1).
 ///
-/// The predictions of the items are the replies of the judge, not the answers of the model. A reply
-/// that is neither yes nor no is not counted as either, and that is told; a missing one counts as
-/// no.
+/// The predictions of the items are the replies of the judge, not the answers of the model. A
+/// question with a reply that is neither yes nor no is left out, and a note says so; a missing
+/// reply counts as no.
 pub(super) const JUDGE: Metric = Metric {
     name: "judge",
-    about: "Answers that a language model takes for right (Open-VQA)",
+    about: "Answers that a language model judges correct (Open-VQA)",
     source: "arXiv 2307.02469 (Lynx), the prompt of its evaluation of Open-VQA",
     figures: &[Figure { name: "accuracy", range: PERCENT }],
     groups: &[],

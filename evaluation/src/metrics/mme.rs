@@ -1,4 +1,4 @@
-//! MME: two questions for each picture, one to be answered yes and one no.
+//! MME: two questions for each image, one with the answer yes and one with no.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,18 @@ use crate::input::Item;
 
 /// MME (Fu et al. 2023, arXiv 2306.13394): 14 categories, ten of perception and four of cognition.
 ///
-/// The score of a category is its accuracy over questions plus its accuracy+ over pictures, where
-/// both answers have to be right, from 0 to 200. Perception, cognition and `all` are sums of the
-/// scores of their categories (2000, 800 and 2800 at most); accuracies there are over all
+/// The score of a category, from 0 to 200, is its accuracy over questions plus its accuracy+ over
+/// images, for which both answers must be right. Perception, cognition and `all` are sums of the
+/// scores of their categories (at most 2000, 800 and 2800); their accuracies are over all
 /// questions.
 ///
-/// Quirk of the official script, kept: an answer says yes if yes is within its first four
-/// characters, else no if no is there, in lower case and not stripped; so `know` says no, and `y`
-/// nothing. lmms-eval strips, deletes full stops and takes `y`. An answer that says neither is
-/// wrong.
+/// Quirk of the official script, kept: an answer says yes if `yes` is within its first four
+/// characters, in lower case and not stripped, and otherwise no if `no` is; so `know` says no, and
+/// `y` says neither. lmms-eval strips answers, deletes full stops and accepts `y`. An answer that
+/// says neither is wrong.
 pub(super) const MME: Metric = Metric {
     name: "mme",
-    about: "Two questions a picture, of 14 categories: score, accuracy and accuracy+ (MME)",
+    about: "Two questions per image, in 14 categories: score, accuracy and accuracy+ (MME)",
     source: "eval_tool/calculation.py of MME, as in github.com/zjunlp/Deco@fee8d75",
     figures: &[
         Figure { name: "accuracy", range: PERCENT },
@@ -36,7 +36,8 @@ const PERCEPTION: &[&str] =
     &["existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR"];
 const COGNITION: &[&str] = &["commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"];
 
-/// Counts of a category: questions, right answers, pictures, pictures with both right.
+/// Number of counts of a category: questions, right answers, images, images with both answers
+/// right.
 const COUNTS: usize = 4;
 
 fn count(items: &[Item], _: Variant) -> Result<Counted> {
@@ -66,7 +67,7 @@ fn count(items: &[Item], _: Variant) -> Result<Counted> {
         };
         let both = right[*first] && right[*second];
         for question in [*first, *second] {
-            // Each question has half of its picture.
+            // Each question counts half of its image.
             let counts = [1.0, f64::from(u8::from(right[question])), 0.5, if both { 0.5 } else { 0.0 }];
             counted.rows[question][COUNTS * number..][..COUNTS].copy_from_slice(&counts);
         }

@@ -1,22 +1,22 @@
-//! Option accuracy: which letter of a multiple choice an answer names.
+//! Option accuracy: the letter of a multiple choice that an answer names.
 
 use super::{Counted, Figure, Metric, PERCENT, Variant, mean_percent, unfit};
 use crate::error::Result;
 use crate::input::Item;
 
-/// Accuracy over questions of multiple choice, with the parser of MMMU (Yue et al. 2024, arXiv
+/// Accuracy over multiple-choice questions, with the parser of MMMU (Yue et al. 2024, arXiv
 /// 2311.16502).
 ///
-/// In this order: a letter in parentheses, a letter between spaces, and in answers of more than
-/// five words the text of an option; of several the last. Marks at the ends of an answer are
-/// stripped. Lower-case letters and `B:` or `**B**` are not found.
+/// The parser looks, in this order, for a letter in parentheses, a letter between spaces and, in
+/// answers of more than five words, the text of an option; it takes the last of several. Marks at
+/// the ends of an answer are stripped. Lower-case letters and `B:` or `**B**` are not found.
 ///
-/// Where nothing is found, the official script draws a letter at random; here the answer is wrong,
-/// and that is told. The expected score of the official script is higher by the share of such
-/// answers over the number of options.
+/// If nothing is found, the official script draws a letter at random; here the answer is wrong, and
+/// a note says so. The expected score of the official script is higher by the share of such answers
+/// divided by the number of options.
 ///
-/// A reference has its letter or the text of an option as answer. Without `options`, letters are
-/// those up to the last one that is an answer, and A to D at least.
+/// The answer of a reference is a letter or the text of an option. Without `options`, the letters
+/// go up to the last one that is an answer, and at least to D.
 pub(super) const OPTION_ACCURACY: Metric = Metric {
     name: "option_accuracy",
     about: "The letter of a multiple choice that an answer names (MMMU, ScienceQA, A-OKVQA)",
@@ -30,7 +30,7 @@ pub(super) const OPTION_ACCURACY: Metric = Metric {
 
 /// Marks that are stripped from the ends of an answer, one kind after the other.
 const STRIPPED: &[char] = &[',', '.', '!', '?', ';', ':', '\''];
-/// Most words of an answer in which no texts of options are looked for.
+/// Maximum number of words of an answer that is not searched for texts of options.
 const SHORT: usize = 5;
 
 fn count(items: &[Item], _: Variant) -> Result<Counted> {
@@ -50,7 +50,7 @@ fn count(items: &[Item], _: Variant) -> Result<Counted> {
     }
     if unparsed > 0 {
         counted.notes.push(format!(
-            "{unparsed} answers name no option; they count as wrong, where the official script draws an option at random"
+            "{unparsed} answers name no option; they count as wrong, whereas the official script draws an option at random"
         ));
     }
     Ok(counted)

@@ -1,21 +1,21 @@
-//! POPE: does a model see objects that are not there?
+//! POPE: whether a model sees objects that are not in the image.
 
 use super::{Counted, Figure, Metric, PERCENT, Variant, label};
 use crate::error::Result;
 use crate::input::Item;
 
-/// Polling-based object probing (Li et al. 2023, arXiv 2305.10355): questions of yes or no.
+/// Polling-based object probing (Li et al. 2023, arXiv 2305.10355): yes-or-no questions.
 ///
 /// Quirks of the official script, kept: only the text before the first full stop counts; it says no
 /// if one of its words, split at single spaces, is `No`, `no` or `not`, and yes in all other cases.
-/// So `NO`, `Nope`, `cannot`, `no\n` and an empty answer are yes. The ratio of yes is that of
-/// predictions; lmms-eval has that of the labels.
+/// So `NO`, `Nope`, `cannot`, `no\n` and an empty answer are yes. The ratio of yes is that of the
+/// predictions; lmms-eval reports that of the labels.
 ///
-/// A missing prediction, of which the official script knows nothing, is the wrong answer. Precision
-/// is undefined, not 0, if no prediction is yes.
+/// A missing prediction, which the official script does not handle, is wrong. Precision is
+/// undefined, not 0, if no prediction is yes.
 ///
-/// `--strict` takes the first of the words yes, no and not in any case; an answer with none of them
-/// is wrong.
+/// `--strict` takes the first of the words yes, no and not, in any case; an answer without any of
+/// them is wrong.
 pub(super) const POPE: Metric = Metric {
     name: "pope",
     about: "Whether objects are in the picture: accuracy, precision, recall, F1 and ratio of yes (POPE)",
@@ -33,7 +33,7 @@ pub(super) const POPE: Metric = Metric {
     compute,
 };
 
-/// Counts are true and false positives, true and false negatives.
+/// Makes these counts: true and false positives, true and false negatives.
 fn count(items: &[Item], variant: Variant) -> Result<Counted> {
     let mut counted = Counted::default();
     let mut neither = 0;

@@ -7,17 +7,17 @@ use crate::python::float;
 
 /// The relaxed accuracy of ChartQA (Masry et al. 2022, arXiv 2203.10244, section 5.1).
 ///
-/// Numbers are right within 5 % of the answer, other texts if they are equal but for case. The
-/// repository of ChartQA has no script; that of pix2struct is the one that papers use.
+/// Numbers are right within 5 % of the answer, other texts if they are equal except for case. The
+/// repository of ChartQA has no script; papers use that of pix2struct.
 ///
-/// Quirks of it, kept: `5%` is 0.05, so it differs from `5`; a number with commas or a unit is a
-/// text; an answer of 0 is compared as text; and texts are not stripped.
+/// Quirks of this script, kept: `5%` is 0.05, so it differs from `5`; a number with commas or a
+/// unit is a text; an answer of 0 is compared as text; and texts are not stripped.
 ///
-/// `--strict` reads `1,000`, `$5` and `5%` as 1000, 5 and 5, takes an answer of 0 as the number,
-/// and strips texts and a full stop at their end.
+/// `--strict` reads `1,000`, `$5` and `5%` as 1000, 5 and 5, compares an answer of 0 as a number,
+/// and strips white space and full stops at the end of texts.
 pub(super) const RELAXED_ACCURACY: Metric = Metric {
     name: "relaxed_accuracy",
-    about: "Numbers within 5 % of the answer, other texts equal but for case (ChartQA, PlotQA)",
+    about: "Numbers within 5 % of the answer, other texts equal except for case (ChartQA, PlotQA)",
     source: "github.com/google-research/pix2struct@945f27e pix2struct/metrics.py relaxed_correctness",
     figures: &[Figure { name: "accuracy", range: PERCENT }],
     groups: &[],

@@ -1,18 +1,18 @@
-//! ROUGE-L: the longest row of words that a caption and a reference have in common.
+//! ROUGE-L: the longest common subsequence of words of a caption and a reference.
 
 use super::captions::tokenised;
 use super::{Counted, Figure, Metric, PERCENT, Variant, mean_percent};
 use crate::error::Result;
 use crate::input::Item;
 
-/// ROUGE-L (Lin 2004) as coco-caption has it: the F measure with β = 1.2 of the best precision and
-/// the best recall over references, which need not be those of one reference.
+/// ROUGE-L (Lin 2004) as in coco-caption: the F measure with β = 1.2 of the best precision and the
+/// best recall over references, which may come from different references.
 ///
 /// Quirk of the official script, kept: an empty caption is one empty word, so it equals a reference
-/// of punctuation alone. A missing prediction has 0.
+/// of punctuation only. A missing prediction scores 0.
 pub(super) const ROUGE_L: Metric = Metric {
     name: "rouge_l",
-    about: "The longest common row of words of a caption and its references (COCO Captions)",
+    about: "Longest common subsequence of words of a caption and its references (COCO Captions)",
     source: "github.com/salaniz/pycocoevalcap 1.2 rouge/rouge.py (tylin/coco-caption in Python 3)",
     figures: &[Figure { name: "rouge_l", range: PERCENT }],
     groups: &[],
@@ -43,7 +43,7 @@ fn count(items: &[Item], _: Variant) -> Result<Counted> {
     Ok(counted)
 }
 
-/// Makes an empty text one empty word, as Python's `"".split(" ")`.
+/// Turns an empty text into one empty word, as Python's `"".split(" ")` does.
 fn at_least_one(tokens: Vec<String>) -> Vec<String> {
     if tokens.is_empty() { vec![String::new()] } else { tokens }
 }

@@ -1,4 +1,4 @@
-//! VQA accuracy: how many of ten people gave the answer, with three being enough.
+//! VQA accuracy: how many of ten people gave the answer; three are enough.
 
 use std::sync::LazyLock;
 
@@ -14,33 +14,34 @@ use crate::python::{is_digit, strip, words};
 ///
 /// Each of the n answers is left out once; the accuracy is the mean over those n sets of min(1,
 /// equal answers / 3). With fewer than four answers no prediction reaches 100, and with one answer
-/// all have 0; that is told.
+/// all score 0; a note says so.
 ///
 /// Quirks of the official script, all kept: texts are normalised only if the answers of the
-/// question differ, so `Yes` is wrong where all ten are `yes`; a punctuation mark beside a space
+/// question differ, so `Yes` is wrong if all ten are `yes`; a punctuation mark beside a space
 /// anywhere is deleted, and otherwise becomes a space; with a comma between digits anywhere, all
-/// punctuation is deleted; at most 32 full stops are deleted, since the flag `re.UNICODE` stands
-/// where the count belongs; and full stops before a digit stay. Contractions whose key has a
+/// punctuation is deleted; at most 32 full stops are deleted, since the flag `re.UNICODE` is passed
+/// in the place of the count; and full stops before a digit stay. Contractions whose key has a
 /// capital (`Im`, `Ive`, `Id've`) are never found, since the text is in lower case by then.
 ///
 /// `--strict` always normalises, in one order: lower case; commas between digits are deleted, other
-/// punctuation between two letters or digits becomes a space and elsewhere is deleted; full stops
-/// that no digit follows are deleted, all of them; number words, articles and contractions as in
-/// the official script, with those that it never finds.
+/// punctuation between two letters or digits becomes a space and elsewhere is deleted; all full
+/// stops that no digit follows are deleted; number words, articles and contractions as in the
+/// official script, including those that it never finds.
 pub(super) const VQA_ACCURACY: Metric = Metric {
     name: "vqa_accuracy",
     about: "How many of ten people gave the answer, three being enough (VQA v2, TextVQA, OK-VQA, VizWiz)",
     source: "github.com/GT-Vision-Lab/VQA@a013f00 PythonEvaluationTools/vqaEvaluation/vqaEval.py",
     figures: &[Figure { name: "accuracy", range: PERCENT }],
     groups: &[],
-    strict: Some("all answers are normalised, and without the bugs of the script"),
+    strict: Some("all answers are normalised, without the bugs of the script"),
     count,
     compute: mean_percent,
 };
 
-/// Answers that a prediction has to equal for the full score.
+/// Number of answers that a prediction must equal for the full score.
 const ENOUGH: f64 = 3.0;
-/// Full stops that are deleted at most: the value of `re.UNICODE`, given where the count belongs.
+/// Maximum number of full stops that are deleted: the value of `re.UNICODE`, passed in the place of
+/// the count.
 const FULL_STOPS: usize = 32;
 /// Marks that are deleted or become spaces.
 const PUNCTUATION: &[char] =
@@ -60,7 +61,7 @@ const NUMBERS: &[(&str, &str)] = &[
     ("ten", "10"),
 ];
 const ARTICLES: &[&str] = &["a", "an", "the"];
-/// The table of the official script, as it is; some entries look like slips there too.
+/// The unchanged table of the official script; some entries look like mistakes there.
 #[rustfmt::skip]
 const CONTRACTIONS: &[(&str, &str)] = &[
     ("'ow'sat", "'ow's'at"), ("'ows'at", "'ow's'at"), ("I'dve", "I'd've"), ("Id've", "I'd've"),
@@ -107,8 +108,8 @@ fn count(items: &[Item], variant: Variant) -> Result<Counted> {
     let few = items.iter().filter(|item| item.reference.answers.len() < 4).count();
     if few > 0 {
         notes.push(format!(
-            "{few} questions have fewer than 4 answers, so no prediction can reach 100 there, and none can be above 0 \
-             where there is one; use exact_match or judge for them"
+            "{few} questions have fewer than 4 answers, so no prediction can reach 100 for them, and none can be above 0 \
+             if there is only one answer; use exact_match or judge for them"
         ));
     }
     Ok(Counted { rows, notes, ..Counted::default() })
@@ -131,7 +132,7 @@ fn accuracy(answers: &[String], prediction: &str, variant: Variant) -> f64 {
     left_out.sum::<f64>() / answers.len() as f64
 }
 
-/// Does `processPunctuation` of the official script.
+/// Does what `processPunctuation` of the official script does.
 fn without_punctuation(text: &str) -> String {
     let comma_in_number = COMMA_IN_NUMBER.is_match(text);
     let mut cleaned = text.to_owned();
@@ -142,7 +143,7 @@ fn without_punctuation(text: &str) -> String {
     without_full_stops(&cleaned, FULL_STOPS)
 }
 
-/// Deletes at most so many full stops that no digit follows.
+/// Deletes at most `most` full stops that no digit follows.
 fn without_full_stops(text: &str, most: usize) -> String {
     let mut deleted = 0;
     let mut kept = String::with_capacity(text.len());
@@ -157,7 +158,7 @@ fn without_full_stops(text: &str, most: usize) -> String {
     kept
 }
 
-/// Returns what `processPunctuation` seems to mean.
+/// Does what `processPunctuation` seems to be meant to do.
 fn clean(text: &str) -> String {
     let characters: Vec<char> = text.chars().collect();
     let at = |index: Option<usize>| index.and_then(|index| characters.get(index).copied());
@@ -174,8 +175,8 @@ fn clean(text: &str) -> String {
     without_full_stops(&cleaned, usize::MAX)
 }
 
-/// Does `processDigitArticle` of the official script: lower case, number words as digits, no
-/// articles, contractions with their apostrophes. Where `any_case` is set, keys of the table match
+/// Does what `processDigitArticle` of the official script does: lower case, number words as digits,
+/// no articles, contractions with their apostrophes. If `any_case` is set, keys of the table match
 /// in any case.
 fn words_as_official(text: &str, any_case: bool) -> String {
     let lower = text.to_lowercase();

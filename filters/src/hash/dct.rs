@@ -1,12 +1,12 @@
 //! The discrete cosine transform of 32 values, rounded exactly as SciPy rounds it.
 //!
-//! Why not a plain matrix product: symmetric pictures (flags, icons, patterns) have many
-//! coefficients that are zero but for rounding, and pHash asks which of them exceed their median.
-//! 48 of 2,188 real pictures hashed differently with a matrix product. So the additions and
-//! multiplications run in the order of PocketFFT, which SciPy uses: a DCT-II is a real Fourier
-//! transform of half-complex values (r0, r1, i1, r2, i2, .., r16) with twiddles around it, and the
-//! transform of 32 splits into factors 2, 4 and 4. The result does not depend on the platform,
-//! since Rust never fuses a multiplication with an addition and the cosines are constants.
+//! A plain matrix product would not do: symmetric images (flags, icons, patterns) have many
+//! coefficients that are zero except for rounding, and pHash compares each with their median. 48 of
+//! 2,188 real images had another hash with a matrix product. So the additions and multiplications
+//! run in the order of PocketFFT, which SciPy uses: a DCT-II is a real Fourier transform of
+//! half-complex values (r0, r1, i1, r2, i2, .., r16) with twiddles around it, and the transform of
+//! 32 splits into factors 2, 4 and 4. The result does not depend on the platform, since Rust never
+//! fuses a multiplication with an addition and the cosines are constants.
 
 /// Number of values.
 pub(super) const LENGTH: usize = 32;
@@ -89,7 +89,7 @@ fn butterfly(a: f64, b: f64) -> (f64, f64) {
     (a + b, a - b)
 }
 
-/// Returns (real, imaginary) of a complex value turned by a root of unity.
+/// Returns (real, imaginary) of a complex value multiplied by a root of unity.
 fn turn((real, imaginary): (f64, f64), (cos, sin): (f64, f64)) -> (f64, f64) {
     (cos * real - sin * imaginary, cos * imaginary + sin * real)
 }
@@ -156,8 +156,8 @@ fn radix_4<const RUN: usize>(input: &[f64; LENGTH]) -> [f64; LENGTH] {
             ];
             for (run, value) in runs.into_iter().enumerate() {
                 let root = ROOTS[run * groups * (imaginary / 2)];
-                // Turning by one changes nothing but the sign of zeros, so run 0 is copied as the
-                // reference does.
+                // Multiplying by one changes only the sign of zeros, so run 0 is copied, as in the
+                // reference.
                 let (turned_real, turned_imaginary) = if run == 0 { value } else { turn(value, root) };
                 output[to(run, real)] = turned_real;
                 output[to(run, imaginary)] = turned_imaginary;

@@ -1,9 +1,9 @@
-//! dHash: where the picture gets brighter from left to right.
+//! dHash: where the image gets brighter from left to right.
 
 use super::resize::resize_lanczos;
 use crate::image_data::Luma;
 
-/// Rows of the reduced picture, and bits in a row (`hash_size` of ImageHash).
+/// Rows of the reduced image, and bits in a row (`hash_size` of ImageHash).
 const SIZE: usize = 8;
 
 /// Returns the difference hash of `imagehash.dhash(image)` with its default size.

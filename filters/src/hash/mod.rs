@@ -1,11 +1,11 @@
 //! Perceptual hashes, equal bit for bit to those of Python's ImageHash 4.3.2 with Pillow 13.0.0 and
 //! SciPy 1.17.1.
 //!
-//! Pictures that look alike have hashes with few differing bits ([`hamming`]). The hashes are
-//! functions of the luma plane, so they are equal wherever the decoder agrees with Pillow on the
-//! pixels: of JPEG, PNG, lossless WebP, GIF and BMP of the common kinds, and nearly always of lossy
-//! WebP. It does not for some kinds of TIFF, 16-bit BMP and GIFs whose first frame does not fill
-//! their screen.
+//! Images that look alike have hashes with few differing bits ([`hamming`]). The hashes are
+//! functions of the luma plane, so they are equal if the decoder gives the same pixels as Pillow.
+//! It does so for JPEG, PNG, lossless WebP, GIF and BMP of the common kinds, and nearly always for
+//! lossy WebP. It does not for some kinds of TIFF, 16-bit BMP and GIFs whose first frame does not
+//! fill their screen.
 
 mod dct;
 mod dhash;
@@ -44,7 +44,7 @@ mod tests {
     use crate::image_data::tests::golden;
     use crate::machine::shared;
 
-    /// Most bits that another decoder of lossy WebP may flip.
+    /// Maximum number of bits that another decoder of lossy WebP may flip.
     const MAX_DECODER_BITS: u32 = 2;
 
     #[test]
@@ -104,7 +104,7 @@ mod tests {
             };
             let bytes =
                 std::fs::read(root.join(&row["file"])).unwrap_or_else(|error| panic!("{}: {error}", row["file"]));
-            // The reference decoder knows formats that this one does not.
+            // The reference decoder supports formats that this one does not.
             let Ok(picture) = ImageData::decode(&bytes) else { continue };
             compared += 1;
             jpegs += u32::from(bytes.starts_with(&[0xff, 0xd8]));

@@ -1,10 +1,10 @@
-//! pHash: which low frequencies of the picture are stronger than the median.
+//! pHash: which low frequencies of the image are stronger than the median.
 
 use super::dct::{LENGTH, dct};
 use super::resize::resize_lanczos;
 use crate::image_data::Luma;
 
-/// Rows and columns of low frequencies that make the 64 bits (`hash_size` of ImageHash).
+/// Rows and columns of low frequencies that give the 64 bits (`hash_size` of ImageHash).
 const LOW: usize = 8;
 
 /// Returns the perceptual hash of `imagehash.phash(image)` with its default sizes.

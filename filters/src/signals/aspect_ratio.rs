@@ -1,9 +1,9 @@
-//! How far the picture is from square.
+//! Signal `aspect_ratio`: how far the image is from square.
 
 use super::{Needs, Signal, SignalType};
 use crate::image_data::ImageData;
 
-/// The ratio of the picture's sides.
+/// The ratio of the image's sides.
 pub(super) const SIGNAL: Signal = Signal {
     name: "aspect_ratio",
     description: "Longer side of the picture divided by the shorter side; 1 is square.",

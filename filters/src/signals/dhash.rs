@@ -7,7 +7,7 @@ use crate::hash;
 pub(super) const SIGNAL: Signal = Signal {
     name: "dhash",
     description: "64 bits as 16 hexadecimal digits: luma reduced to 9 x 8, one bit for each pixel that is brighter than its \
-     left neighbour. Look-alikes differ in few bits; unlike phash it hardly changes under a watermark.",
+     left neighbour. Similar images differ in few bits; unlike phash it hardly changes under a watermark.",
     unit: "none",
     range: (None, None),
     needs: Needs::Pixels,

@@ -18,8 +18,8 @@ pub(super) const SIGNAL: Signal = Signal {
     measure: |sample| sample.language().map(|language| two_letter_code(language.lang).to_owned()).into(),
 };
 
-/// Returns the code of ISO 639-1 of a language. It is exhaustive, so that a language that the
-/// detector learns does not pass without a code.
+/// Returns the code of ISO 639-1 of a language. The match is exhaustive, so that a new language of
+/// the detector cannot be without a code.
 fn two_letter_code(lang: Lang) -> &'static str {
     match lang {
         Lang::Afr => "af",

@@ -6,7 +6,7 @@ use super::{Needs, Signal, SignalType};
 pub(super) const SIGNAL: Signal = Signal {
     name: "language_confidence",
     description: "How far the language is ahead of the second most likely one, from 0 (a tie) to 1 (no doubt, as for a script \
-     that one language alone uses); the detector calls values above 0.9 reliable. Missing where language is.",
+     that only one language uses); the detector calls values above 0.9 reliable. Missing if language is missing.",
     unit: "none",
     range: (Some(0.0), Some(1.0)),
     needs: Needs::Text,

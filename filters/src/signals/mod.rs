@@ -1,8 +1,8 @@
-//! Signals: one value each, measured on a pair once, in one file each.
+//! Signals: values that are measured once per pair, with one file for each signal.
 //!
 //! A new signal is one file in this folder, named as the signal, and one line in [`GROUPS`]. The
 //! SQL function, the column of the signal table, its documentation and its histogram in the report
-//! come from what the file says of it.
+//! are made from its definition in that file.
 
 mod aspect_ratio;
 mod brightness;
@@ -23,19 +23,19 @@ mod width;
 
 use crate::sample::Sample;
 
-/// Signals that are measured together and whose columns lie in one table. A signal that is added to
-/// a group, or a higher version, has the group measured again, and no other.
+/// Signals that are measured together and whose columns are in one table. If a signal is added to a
+/// group or its version is increased, only this group is measured again.
 #[derive(Debug)]
 pub struct Group {
     /// Its name in the run folder; snake_case.
     pub name: &'static str,
-    /// Raised when a signal of it gives another value for the same pair.
+    /// Increased when one of its signals gives another value for the same pair.
     pub version: u32,
-    /// Its signals; columns come in this order.
+    /// Its signals, in the order of columns.
     pub signals: &'static [Signal],
 }
 
-/// All groups, text first; columns come in this order.
+/// All groups in the order of columns, text first.
 pub const GROUPS: &[Group] = &[
     Group {
         name: "caption",
@@ -67,7 +67,7 @@ pub const GROUPS: &[Group] = &[
 ];
 
 impl Group {
-    /// Measures a pair; it has a value for every signal of the group.
+    /// Measures every signal of the group on a pair.
     pub fn measure(&self, sample: &Sample<'_>) -> Vec<Value> {
         self.signals.iter().map(|signal| signal.measure(sample)).collect()
     }
@@ -82,10 +82,10 @@ pub struct Signal {
     pub description: &'static str,
     /// Unit of the value in words, such as "pixels"; "none" for a ratio or a text.
     pub unit: &'static str,
-    /// Smallest and largest possible value, both inclusive; `None` where there is no bound, and for
+    /// Smallest and largest possible value, both inclusive; `None` if there is no bound, and for
     /// texts.
     pub range: (Option<f64>, Option<f64>),
-    /// The input that it needs, which decides what it costs.
+    /// The input that it needs, which determines its cost.
     pub needs: Needs,
     /// Type of the value and of its column.
     pub signal_type: SignalType,
@@ -96,7 +96,7 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// Measures the pair; [`Value::Missing`] where it lacks what the signal needs.
+    /// Measures the pair; [`Value::Missing`] if the pair lacks what the signal needs.
     pub fn measure(&self, sample: &Sample<'_>) -> Value {
         (self.measure)(sample)
     }
@@ -105,7 +105,7 @@ impl Signal {
 /// The parts of a pair that must be read, from cheap to expensive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Needs {
-    /// The caption alone.
+    /// The caption only.
     Text,
     /// The header and the length of the image file.
     Header,
@@ -127,7 +127,7 @@ pub enum SignalType {
 /// A measured value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// The pair lacks what the signal needs: no caption, no decodable picture, no detectable
+    /// The pair lacks what the signal needs: no caption, no decodable image, no detectable
     /// language. SQL sees NULL.
     Missing,
     /// Value of a signal of type [`SignalType::Integer`].

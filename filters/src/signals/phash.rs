@@ -7,8 +7,8 @@ use crate::hash;
 pub(super) const SIGNAL: Signal = Signal {
     name: "phash",
     description: "64 bits as 16 hexadecimal digits: luma reduced to 32 x 32, DCT-II, one bit for each of the lowest 8 x 8 \
-     coefficients that exceeds their median. Look-alikes differ in few bits: re-encoded or halved pictures in at \
-     most 6, strangers in about 32. Cuts of more than 2 % and flips are not recognised.",
+     coefficients that exceeds their median. Similar images differ in few bits: re-encoded or halved ones in at \
+     most 6, unrelated images in about 32. Crops of more than 2 % and flips are not recognised.",
     unit: "none",
     range: (None, None),
     needs: Needs::Pixels,

@@ -24,14 +24,14 @@ const MAX_VARIANCE: f64 = 1020.0 * 1020.0;
 
 fn laplacian_variance(luma: &Luma) -> f64 {
     let (sum, sum_of_squares) = pulp::Arch::new().dispatch(LaplacianSums(luma));
-    // At most 100 million values of at most 1020: the products need more than 64 bits.
+    // With 100 million values of at most 1020, the products need more than 64 bits.
     let n = i128::from((luma.width() * luma.height()) as u64);
     let scaled = n * i128::from(sum_of_squares) - i128::from(sum) * i128::from(sum);
     scaled as f64 / (n * n) as f64
 }
 
-/// The sums of the Laplacian and of its squares, compiled once for each set of instructions. They
-/// are integers, so that the order of additions does not matter.
+/// Computes the sums of the Laplacian and of its squares, compiled once for each set of
+/// instructions. The sums are integers, so the order of additions does not matter.
 struct LaplacianSums<'a>(&'a Luma);
 
 impl pulp::WithSimd for LaplacianSums<'_> {
@@ -62,10 +62,11 @@ impl pulp::WithSimd for LaplacianSums<'_> {
     }
 }
 
-/// Number of squares of at most 1020 whose sum fits 32 bits with a sign.
+/// Number of squares of at most 1020² whose sum fits into a signed 32-bit integer.
 const MOST_IN_32_BITS: usize = 2048;
 
-/// Returns the sums of a piece of a row. `mirrored` is the row from one pixel earlier to one later.
+/// Returns the sums of a piece of a row. `mirrored` is the same piece of the row, extended by one
+/// pixel on each side.
 #[inline(always)]
 fn sums(above: &[u8], below: &[u8], row: &[u8], mirrored: &[u8]) -> (i32, i32) {
     let length = row.len();
@@ -81,7 +82,7 @@ fn sums(above: &[u8], below: &[u8], row: &[u8], mirrored: &[u8]) -> (i32, i32) {
     (sum, sum_of_squares)
 }
 
-/// Returns the neighbour that stands in for the one before the first: the second, or itself in a
+/// Returns the pixel that mirrors the one before the first: the second, or the first itself in a
 /// line of one pixel.
 fn mirrored_end(length: usize) -> usize {
     usize::from(length > 1)
@@ -128,7 +129,7 @@ mod tests {
             let expected = laplacians.fold((0, 0), |(sum, squares), value| (sum + value, squares + value * value));
             assert_eq!(pulp::Arch::new().dispatch(LaplacianSums(&luma)), expected, "{width} x {height}");
         }
-        // The largest values that there are, in one piece.
+        // The largest possible values, in one piece.
         let chessboard: Vec<u8> = (0..MOST_IN_32_BITS * 2)
             .map(|index| if (index + index / MOST_IN_32_BITS).is_multiple_of(2) { 0 } else { 255 })
             .collect();

@@ -56,7 +56,7 @@ fn check_values(values: &[Value]) -> Result<(), String> {
             (_, Value::Missing) | (SignalType::Text, Value::Text(_)) => continue,
             (SignalType::Integer, Value::Integer(integer)) => *integer as f64,
             (SignalType::Float, Value::Float(float)) => *float,
-            (declared, value) => return Err(format!("{}: {value:?} is no {declared:?}", signal.name)),
+            (declared, value) => return Err(format!("{}: {value:?} is not of type {declared:?}", signal.name)),
         };
         let (low, high) = signal.range;
         let inside = low.is_none_or(|low| low <= number) && high.is_none_or(|high| number <= high);
@@ -93,7 +93,7 @@ proptest! {
     fn any_bytes_decode_or_fail(bytes in proptest::collection::vec(any::<u8>(), 0..200), magic in 0usize..6) {
         let magics: [&[u8]; 6] =
             [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"RIFF\x40\x00\x00\x00WEBPVP8L", b"GIF89a", b"BM"];
-        // A decoder that panics is said to have given up.
+        // The message about a decoder that panicked says "gave up".
         let error = lynxdata_picture::decode_file(&[magics[magic], &bytes].concat(), 1_000_000).err();
         prop_assert!(error.is_none_or(|error| !error.to_string().contains("gave up")));
     }

@@ -1,15 +1,15 @@
-//! Circles among the modules at the top of a crate: `a` imports `b`, which imports `a`.
+//! Circular imports among the top-level modules of a crate: `a` imports `b`, which imports `a`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
 
-/// For every module the modules that it imports.
+/// The modules that each module imports.
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
-/// Returns the circles among the modules of the crate whose source lies in a folder, each as
-/// `a -> b -> a`. Tests are left out, as they may use what they like.
+/// Returns the circles among the modules of the crate whose source is in a folder, each as `a -> b
+/// -> a`. Tests are not checked; they may import anything.
 pub(super) fn circles(source: &Path) -> Result<Vec<String>> {
     let mut imports = Imports::new();
     let mut root = String::new();
@@ -55,7 +55,7 @@ fn read_below(path: &Path, text: &mut String) -> Result<()> {
     Ok(())
 }
 
-/// The names that follow `crate::`, also those in braces.
+/// Returns the names that follow `crate::`, also those in braces.
 fn mentioned(text: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (place, found) in text.match_indices("crate::") {
@@ -69,7 +69,7 @@ fn mentioned(text: &str) -> BTreeSet<String> {
     names
 }
 
-/// The first name of each element of a list in braces that may have lists within.
+/// Returns the first name of each element of a list in braces, which may contain lists.
 fn first_names(list: &str) -> Vec<String> {
     let (mut depth, mut start, mut names) = (0, 0, Vec::new());
     for (place, character) in list.char_indices() {
@@ -95,7 +95,7 @@ fn identifier(text: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// For the names that the root of a crate takes from its modules, the module: `use a::{B, C};`.
+/// Returns the module of every name that the root of a crate re-exports: `use a::{B, C};`.
 fn exported(root: &str) -> BTreeMap<String, String> {
     let mut exported = BTreeMap::new();
     for statement in root.split(';') {
@@ -110,7 +110,7 @@ fn exported(root: &str) -> BTreeMap<String, String> {
     exported
 }
 
-/// Every module that reaches itself, with one way round; a circle is told once.
+/// Returns one circular path for every module that reaches itself; each circle is listed once.
 fn circles_in(imports: &Imports) -> Vec<String> {
     let mut circles = Vec::new();
     let mut told: BTreeSet<BTreeSet<&str>> = BTreeSet::new();
@@ -123,7 +123,7 @@ fn circles_in(imports: &Imports) -> Vec<String> {
     circles
 }
 
-/// The shortest way from a module back to itself.
+/// Returns the shortest path from a module back to itself.
 fn way_back<'a>(imports: &'a Imports, start: &'a str) -> Option<Vec<&'a str>> {
     let mut ways: Vec<Vec<&str>> = vec![vec![start]];
     let mut seen = BTreeSet::new();

@@ -1,11 +1,11 @@
-//! Comments and prose in lines of at most 100 columns. rustfmt wraps code alone.
+//! Checks that lines of comments and prose have at most 100 columns; rustfmt wraps only code.
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-/// Most columns of a comment and of a line of prose.
+/// Maximum columns of a comment and of a line of prose.
 const COLUMNS: usize = 100;
 
 /// Returns the lines of the repository in a folder that are too long: comments in Rust files, and
@@ -27,7 +27,7 @@ pub(super) fn faults(root: &Path) -> Result<Vec<String>> {
 }
 
 /// Returns the numbers of the lines that are too long. Code blocks, tables and lines with a URL may
-/// be as long as they have to.
+/// be longer.
 fn long_lines(text: &str, is_rust: bool) -> impl Iterator<Item = usize> {
     let mut is_in_block = false;
     let lines = text.lines().enumerate().filter(move |(_, line)| {

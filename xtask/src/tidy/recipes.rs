@@ -1,16 +1,17 @@
-//! The recipes of CONTRIBUTING.md: whether the files that they name are there, hold what is said to
-//! be in them, and are all that has to be touched.
+//! Checks the recipes of CONTRIBUTING.md: the files that they name must exist, contain the named
+//! items, and be all the files that an addition touches.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// Something that was added by a recipe: texts that stand in the files which adding it touched.
+/// An example of a recipe: something that was added, by texts that occur in the files that its
+/// addition touched.
 struct Example {
-    /// How the paragraph of the recipe begins.
+    /// The beginning of the paragraph of the recipe.
     recipe: &'static str,
-    /// Texts in Rust files outside of tests, each of which belongs to this addition alone.
+    /// Texts in Rust files outside of tests, each of which belongs only to this addition.
     texts: &'static [&'static str],
 }
 
@@ -28,17 +29,17 @@ const EXAMPLES: &[Example] = &[
     },
 ];
 
-/// A recipe: a paragraph that begins with what is added, in bold.
+/// A recipe: a paragraph that begins with the added thing, in bold.
 #[derive(Debug)]
 struct Recipe<'a> {
     title: &'a str,
     /// Paths in it; a word in capitals, such as NAME, stands for any word.
     paths: Vec<&'a str>,
-    /// Names that it says are in a file, and the file.
+    /// Names and the files that they should be in.
     names: Vec<(&'a str, &'a str)>,
 }
 
-/// Returns what is wrong with the recipes of the repository in a folder.
+/// Returns the faults of the recipes of the repository in a folder.
 pub(super) fn faults(root: &Path) -> Result<Vec<String>> {
     let page = std::fs::read_to_string(root.join("CONTRIBUTING.md")).context("cannot read CONTRIBUTING.md")?;
     let recipes = recipes(&page);
@@ -67,7 +68,7 @@ pub(super) fn faults(root: &Path) -> Result<Vec<String>> {
 fn recipes(page: &str) -> Vec<Recipe<'_>> {
     let paragraphs = page.split("\n\n").filter_map(|paragraph| paragraph.strip_prefix("**")?.split_once("**"));
     let recipes = paragraphs.map(|(title, text)| {
-        // Every second piece stands between backticks.
+        // Every second piece is between backticks.
         let pieces: Vec<&str> = text.split('`').collect();
         let quoted: Vec<(usize, &str)> = pieces.iter().copied().enumerate().skip(1).step_by(2).collect();
         let names = quoted.windows(2).filter_map(|pair| {
@@ -108,13 +109,13 @@ fn stands_for_any(part: &str) -> bool {
         && !["README", "AGENTS", "SOURCES"].contains(&stem)
 }
 
-/// Returns whether a file is the one that a path means.
+/// Returns whether a path with placeholders matches a file.
 fn is_meant(file: &str, path: &str) -> bool {
     let (file, path): (Vec<&str>, Vec<&str>) = (file.split('/').collect(), path.split('/').collect());
     file.len() == path.len() && file.iter().zip(&path).all(|(file, path)| file == path || stands_for_any(path))
 }
 
-/// Compares the files in which the texts of an example stand with those of its recipe.
+/// Compares the files that contain the texts of an example with those that its recipe names.
 fn faults_of_example(example: &Example, recipe: &Recipe<'_>, sources: &[(String, String)]) -> Vec<String> {
     let title = recipe.title;
     let has_text = |text: &str| example.texts.iter().any(|own| text.contains(own));
