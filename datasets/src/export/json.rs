@@ -135,7 +135,6 @@ impl Writer for JsonWriter {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::*;
     use crate::export::Format;
     use crate::export::tests::{conversation, written};
 

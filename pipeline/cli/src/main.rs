@@ -22,6 +22,9 @@ use clap::{Parser, Subcommand};
 
 use crate::exit::Failure;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Curate image–text pairs, build instruction data, and check by training that the data is good.
 #[derive(Parser)]
 #[command(name = "lynxdata", version, propagate_version = true, max_term_width = 110, after_help = EXAMPLES)]
@@ -115,7 +118,6 @@ Examples:
 }
 
 fn main() -> ExitCode {
-    limits::limit_arenas();
     limits::allow_open_files();
     let arguments = Arguments::parse_from(spelled_our_way(std::env::args_os()));
     logging::start(arguments.log_format, arguments.verbose, arguments.quiet);
