@@ -16,7 +16,8 @@ static ENDED: LazyLock<Regex> = LazyLock::new(|| {
 
 /// Returns whether a text ends a sentence, in any script.
 pub(crate) fn is_ended(text: &str) -> bool {
-    ENDED.is_match(text)
+    // Most texts end like this, and the pattern takes a hundred times as long.
+    text.ends_with(['.', '?', '!']) || ENDED.is_match(text)
 }
 
 #[cfg(test)]

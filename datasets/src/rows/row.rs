@@ -16,6 +16,9 @@ use crate::value::value_of;
 /// The field name of a row that is not an object.
 pub(crate) const VALUE: &str = "_value";
 
+/// The number of elements that a list or object has room for at first.
+const ELEMENTS: usize = 8;
+
 /// Objects with more keys than this get a hash map of their keys.
 const SEARCHED: usize = 16;
 
@@ -198,18 +201,16 @@ impl Node {
     }
 
     /// Returns the texts and numbers that all elements of a list have under a name, or nothing if
-    /// it is no list of such objects.
+    /// it is not a list of such objects.
     pub(crate) fn column(&self, name: &str) -> Option<Vec<Value>> {
         let Ok(Parts::List(objects)) = self.parts() else { return None };
-        let of = |object: &Part| {
-            let Ok(Parts::Object { keys, parts, .. }) = Parts::of(&self.text, &object.range) else { return None };
-            let place = keys.iter().position(|key| key.bytes(&self.text) == name.as_bytes())?;
-            let token = &self.text[parts[place].range.clone()];
-            let is_list = matches!(token[0], b'[' | b'{');
-            let value = if is_list { None } else { scalar(token).ok() };
-            value.filter(|value| !value.is_undefined())
-        };
-        objects.iter().map(|object| if self.text[object.range.start] == b'{' { of(object) } else { None }).collect()
+        let mut values = Vec::with_capacity(objects.len());
+        for object in objects {
+            let token = member(&self.text[object.range.clone()], name)?;
+            let value = if matches!(token[0], b'[' | b'{') { None } else { scalar(token).ok() };
+            values.push(value.filter(|value| !value.is_undefined())?);
+        }
+        Some(values)
     }
 
     /// Returns the whole of it, parsed, or nothing if some of it is not JSON.
@@ -296,7 +297,8 @@ impl Parts {
         let text = &text[..range.end];
         let is_list = text[range.start] == b'[';
         let end = if is_list { b']' } else { b'}' };
-        let (mut keys, mut parts): (Vec<Range<usize>>, Vec<Part>) = (Vec::new(), Vec::new());
+        let mut parts: Vec<Part> = Vec::with_capacity(ELEMENTS);
+        let mut keys: Vec<Range<usize>> = Vec::with_capacity(if is_list { 0 } else { ELEMENTS });
         let mut at = space(text, range.start + 1);
         if text.get(at) == Some(&end) {
             at += 1;
@@ -414,6 +416,35 @@ fn skip(text: &[u8], start: usize) -> Result<usize, String> {
         None if scan.may_end() => Ok(text.len()),
         None => Err(fault_at(text, text.len(), "it ends within a value")),
     }
+}
+
+/// Returns the text of the member of an object with a name, or nothing if there is none, the text
+/// is not an object or has keys with escapes.
+fn member<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    if object.first() != Some(&b'{') {
+        return None;
+    }
+    let (mut found, mut at) = (None, space(object, 1));
+    while object.get(at) == Some(&b'"') {
+        let end = skip(object, at).ok()?;
+        let key = &object[at + 1..end - 1];
+        at = space(object, end);
+        if object.get(at) != Some(&b':') || key.contains(&b'\\') {
+            return None;
+        }
+        at = space(object, at + 1);
+        let end = skip(object, at).ok()?;
+        if key == name.as_bytes() {
+            found = Some(&object[at..end]);
+        }
+        at = space(object, end);
+        match object.get(at) {
+            Some(b',') => at = space(object, at + 1),
+            Some(b'}') => return found,
+            _ => return None,
+        }
+    }
+    None
 }
 
 fn space(text: &[u8], at: usize) -> usize {
