@@ -17,9 +17,12 @@ devices=("$@")
 for device in "${devices[@]}"; do
     name=${device//:/-}
     "$lynxdata" doctor --device "$device" || continue
-    # Seconds a step of 32, 256 and 1024 examples.
-    for batch in 32 256 1024; do
-        yes '' | head -n 2 | "$here/step_time" tiny full 40 "$device" "$batch" | tee "$out/step-$name-$batch.txt"
+    # Seconds per step of 32, 256 and 1024 examples, in 32 and 16 bits; a device without 16 bits prints an error.
+    for precision in f32 bf16 f16; do
+        for batch in 32 256 1024; do
+            yes '' | head -n 2 | "$here/step_time" tiny full 40 "$device" "$batch" "$precision" \
+                | tee "$out/step-$name-$precision-$batch.txt"
+        done
     done
     # The same check twice: the verdict must be the same, the numbers need not be.
     for turn in 1 2; do

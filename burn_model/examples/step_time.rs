@@ -1,7 +1,7 @@
 //! Prints what training steps cost: seconds and user CPU seconds per step, as a line of JSON per
 //! round.
 //!
-//! `cargo run -p lynxdata-burn-model --example step_time -- SHAPE MODE STEPS [DEVICE [BATCH]]`
+//! `cargo run -p lynxdata-burn-model --example step_time -- SHAPE MODE STEPS [DEVICE [BATCH [PRECISION]]]`
 //!
 //! SHAPE is `tiny` or `middle`; `benches/model/` has PyTorch models of the same sizes. MODE is
 //! `full` or `frozen`, which trains resampler and adapters only. After three warm-up steps, the
@@ -13,8 +13,8 @@ use std::time::Instant;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use lynxdata_burn_model::loss::weighted_nats;
 use lynxdata_burn_model::model::{Layout, Lynx, ModelConfig, Sight};
-use lynxdata_burn_model::optimizer::{AdamW, AdamWConfig, gradients_of};
-use lynxdata_burn_model::{DeviceName, Part, freeze};
+use lynxdata_burn_model::optimizer::{AdamW, AdamWConfig};
+use lynxdata_burn_model::{DeviceName, Part, Precision, freeze};
 
 /// Steps before the first that is measured.
 const WARM_UP: usize = 3;
@@ -76,7 +76,7 @@ fn user_seconds() -> f64 {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [shape, mode, steps, rest @ ..] = &arguments[..] else {
-        return Err("usage: step_time tiny|middle full|frozen STEPS [DEVICE [BATCH]]".into());
+        return Err("usage: step_time tiny|middle full|frozen STEPS [DEVICE [BATCH [PRECISION]]]".into());
     };
     let mut shape = Shape::named(shape).ok_or("the shape is tiny or middle")?;
     let steps: usize = steps.parse()?;
@@ -84,6 +84,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(batch) = rest.get(1) {
         shape.batch = batch.parse()?;
     }
+    let precision = rest.get(2).map_or("f32", String::as_str);
+    let precision = Precision::ALL.into_iter().find(|own| own.name() == precision);
+    let precision = precision.ok_or("the precision is f32, bf16 or f16")?;
     let plain = name.open()?;
     let device = plain.clone().autodiff();
 
@@ -115,10 +118,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         max_gradient_norm: 1.0,
     });
     let mut step = |model: Lynx| {
-        let vision = model.vision_tokens(pictures.clone());
-        let logits = model.logits_at(&vision, ids.clone(), &layout, places.clone());
+        let copy = precision.rounded(&model);
+        let vision = copy.vision_tokens(pictures.clone());
+        let logits = copy.logits_at(&vision, ids.clone(), &layout, places.clone());
         let (loss, objective) = weighted_nats(logits, targets.clone(), weights.clone());
-        let gradients = gradients_of(&model, objective.backward());
+        let gradients = precision.gradients(&model, objective);
         (optimizer.step(model, gradients, &|_| 1e-3), loss)
     };
     for _ in 0..WARM_UP {

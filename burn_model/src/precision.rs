@@ -54,7 +54,7 @@ impl Precision {
     /// Returns a copy of a model for one pass, with the weights of its linear layers rounded.
     ///
     /// Weights of two axes outside linear layers, such as token embeddings, keep their 32 bits.
-    pub(crate) fn rounded<M: Module>(self, model: &M) -> M {
+    pub fn rounded<M: Module>(self, model: &M) -> M {
         let model = model.clone();
         if self == Self::F32 { model } else { model.map(&mut Round { to: self.float(), path: Vec::new() }) }
     }
@@ -64,7 +64,7 @@ impl Precision {
     ///
     /// Small gradients would vanish in f16, whose smallest number is 6e-8: the objective is
     /// multiplied by 4,096 before, and gradients are divided by it after.
-    pub(crate) fn gradients<M: Module>(self, model: &M, objective: Tensor<1>) -> FlatGradients {
+    pub fn gradients<M: Module>(self, model: &M, objective: Tensor<1>) -> FlatGradients {
         const SCALE: f32 = 4096.0;
         match self {
             Self::F32 | Self::Bf16 => gradients_of(model, objective.backward()),
