@@ -223,7 +223,10 @@ fn credentials_are_in_no_message() {
     }
     let message =
         Location::open("https://host/a.csv?X-Amz-Signature=abcdef", &Settings::default()).unwrap_err().to_string();
-    assert!(message.contains("cannot open https://host/a.csv: a query") && !message.contains("abcdef"), "{message}");
+    assert!(
+        message.contains("cannot open https://host/a.csv: the URL has a query") && !message.contains("abcdef"),
+        "{message}"
+    );
 
     let secrets = secrets(&Url::parse("https://u:pass-word@host/").unwrap(), &settings);
     let told = "GET https://host/a?sig=abc failed: <?xml version=\"1.0\"?><Error><Code>InvalidAccessKeyId</Code>\
