@@ -1,12 +1,12 @@
 //! Maps native rows to typed records: joins, predicates and fields. Everything that is dropped is
 //! counted. Rows are mapped on all cores, but counted in the order of the files.
 
-use std::collections::hash_map::Entry as MapEntry;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod rows_by_key;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use lynxdata_prompts::{AnswerShape, keyed_hash};
 use minijinja::Value;
@@ -25,6 +25,7 @@ use crate::rows::{NativeRow, Rows, Shape};
 use crate::shape::misfit;
 use crate::task::{Join, Mapped, MediaSource, Task};
 use crate::{Error, Result};
+use rows_by_key::RowsByKey;
 
 /// Records that are mapped together: enough to keep all cores busy, little in memory.
 const CHUNK: usize = 2048;
@@ -40,14 +41,7 @@ const FEWEST_TOGETHER: usize = 32;
 #[derive(Debug)]
 struct Index<'a> {
     join: &'a Join,
-    rows: HashMap<Box<str>, Entry>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// A row, or a list of rows without its closing bracket.
-    text: Vec<u8>,
-    used: AtomicBool,
+    rows: RowsByKey,
 }
 
 /// The values that expressions can use besides tables.
@@ -373,7 +367,7 @@ impl<'a> Reading<'a> {
             return None;
         }
         for index in &self.mapper.indexes {
-            let unused = index.rows.values().filter(|entry| !entry.used.load(Ordering::Relaxed)).count();
+            let unused = index.rows.unused();
             if unused > 0 {
                 self.counts.unmatched_keys.insert(index.join.name.clone(), unused as u64);
             }
@@ -632,10 +626,9 @@ impl Index<'_> {
         let Join { name, on, table, .. } = self.join;
         let error = |detail: String| (format!("error:{name}"), format!("tables.{name}.on: {detail}"));
         let key = on.evaluate_json(scope).map_err(error)?;
-        if let Some(entry) = key_text(&key).and_then(|key| self.rows.get(key.as_str())) {
-            entry.used.store(true, Ordering::Relaxed);
-            let end: &[u8] = if is_list(table.matches) { b"]" } else { b"" };
-            return value(Arc::new([entry.text.as_slice(), end].concat())).map_err(error);
+        let is_list = is_list(table.matches);
+        if let Some(text) = key_text(&key).and_then(|key| self.rows.get(&key, is_list)) {
+            return value(Arc::new(text)).map_err(error);
         }
         match table.matches {
             Matches::Optional => Ok(Value::from(())),
@@ -655,7 +648,7 @@ fn is_list(matches: Matches) -> bool {
 fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str, counts: &mut TaskCounts) -> Result<Index<'a>> {
     let files = task.table_files(root, &join.name, &join.table, split)?;
     let shape = join.table.shape.unwrap_or(Shape::List);
-    let mut index = Index { join, rows: HashMap::new() };
+    let mut index = Index { join, rows: RowsByKey::default() };
     for batch in Rows::start(&task.name, &join.name, files, &join.table, shape)? {
         let keyed: Vec<_> =
             batch?.into_par_iter().map(|row| (keyed(join, split, row.content), row.file, row.number)).collect();
@@ -672,27 +665,16 @@ fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str, counts: &mut
                     continue;
                 }
             };
-            if !is_list(join.table.matches) {
-                match index.rows.entry(key) {
-                    MapEntry::Occupied(_) => {
-                        leave_out("duplicate_key", &format!("has the {} of an earlier row, which counts", join.key));
-                    }
-                    MapEntry::Vacant(place) => {
-                        place.insert(Entry { text, used: AtomicBool::new(false) });
-                    }
-                }
-                continue;
+            if !index.rows.add(&key, &text, is_list(join.table.matches)) {
+                leave_out("duplicate_key", &format!("has the {} of an earlier row, which counts", join.key));
             }
-            let entry = index.rows.entry(key).or_insert(Entry { text: Vec::new(), used: AtomicBool::new(false) });
-            entry.text.push(if entry.text.is_empty() { b'[' } else { b',' });
-            entry.text.extend(text);
         }
     }
     Ok(index)
 }
 
 /// The key of a joined row, and its JSON text.
-type Keyed = (Box<str>, Vec<u8>);
+type Keyed = (String, Vec<u8>);
 
 /// The reason why a row cannot be joined, and the details.
 type Unkeyed = (&'static str, String);
@@ -728,9 +710,7 @@ fn keyed(join: &Join, split: &str, content: std::result::Result<Row, String>) ->
         text.push(b'}');
         Ok(text)
     };
-    let mut text = text.map_err(|detail| ("unreadable", detail))?;
-    text.shrink_to_fit();
-    Ok((key.into(), text))
+    text.map(|text| (key, text)).map_err(|detail| ("unreadable", detail))
 }
 
 pub(crate) fn place(task: &str, file: &str, row: u64) -> String {

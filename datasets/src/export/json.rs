@@ -137,10 +137,12 @@ mod tests {
 
     use crate::export::Format;
     use crate::export::tests::{conversation, written};
+    use crate::record::VideoReference;
 
     #[test]
     fn files_are_json_and_every_value_says_where_it_comes_from() {
-        let conversations = [conversation("vqa/a", &["x", "y"]), conversation("vqa/a", &["z\n\"", "y"])];
+        let mut conversations = [conversation("vqa/a", &["x", "y"]), conversation("vqa/a", &["z\n\"", "y"])];
+        conversations[1].video = Some(VideoReference { path: "v.mp4".to_owned(), start: Some(2.0), end: None });
         for name in ["llava", "sharegpt", "messages", "swift"] {
             for count in 0..=2 {
                 let (_, folder) = written(Format::named(name).unwrap(), &conversations[..count]);
@@ -153,6 +155,8 @@ mod tests {
                 for (value, own) in values.iter().zip(&conversations) {
                     assert_eq!(value["id"], json!(own.id));
                     assert_eq!((&value["licence"], &value["source_row"]), (&json!("CC0-1.0"), &json!(7)));
+                    let start = own.video.as_ref().and_then(|video| video.start);
+                    assert_eq!((value["video_start"].as_f64(), value.get("video_end")), (start, None), "{name}");
                 }
             }
         }

@@ -1,0 +1,165 @@
+//! The rows of a joined table in memory, as text, by their keys.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as TableEntry;
+
+/// The number of bytes of a chunk.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Stands for "no other row".
+const NONE: u32 = u32::MAX;
+
+/// Rows as JSON text, one or several for each key.
+///
+/// A split has millions of them, so that a row has no allocation of its own: keys and texts are in
+/// chunks, and what is left is 28 bytes for each key.
+#[derive(Debug, Default)]
+pub(super) struct RowsByKey {
+    chunks: Vec<Vec<u8>>,
+    keys: HashTable<Rows>,
+    hasher: RandomState,
+    /// The second and later rows of keys.
+    more: Vec<Next>,
+}
+
+/// The rows of one key.
+#[derive(Debug)]
+struct Rows {
+    first: Place,
+    /// The indexes in `more` of the second and of the last row, or [`NONE`].
+    second: u32,
+    last: u32,
+    is_used: AtomicBool,
+}
+
+/// A row after another one of the same key.
+#[derive(Debug)]
+struct Next {
+    place: Place,
+    /// Its index in `more`, or [`NONE`].
+    next: u32,
+}
+
+/// The place of a key, which may be empty, and of the text after it.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    chunk: u32,
+    start: u32,
+    key: u32,
+    text: u32,
+}
+
+impl RowsByKey {
+    /// Adds a row. If the key has one already, adds it after that only if `is_list`; returns whether
+    /// it was added.
+    pub(super) fn add(&mut self, key: &str, text: &[u8], is_list: bool) -> bool {
+        let Self { chunks, keys, hasher, more } = self;
+        let has_key = |rows: &Rows| key_of(chunks, rows) == key.as_bytes();
+        let hash_of = |rows: &Rows| hasher.hash_one(key_of(chunks, rows));
+        let known = keys.entry(hasher.hash_one(key.as_bytes()), has_key, hash_of);
+        match known {
+            TableEntry::Vacant(vacant) => {
+                let first = store(chunks, key.as_bytes(), text);
+                vacant.insert(Rows { first, second: NONE, last: NONE, is_used: AtomicBool::new(false) });
+                true
+            }
+            TableEntry::Occupied(_) if !is_list => false,
+            TableEntry::Occupied(known) => {
+                let rows = known.into_mut();
+                let added = number(more.len());
+                match more.get_mut(rows.last as usize) {
+                    Some(last) => last.next = added,
+                    None => rows.second = added,
+                }
+                rows.last = added;
+                more.push(Next { place: store(chunks, b"", text), next: NONE });
+                true
+            }
+        }
+    }
+
+    /// Returns the text of the row of a key, or of the list of all of its rows, and remembers that
+    /// they were asked for.
+    pub(super) fn get(&self, key: &str, is_list: bool) -> Option<Vec<u8>> {
+        let has_key = |rows: &Rows| key_of(&self.chunks, rows) == key.as_bytes();
+        let rows = self.keys.find(self.hasher.hash_one(key.as_bytes()), has_key)?;
+        rows.is_used.store(true, Ordering::Relaxed);
+        let first = self.text(rows.first);
+        if !is_list {
+            return Some(first.to_vec());
+        }
+        let mut list = [b"[", first].concat();
+        let mut next = rows.second;
+        while let Some(row) = self.more.get(next as usize) {
+            list.push(b',');
+            list.extend_from_slice(self.text(row.place));
+            next = row.next;
+        }
+        list.push(b']');
+        Some(list)
+    }
+
+    /// Returns the number of keys that were not asked for.
+    pub(super) fn unused(&self) -> usize {
+        self.keys.iter().filter(|rows| !rows.is_used.load(Ordering::Relaxed)).count()
+    }
+
+    fn text(&self, Place { chunk, start, key, text }: Place) -> &[u8] {
+        let start = start as usize + key as usize;
+        &self.chunks[chunk as usize][start..start + text as usize]
+    }
+}
+
+fn key_of<'a>(chunks: &'a [Vec<u8>], rows: &Rows) -> &'a [u8] {
+    let Place { chunk, start, key, .. } = rows.first;
+    &chunks[chunk as usize][start as usize..start as usize + key as usize]
+}
+
+/// Copies a key and a text into the last chunk, or into a new one if they do not fit.
+fn store(chunks: &mut Vec<Vec<u8>>, key: &[u8], text: &[u8]) -> Place {
+    let length = key.len() + text.len();
+    if chunks.last().is_none_or(|last| last.capacity() - last.len() < length) {
+        chunks.push(Vec::with_capacity(length.max(CHUNK_BYTES)));
+    }
+    let chunk = chunks.len() - 1;
+    let last = &mut chunks[chunk];
+    let start = last.len();
+    last.extend_from_slice(key);
+    last.extend_from_slice(text);
+    Place { chunk: number(chunk), start: number(start), key: number(key.len()), text: number(text.len()) }
+}
+
+fn number(length: usize) -> u32 {
+    u32::try_from(length).ok().filter(|number| *number < NONE).expect("a table in memory has fewer than 2^32 rows")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_found_by_their_keys_and_lists_keep_their_order() {
+        let (mut one, mut many) = (RowsByKey::default(), RowsByKey::default());
+        let long = "x".repeat(CHUNK_BYTES + 1);
+        for number in 0..5_000_u32 {
+            let (key, text) = (number.to_string(), format!("{{\"n\":{number}}}"));
+            assert!(one.add(&key, text.as_bytes(), false));
+            assert!(many.add(&(number % 7).to_string(), text.as_bytes(), true));
+        }
+        assert!(!one.add("7", b"{}", false), "the first row of a key counts");
+        assert!(one.add(&long, long.as_bytes(), false) && one.add("", b"{}", false));
+        assert_eq!(one.unused(), 5_002);
+        for number in 0..5_000_u32 {
+            let text = format!("{{\"n\":{number}}}");
+            assert_eq!(one.get(&number.to_string(), false).as_deref(), Some(text.as_bytes()));
+        }
+        assert_eq!(one.get(&long, false).as_deref(), Some(long.as_bytes()));
+        assert_eq!((one.get("5000", false), one.unused()), (None, 1));
+        let expected: Vec<String> = (3..5_000).step_by(7).map(|number| format!("{{\"n\":{number}}}")).collect();
+        assert_eq!(many.get("3", true), Some(format!("[{}]", expected.join(",")).into_bytes()));
+        assert_eq!(many.get("7", true), None);
+    }
+}
