@@ -298,7 +298,8 @@ fn unigram_nats(arm: &Items, copies: &[u32], held_out: &Items, vocabulary: usize
 const FORMAT: &str = "lynxdata run 3";
 
 /// Returns a digest of everything that determines the training, so that only the same run continues
-/// a checkpoint. Of pretrained models it has only the paths.
+/// a checkpoint. Of pretrained models it has only the paths: the caller keeps checkpoints of other
+/// files apart.
 fn fingerprint(spec: &RunSpec, seen: &Seen, device: &DeviceName) -> Result<String> {
     let mut digest = Hasher::new();
     let mut add = |bytes: &[u8]| lynxdata_hash::add(&mut digest, bytes);
