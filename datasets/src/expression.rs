@@ -105,6 +105,9 @@ impl Expression {
     /// Writes the same as JSON text behind what is there. Lists and objects of the row are copied as
     /// they stand in it: what is broken inside of them is an error of whoever asks for it.
     pub(crate) fn write_json(&self, context: &Value, out: &mut Vec<u8>) -> Result<(), String> {
+        if self.direct.as_ref().is_some_and(|direct| direct.write_column(context, out)) {
+            return Ok(());
+        }
         let value = self.evaluate(context)?;
         if let Some(native) = value.downcast_object_ref::<Node>() {
             out.extend_from_slice(native.text());

@@ -3,11 +3,13 @@
 
 mod rows_by_key;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as TableEntry;
 use lynxdata_prompts::{AnswerShape, keyed_hash};
 use minijinja::Value;
 use minijinja::value::{Object, ObjectRepr};
@@ -142,7 +144,7 @@ pub(crate) struct Reading<'a> {
     mapper: Mapper<'a>,
     rows: Rows,
     waiting: VecDeque<Candidate>,
-    ids: HashSet<(u64, u64)>,
+    ids: HashTable<(u64, u64)>,
     /// The error that ended reading too early, until it is returned.
     fault: Option<Error>,
     ended: bool,
@@ -262,7 +264,7 @@ impl<'a> Reading<'a> {
             mapper: Mapper { task, split: split.to_owned(), indexes, common },
             rows,
             waiting: VecDeque::new(),
-            ids: HashSet::new(),
+            ids: HashTable::new(),
             fault: None,
             ended: false,
             is_told: false,
@@ -349,7 +351,11 @@ impl<'a> Reading<'a> {
                 return false;
             }
         };
-        if !self.ids.insert(key) {
+        // The ids are hashes themselves.
+        let known = self.ids.entry(key.0, |known| *known == key, |known| known.0);
+        if let TableEntry::Vacant(free) = known {
+            free.insert(key);
+        } else {
             counts.count_drop("duplicate_id", || format!("{}: an earlier record has the same id", place()));
             return false;
         }

@@ -8,7 +8,7 @@ use minijinja::Value;
 use minijinja::value::ValueKind;
 
 use super::Token;
-use crate::rows::row::Node;
+use crate::rows::row::{Node, scalar};
 
 /// A path of names, such as `q.question`.
 type Path = Vec<String>;
@@ -71,13 +71,35 @@ impl Direct {
         is_column.then(|| Self::Column { list: path, attribute: attribute.clone() })
     }
 
+    /// Writes a column as JSON text and returns whether it did: texts are copied as they stand in
+    /// the row.
+    pub(super) fn write_column(&self, context: &Value, out: &mut Vec<u8>) -> bool {
+        let Self::Column { list, attribute } = self else { return false };
+        let write = |tokens: &[&[u8]]| {
+            if tokens.iter().any(|token| token[0] != b'"') {
+                return false;
+            }
+            out.push(b'[');
+            for (place, token) in tokens.iter().enumerate() {
+                if place > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(token);
+            }
+            out.push(b']');
+            true
+        };
+        column(list, attribute, context, write).unwrap_or(false)
+    }
+
     /// Returns the value over one row, or nothing where minijinja must say what it is.
     pub(super) fn value(&self, context: &Value) -> Option<Value> {
         match self {
             Self::Path(path) => look_up(path, context),
             Self::Column { list, attribute } => {
-                let list = look_up(list, context)?;
-                list.downcast_object_ref::<Node>()?.column(attribute).map(Value::from)
+                let values = |tokens: &[&[u8]]| tokens.iter().map(|token| scalar(token).ok()).collect();
+                let values: Option<Vec<Value>> = column(list, attribute, context, values)?;
+                values.map(Value::from)
             }
             Self::OrElse { path, is_trimmed } => {
                 let value = look_up(path, context)?;
@@ -109,6 +131,14 @@ impl Direct {
             }
         }
     }
+}
+
+/// Passes the texts of a column to `take`.
+fn column<T>(list: &[String], attribute: &str, context: &Value, take: impl FnOnce(&[&[u8]]) -> T) -> Option<T> {
+    let [path @ .., list] = list else { return None };
+    let object = look_up(path, context)?;
+    let tokens = object.downcast_object_ref::<Node>()?.column(list, attribute)?;
+    Some(take(&tokens))
 }
 
 fn is_list(token: &Token) -> bool {
@@ -163,7 +193,7 @@ fn pieces(text: &str, arguments: &[Token]) -> Option<Vec<Piece>> {
 }
 
 /// Follows a path.
-fn look_up(path: &Path, context: &Value) -> Option<Value> {
+fn look_up(path: &[String], context: &Value) -> Option<Value> {
     let (root, rest) = path.split_first()?;
     let value = rest.iter().try_fold(context.get_attr(root).ok()?, |value, name| value.get_attr(name).ok())?;
     (!value.is_undefined() && value.kind() != ValueKind::Invalid).then_some(value)
@@ -254,6 +284,12 @@ mod tests {
                     let row = Row::of(text.as_bytes().to_vec()).unwrap().value().unwrap();
                     Value::from_pairs([("r", row)])
                 };
+                // What is written as text is what is returned as JSON.
+                let mut written = Vec::new();
+                if own.write_json(&context(), &mut written).is_ok() {
+                    let written = serde_json::from_slice::<serde_json::Value>(&written).ok();
+                    assert_eq!(written, own.evaluate_json(&context()).ok(), "{source} of {text}");
+                }
                 let expected = own.compiled.eval(context()).map(|value| serde_json::to_value(&value));
                 let Some(found) = own.direct.as_ref().unwrap().value(&context()) else { continue };
                 let expected = expected.unwrap_or_else(|fault| panic!("{source} of {text}: {fault}"));

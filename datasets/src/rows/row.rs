@@ -200,17 +200,32 @@ impl Node {
         &self.text[self.range.clone()]
     }
 
-    /// Returns the texts and numbers that all elements of a list have under a name, or nothing if
-    /// it is not a list of such objects.
-    pub(crate) fn column(&self, name: &str) -> Option<Vec<Value>> {
-        let Ok(Parts::List(objects)) = self.parts() else { return None };
-        let mut values = Vec::with_capacity(objects.len());
-        for object in objects {
-            let token = member(&self.text[object.range.clone()], name)?;
-            let value = if matches!(token[0], b'[' | b'{') { None } else { scalar(token).ok() };
-            values.push(value.filter(|value| !value.is_undefined())?);
+    /// Returns the texts, numbers and truth values, as they stand in the text, that all elements of
+    /// the list `list` of this object have under the name `attribute`. Returns nothing if there is
+    /// no such list of objects, or if one of them has something else there.
+    pub(crate) fn column(&self, list: &str, attribute: &str) -> Option<Vec<&[u8]>> {
+        let Ok(parts @ Parts::Object { parts: all, .. }) = self.parts() else { return None };
+        let text = &self.text[all[parts.place(&self.text, list)?].range.clone()];
+        if text.first() != Some(&b'[') {
+            return None;
         }
-        Some(values)
+        let (mut tokens, mut at) = (Vec::with_capacity(ELEMENTS), space(text, 1));
+        if text.get(at) == Some(&b']') {
+            return Some(tokens);
+        }
+        loop {
+            let (token, end) = member(text, at, attribute)?;
+            if matches!(token[0], b'[' | b'{' | b'n') {
+                return None;
+            }
+            tokens.push(token);
+            at = space(text, end);
+            match text.get(at) {
+                Some(b',') => at = space(text, at + 1),
+                Some(b']') if at + 1 == text.len() => return Some(tokens),
+                _ => return None,
+            }
+        }
     }
 
     /// Returns the whole of it, parsed, or nothing if some of it is not JSON.
@@ -370,7 +385,7 @@ impl Parts {
 }
 
 /// Parses a text, number, truth value or null.
-fn scalar(token: &[u8]) -> Result<Value, String> {
+pub(crate) fn scalar(token: &[u8]) -> Result<Value, String> {
     match token {
         [b'"', ..] => string(token).map(Value::from),
         b"true" => Ok(Value::from(true)),
@@ -418,29 +433,29 @@ fn skip(text: &[u8], start: usize) -> Result<usize, String> {
     }
 }
 
-/// Returns the text of the member of an object with a name, or nothing if there is none, the text
-/// is not an object or has keys with escapes.
-fn member<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    if object.first() != Some(&b'{') {
+/// Returns the text that the object at a place has under a name, and the end of the object. Returns
+/// nothing if there is no such text, it is not an object, or it has keys with escapes.
+fn member<'a>(text: &'a [u8], start: usize, name: &str) -> Option<(&'a [u8], usize)> {
+    if text.get(start) != Some(&b'{') {
         return None;
     }
-    let (mut found, mut at) = (None, space(object, 1));
-    while object.get(at) == Some(&b'"') {
-        let end = skip(object, at).ok()?;
-        let key = &object[at + 1..end - 1];
-        at = space(object, end);
-        if object.get(at) != Some(&b':') || key.contains(&b'\\') {
+    let (mut found, mut at) = (None, space(text, start + 1));
+    while text.get(at) == Some(&b'"') {
+        let end = skip(text, at).ok()?;
+        let key = &text[at + 1..end - 1];
+        at = space(text, end);
+        if text.get(at) != Some(&b':') || key.contains(&b'\\') {
             return None;
         }
-        at = space(object, at + 1);
-        let end = skip(object, at).ok()?;
+        at = space(text, at + 1);
+        let end = skip(text, at).ok()?;
         if key == name.as_bytes() {
-            found = Some(&object[at..end]);
+            found = Some(&text[at..end]);
         }
-        at = space(object, end);
-        match object.get(at) {
-            Some(b',') => at = space(object, at + 1),
-            Some(b'}') => return found,
+        at = space(text, end);
+        match text.get(at) {
+            Some(b',') => at = space(text, at + 1),
+            Some(b'}') => return found.map(|found| (found, at + 1)),
             _ => return None,
         }
     }
