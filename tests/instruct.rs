@@ -97,8 +97,7 @@ fn ready_made_sets_keep_their_system_messages_and_move_no_image() {
         json!({"query": "<image>And this?", "response": "b", "history": [["<image>This?", "a"]], "images": ["1.jpg", "2.jpg"]}),
         json!({"query": "<image>a <image>b?", "response": "r", "images": ["1.jpg", "1.jpg"]}),
     ];
-    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
-    std::fs::write(folder.join("own/train.jsonl"), lines).unwrap();
+    std::fs::write(folder.join("own/train.jsonl"), rows.each_ref().map(Value::to_string).join("\n")).unwrap();
     let flags =
         ["instruct", "--task", "swift_jsonl=own", "--to", "llava,messages,sharegpt,swift,verl,cauldron", "--out"];
     let flags = [&flags[..], &["set", "--set", "instruct.require_images=false"]].concat();

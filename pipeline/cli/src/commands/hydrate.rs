@@ -25,9 +25,9 @@ const SHOWN: usize = 4;
 ///
 /// An image may also be present under the name of another collection: COCO 2014 and 2017 contain
 /// the same images, and image_data.json of Visual Genome lists which of its images come from COCO
-/// or Flickr. The structure of every image is read from its header to its end: files that are empty,
-/// cut off or not images count as missing, and --fetch replaces them. The exit code is 1 while images
-/// are missing where the task expects them.
+/// or Flickr. The structure of every image is read from its header to its end: files that are
+/// empty, cut off or not images count as missing, and --fetch replaces them. The exit code is 1
+/// while images are missing where the task expects them.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

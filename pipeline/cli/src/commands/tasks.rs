@@ -118,8 +118,8 @@ Examples:
     },
     /// Read all files of a task and list what is missing or malformed
     ///
-    /// Records are counted as `lynxdata instruct` counts them before it looks into images. Images are
-    /// only looked for; `lynxdata hydrate` also finds broken ones and says where to get them.
+    /// Records are counted as `lynxdata instruct` counts them before it looks into images. Images
+    /// are only looked for; `lynxdata hydrate` also finds broken ones and says where to get them.
     #[command(after_help = "\
 Examples:
   lynxdata tasks check vqav2 ~/vqa
