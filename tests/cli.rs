@@ -255,6 +255,20 @@ fn tasks_are_shown_read_previewed_and_checked() {
     let faulty = run(&["check", "own", fixture, "--catalogue", "own"]).ended_with(2);
     faulty.says(&["own.toml", "there is no filter `uper`, did you mean `upper`?"]);
     run(&["check", "good", fixture, "--catalogue", "own"]).ended_with(0);
+    let mut of_home = command(folder.path(), &["tasks", "show", "good", "--catalogue=~/own"]);
+    of_home.env("HOME", folder.path());
+    assert!(of_home.output().unwrap().status.success());
+}
+
+#[test]
+fn a_log_filter_that_is_none_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut version = command(folder.path(), &["version"]);
+    version.env("LYNXDATA_LOG", "lynxdata=loud");
+    let output = version.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("LYNXDATA_LOG=\"lynxdata=loud\" is not a tracing filter"), "{said}");
 }
 
 #[test]

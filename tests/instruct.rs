@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{lynxdata, repository};
 
@@ -83,6 +83,92 @@ fn a_draw_of_more_than_there_is_tells_how_many_there_are() {
     let task = format!("vsr={}#1000", fixture("vsr"));
     let arguments = ["instruct", "--task", &task, "--out", "set", "--set", "instruct.require_images=false"];
     lynxdata(folder.path(), &arguments).ended_with(0).says(&["has 5 conversations, fewer than the 1,000 asked for"]);
+}
+
+#[test]
+fn ready_made_sets_keep_their_system_messages_and_move_no_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::create_dir(folder.join("own")).unwrap();
+    let rows = [
+        json!({"system": "Be a pirate.", "query": "Hello", "response": "Arr."}),
+        json!({"query": "<image>What?", "response": "A kite.", "images": ["1.jpg"]}),
+        json!({"query": "<image>What?", "response": "A kite.", "images": null}),
+        json!({"query": "<image>And this?", "response": "b", "history": [["<image>This?", "a"]], "images": ["1.jpg", "2.jpg"]}),
+        json!({"query": "<image>a <image>b?", "response": "r", "images": ["1.jpg", "1.jpg"]}),
+    ];
+    std::fs::write(folder.join("own/train.jsonl"), rows.each_ref().map(Value::to_string).join("\n")).unwrap();
+    let flags =
+        ["instruct", "--task", "swift_jsonl=own", "--to", "llava,messages,sharegpt,swift,verl,cauldron", "--out"];
+    let flags = [&flags[..], &["set", "--set", "instruct.require_images=false"]].concat();
+    let told = lynxdata(folder, &flags).ended_with(0);
+    told.says(&["left out for missing_image", "left out for image_place", "rows=2 of=5"]);
+    let file = |name: &str| std::fs::read_to_string(folder.join("set/instruct").join(name)).unwrap();
+    let first = |name: &str| -> Value {
+        let text = file(name);
+        serde_json::from_str::<Value>(&text)
+            .map_or_else(|_| serde_json::from_str(text.lines().next().unwrap()).unwrap(), |list| list[0].clone())
+    };
+    for name in ["llava/swift_jsonl-train.json", "sharegpt/swift_jsonl-train.json"] {
+        assert_eq!(first(name)["system"], "Be a pirate.", "{name}");
+    }
+    let messages = first("messages/swift_jsonl-train.jsonl")["messages"].clone();
+    assert_eq!((&messages[0]["role"], &messages[0]["content"][0]["text"]), (&json!("system"), &json!("Be a pirate.")));
+    assert_eq!(first("swift/swift_jsonl-train.jsonl")["messages"][0]["content"], "Be a pirate.");
+    assert_eq!(file("conversations/swift_jsonl-train.jsonl").lines().count(), 2);
+    let checked = lynxdata(folder, &["tasks", "check", "swift_jsonl", "own", "--json"]).ended_with(0).json();
+    assert_eq!(checked[0]["counts"]["dropped"], json!({"image_place": 2, "missing_image": 1}));
+    assert_eq!(checked[0]["media"], json!({"wanted": 1, "missing": 1, "example": "1.jpg"}));
+}
+
+#[test]
+fn ids_of_more_than_64_bits_keep_their_digits() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::create_dir(folder.join("vqa")).unwrap();
+    let (questions, answers): (Vec<String>, Vec<String>) = (11..14)
+        .map(|id| {
+            let id = format!("\"question_id\": 200000000000000000000000000{id}");
+            let question = format!("{{{id}, \"image_id\": 1, \"question\": \"What?\"}}");
+            (question, format!("{{{id}, \"multiple_choice_answer\": \"net\"}}"))
+        })
+        .unzip();
+    let write = |name: &str, key: &str, rows: &[String]| {
+        std::fs::write(folder.join("vqa").join(name), format!("{{\"{key}\": [{}]}}", rows.join(", "))).unwrap();
+    };
+    write("v2_OpenEnded_mscoco_train2014_questions.json", "questions", &questions);
+    write("v2_mscoco_train2014_annotations.json", "annotations", &answers);
+    let read = lynxdata(folder, &["tasks", "read", "vqav2", "vqa", "--json"]).ended_with(0).stdout;
+    let ids: Vec<String> = read
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(ids, [11, 12, 13].map(|id| format!("vqav2/train/200000000000000000000000000{id}")));
+    let set = "[{\"id\": 20000000000000000000000000011, \"conversations\": [{\"from\": \"human\", \"value\": \"a\"}, \
+               {\"from\": \"gpt\", \"value\": \"b\"}]}, {\"id\": 20000000000000000000000000012, \"conversations\": \
+               [{\"from\": \"human\", \"value\": \"c\"}, {\"from\": \"gpt\", \"value\": \"d\"}]}]";
+    std::fs::write(folder.join("set.json"), set).unwrap();
+    let told = lynxdata(folder, &["audit", "set.json", "--model", "qwen2.5-vl", "--json"]).json();
+    assert_eq!((&told["records"], told["broken"].get("duplicate_id")), (&json!(2), None), "{told}");
+}
+
+#[test]
+fn a_set_without_records_is_a_failure_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::create_dir(folder.join("own")).unwrap();
+    for (rows, said) in [
+        ("[]", "have no records"),
+        (r#"[{"instruction": "Look at <image>.", "input": "", "output": "Yes."}]"#, "image_token 1"),
+    ] {
+        std::fs::write(folder.join("own/alpaca_data.json"), rows).unwrap();
+        let checked = lynxdata(folder, &["tasks", "check", "alpaca", "own"]).ended_with(1).stdout;
+        assert!(checked.contains(said), "{checked}");
+        lynxdata(folder, &["tasks", "preview", "alpaca", "own"]).ended_with(1).says(&[said]);
+        lynxdata(folder, &["instruct", "--task", "alpaca=own", "--out", "set"]).ended_with(1).says(&[said]);
+    }
+    std::fs::write(folder.join("own/alpaca_data.json"), "[]").unwrap();
+    lynxdata(folder, &["tasks", "read", "alpaca", "own"]).ended_with(1).says(&["have no records"]);
 }
 
 #[test]

@@ -177,6 +177,22 @@ fn hydrate_says_what_is_missing_copies_what_lies_elsewhere_and_fetches_the_rest(
     }
     fs::write(folder.join("vqa").join(name(12)), picture(5)).unwrap();
     lynxdata(folder, &["hydrate", "vqav2", "vqa"]).ended_with(0);
+    // Files that are not whole images are replaced, and nobody copies one.
+    fs::write(folder.join("vqa").join(name(9)), "").unwrap();
+    fs::write(folder.join("vqa").join(name(10)), "<html>").unwrap();
+    fs::write(folder.join("vqa").join(name(11)), &picture(4)[..100]).unwrap();
+    write_tar(&folder.join("broken2017.tar"), &[("train2017/000000000009.jpg", b"<html>")]);
+    let broken = lynxdata(folder, &["hydrate", "vqav2", "vqa", "--also", "broken2017.tar"]).ended_with(1).stdout;
+    assert!(broken.contains("1 present, 0 elsewhere, 3 missing"), "{broken}");
+    let of_broken = format!("3 of them have a file that is empty, cut off or not an image, for example {}", name(9));
+    assert!(broken.contains(&of_broken), "{broken}");
+    let again = lynxdata(folder, &[&allowed[..], &["--also", "broken2017.tar"]].concat()).ended_with(1).json();
+    assert_eq!(again["brought"], json!({"copied": 1, "fetched": {"not_found": 3, "ok": 1}}), "{again}");
+    let coco = &again["collections"][0];
+    assert_eq!((&coco["there"], &coco["missing"], &coco["broken"]), (&json!(3), &json!(1), &json!(1)));
+    lynxdata(folder, &["hydrate", "vqav2", "vqa", "--also", "train20I7.tar"])
+        .ended_with(2)
+        .says(&["--also train20I7.tar: there is no such folder or archive"]);
     lynxdata(folder, &["hydrate", "vqav2", "nowhere"])
         .ended_with(1)
         .says(&["v2_OpenEnded_mscoco_train2014_questions.json"]);

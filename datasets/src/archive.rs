@@ -25,6 +25,8 @@ const ZIP_EXTRA_LENGTH: usize = 28;
 /// The extension of JSON objects of base64 strings. MIMIC-IT ships its images in this form.
 const OBJECT: &str = "json";
 
+const WRONG_SUM: &str = "its checksum is wrong: the archive is damaged";
+
 /// How a member is stored in its archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Packing {
@@ -244,6 +246,13 @@ impl Archive {
         if member.packing != Packing::Base64 && bytes.len() as u64 != member.size {
             return Err(invalid(format!("only {} of its {} bytes could be read", bytes.len(), member.size)));
         }
+        if let Some(sum) = member.sum {
+            let mut crc = flate2::Crc::new();
+            crc.update(&bytes);
+            if crc.sum() != sum {
+                return Err(invalid(WRONG_SUM));
+            }
+        }
         Ok(bytes)
     }
 }
@@ -267,7 +276,7 @@ impl Read for Checked {
                 return Err(invalid(format!("only {} of its {size} bytes could be read", self.read)));
             }
             if sum.is_some_and(|sum| sum != self.crc.sum()) {
-                return Err(invalid("its checksum is wrong: the archive is damaged"));
+                return Err(invalid(WRONG_SUM));
             }
         }
         Ok(length)
@@ -540,6 +549,11 @@ pub(crate) mod tests {
         std::fs::write(&zip, &bytes).unwrap();
         assert!(whole.read(&whole.find("b.jpg").unwrap()).is_err());
         assert_eq!(whole.read(&whole.find("a.jpg").unwrap()).unwrap(), b"abc");
+        let place = bytes.windows(5).position(|name| name == b"a.jpg").unwrap() + 5;
+        bytes[place] = b'x';
+        std::fs::write(&zip, &bytes).unwrap();
+        let fault = whole.read(&whole.find("a.jpg").unwrap()).unwrap_err().to_string();
+        assert_eq!(fault, WRONG_SUM);
         for path in [zip, tar] {
             let bytes = std::fs::read(&path).unwrap();
             std::fs::write(&path, &bytes[..bytes.len().min(1200) - 40]).unwrap();

@@ -635,7 +635,8 @@ fn converse(
     }
     let instruction = bank.render(template, &slots)?;
     let message = |role, content: &str| Message { role, content: content.to_owned() };
-    let mut messages: Vec<Message> = template.system.iter().map(|system| message(Role::System, system)).collect();
+    let system = record.system.as_ref().or(template.system.as_ref());
+    let mut messages: Vec<Message> = system.iter().map(|system| message(Role::System, system)).collect();
     messages.push(message(Role::User, &instruction));
     if shape == AnswerShape::Turns {
         for (place, (user, assistant)) in answers.turns.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! Counts of what happened to the rows of a task.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use lynxdata_prompts::AnswerShape;
 use serde::{Deserialize, Serialize};
@@ -35,8 +36,10 @@ pub struct TaskCounts {
     /// Records that did not, by reason: `unreadable`, `unmatched:TABLE`, `explode` (no element),
     /// `where:NAME` (the predicate is false), `field:NAME` (a value of the wrong type),
     /// `error:NAME` (an expression fails), `few_votes`, `answer_shape` (no answer has its declared
-    /// shape), `no_wording` (no wording suits what the record has), `not_drawn` (fewer were asked
-    /// for), `duplicate_id`, and `image_token`, `video_token`, `audio_token`, `turn_token` (a text
+    /// shape), `missing_image` (its questions have `<image>` for more images than it names),
+    /// `image_place` and `video_place` (an image or the video would move to another place),
+    /// `no_wording` (no wording suits what the record has), `not_drawn` (fewer were asked for),
+    /// `duplicate_id`, and `image_token`, `video_token`, `audio_token`, `turn_token` (a text
     /// contains a token that trainers treat as media or the end of a turn). Stages that check the
     /// images add their own reasons.
     pub dropped: BTreeMap<String, u64>,
@@ -119,8 +122,14 @@ impl TaskCounts {
         self.count_drop(reason, example);
     }
 
+    /// Returns the error of a task without conversations.
+    pub fn nothing_made(&self, task: &str, root: &Path) -> Error {
+        let no_records = || Error::NoRecords { task: task.to_owned(), root: root.to_owned() };
+        self.nothing_kept(task).unwrap_or_else(no_records)
+    }
+
     /// Returns an error if a task has records but none is kept.
-    pub fn nothing_kept(&self, task: &str) -> Option<Error> {
+    fn nothing_kept(&self, task: &str) -> Option<Error> {
         if self.kept > 0 {
             return None;
         }

@@ -125,6 +125,14 @@ pub enum Error {
         /// The full message of the first record that was dropped for the most frequent reason.
         example: String,
     },
+    /// The files of a task have no record.
+    #[error("task {task}: its files below {} have no records", root.display())]
+    NoRecords {
+        /// Name of the task.
+        task: String,
+        /// The folder of its files.
+        root: PathBuf,
+    },
     /// Too many answers do not have the shape that the task declares.
     #[error(
         "task {task}: {percent:.0} % of its answers of the shape {shape} do not have that shape, more than {most:.0} %; \

@@ -8,6 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use lynxdata_picture::{PictureError, size_of};
+use rayon::prelude::*;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -185,12 +187,12 @@ impl Twins {
     }
 }
 
-/// An image or video that is not at the path in its task.
+/// An image or video that is not at the path in its task, or whose file there is broken.
 #[derive(Debug)]
 pub struct Absent {
     /// The path in the task, from the image folder.
     pub path: String,
-    /// The same image under another name or in another folder.
+    /// The same image under another name or in another folder, complete.
     pub elsewhere: Option<Place>,
     /// The URLs from which it can be downloaded, in the order to try them.
     pub urls: Vec<String>,
@@ -203,8 +205,13 @@ pub struct Held {
     pub collection: Option<String>,
     /// The number of images in the task.
     pub wanted: u64,
-    /// The number of images at the path in the task.
+    /// The number of images at the path in the task whose files are complete.
     pub there: u64,
+    /// The number of files at the path in the task that are empty, cut off or not images. They
+    /// count as elsewhere or missing.
+    pub broken: u64,
+    /// The path of the first of them, and what is wrong with it.
+    pub broken_example: Option<String>,
     /// The number of images that are only under another name or in another folder.
     pub elsewhere: u64,
     /// The number of missing images with a URL.
@@ -242,6 +249,37 @@ impl Inventory {
     }
 }
 
+/// The result of looking for one image or video.
+#[derive(Debug)]
+enum Look {
+    There,
+    Absent {
+        /// What is wrong with the file at its path, if there is one.
+        broken: Option<String>,
+        absent: Absent,
+    },
+}
+
+/// Returns what is wrong with the file of an image or video. The whole structure of an image is
+/// read, which costs little more than reading its bytes, but no pixels are decoded. An image of a
+/// format that is not supported here is complete as far as we know.
+fn fault(place: &Place, is_video: bool) -> Option<String> {
+    match place.size() {
+        Ok(0) => return Some("is empty".to_owned()),
+        Ok(_) if is_video => return None,
+        Ok(_) => {}
+        Err(reason) => return Some(format!("cannot be read: {reason}")),
+    }
+    match place.read() {
+        Err(reason) => Some(format!("cannot be read: {reason}")),
+        Ok(bytes) => match size_of(&bytes, u64::MAX) {
+            Err(PictureError::NotAnImage(reason)) => Some(reason.to_owned()),
+            Err(PictureError::Broken(reason)) => Some(reason),
+            _ => None,
+        },
+    }
+}
+
 /// Looks for every image and video of some splits of a task. `root` is the folder of native files.
 /// `images` is the image folder or an archive of images. `others` are folders or archives that may
 /// contain the same images under other names.
@@ -257,23 +295,62 @@ pub fn inventory(
     others: &[PathBuf],
 ) -> Result<Inventory> {
     let mut found = Inventory { task: task.name.clone(), splits: splits.to_vec(), ..Inventory::default() };
+    // The paths, and whether they are those of videos.
     let mut paths = BTreeSet::new();
     for split in splits {
         let mut records = Records::start(task, root, split)?;
         for record in records.by_ref() {
             let media = record?.media;
             let embedded = media.embedded;
-            paths.extend(media.images.into_iter().filter(|path| !embedded.contains_key(path)));
-            paths.extend(media.video.map(|video| video.path));
+            paths
+                .extend(media.images.into_iter().filter(|path| !embedded.contains_key(path)).map(|path| (path, false)));
+            paths.extend(media.video.map(|video| (video.path, true)));
         }
         found.records += records.counts().kept;
     }
     let own = Pictures::of([images.to_owned()]);
     let places: Vec<PathBuf> = [images.to_owned(), root.to_owned()].into_iter().chain(others.iter().cloned()).collect();
     let twins = Twins::find(&places)?;
-    let everywhere = Pictures::of(places);
+    let everywhere: Vec<Pictures> = places.into_iter().map(|place| Pictures::of([place])).collect();
+    let look = |(path, is_video): &(String, bool)| -> Result<Look> {
+        let mut broken = None;
+        match own.find(path)? {
+            Some(place) => match fault(&place, *is_video) {
+                None => return Ok(Look::There),
+                reason => broken = reason,
+            },
+            None if !crate::video::Video::folder(&own, path)?.is_empty() => return Ok(Look::There),
+            None => {}
+        }
+        let of_path = collections.of_path(task, path);
+        let (mut names, mut urls) = (vec![path.clone()], Vec::new());
+        if let Some((collection, id)) = of_path {
+            let twin = twins.of(&collection.ids, id);
+            let same = [(collection.ids.as_str(), id)];
+            let twins = twin.into_iter().flat_map(|own| &own.others).map(|(ids, id)| (*ids, id.as_str()));
+            for (ids, id) in same.into_iter().chain(twins) {
+                let kindred = collections.0.iter().filter(|own| own.ids == ids);
+                names.extend(kindred.filter_map(|own| filled(&own.path, id)));
+            }
+            urls.extend(twin.and_then(|own| own.url.clone()));
+            urls.extend(collection.urls.iter().filter_map(|template| filled(template, id)));
+            // A URL that ends with the path is most likely the right one.
+            urls.sort_by_key(|url| !url.ends_with(path));
+            let mut seen = BTreeSet::new();
+            urls.retain(|url| seen.insert(url.clone()));
+        }
+        let mut elsewhere = None;
+        for (name, place) in names.iter().flat_map(|name| everywhere.iter().map(move |place| (name, place))) {
+            elsewhere = place.find(name)?.filter(|place| fault(place, *is_video).is_none());
+            if elsewhere.is_some() {
+                break;
+            }
+        }
+        Ok(Look::Absent { broken, absent: Absent { path: path.clone(), elsewhere, urls } })
+    };
+    let looks = paths.par_iter().map(look).collect::<Result<Vec<_>>>()?;
     let mut by_collection: BTreeMap<Option<String>, Held> = BTreeMap::new();
-    for path in paths {
+    for ((path, _), look) in paths.into_iter().zip(looks) {
         let of_path = collections.of_path(task, &path);
         let name = of_path.map(|(collection, _)| collection.name.clone());
         let held = by_collection.entry(name.clone()).or_insert_with(|| Held {
@@ -283,39 +360,22 @@ pub fn inventory(
             ..Held::default()
         });
         held.wanted += 1;
-        if own.find(&path)?.is_some() || !crate::video::Video::folder(&own, &path)?.is_empty() {
+        let Look::Absent { broken, absent } = look else {
             held.there += 1;
             continue;
+        };
+        if let Some(reason) = broken {
+            held.broken += 1;
+            held.broken_example.get_or_insert_with(|| format!("{path}: {reason}"));
         }
-        let (mut elsewhere, mut urls) = (everywhere.find(&path)?, Vec::new());
-        if let Some((collection, id)) = of_path {
-            let twin = twins.of(&collection.ids, id);
-            let same = [(collection.ids.as_str(), id)];
-            let twins = twin.into_iter().flat_map(|own| &own.others).map(|(ids, id)| (*ids, id.as_str()));
-            for (ids, id) in same.into_iter().chain(twins) {
-                for collection in collections.0.iter().filter(|own| own.ids == ids) {
-                    if elsewhere.is_none()
-                        && let Some(path) = filled(&collection.path, id)
-                    {
-                        elsewhere = everywhere.find(&path)?;
-                    }
-                }
-            }
-            urls.extend(twin.and_then(|own| own.url.clone()));
-            urls.extend(collection.urls.iter().filter_map(|template| filled(template, id)));
-            // A URL that ends with the path is most likely the right one.
-            urls.sort_by_key(|url| !url.ends_with(&path));
-            let mut seen = BTreeSet::new();
-            urls.retain(|url| seen.insert(url.clone()));
-        }
-        if elsewhere.is_some() {
+        if absent.elsewhere.is_some() {
             held.elsewhere += 1;
         } else {
             held.missing += 1;
-            held.fetchable += u64::from(!urls.is_empty());
-            held.example.get_or_insert_with(|| path.clone());
+            held.fetchable += u64::from(!absent.urls.is_empty());
+            held.example.get_or_insert(path);
         }
-        held.absent.push(Absent { path, elsewhere, urls });
+        held.absent.push(absent);
     }
     found.collections = by_collection.into_values().collect();
     Ok(found)
@@ -404,13 +464,18 @@ mod tests {
         fs::write(root.join("v2_mscoco_train2014_annotations.json"), format!("{{\"annotations\": [{answers}]}}"))
             .unwrap();
         fs::create_dir_all(root.join("train2014")).unwrap();
-        fs::write(root.join("train2014/COCO_train2014_000000000009.jpg"), "9").unwrap();
+        let fixture = |path: &str| {
+            fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/coco_caption/val2017").join(path)).unwrap()
+        };
+        let (nine, ten) = (fixture("000000205401.jpg"), fixture("000000290843.jpg"));
+        let eleven = [&nine[..], b"11"].concat();
+        fs::write(root.join("train2014/COCO_train2014_000000000009.jpg"), &nine).unwrap();
         // The same picture of COCO 2017, and one of Visual Genome.
         let other = root.join("other");
         fs::create_dir_all(other.join("train2017")).unwrap();
         fs::create_dir_all(other.join("VG_100K_2")).unwrap();
-        fs::write(other.join("train2017/000000000010.jpg"), "10").unwrap();
-        fs::write(other.join("VG_100K_2/77.jpg"), "11").unwrap();
+        fs::write(other.join("train2017/000000000010.jpg"), &ten).unwrap();
+        fs::write(other.join("VG_100K_2/77.jpg"), &eleven).unwrap();
         fs::write(other.join("image_data.json"), r#"[{"image_id": 77, "coco_id": 11, "flickr_id": null, "url": "u"}]"#)
             .unwrap();
         let task = catalogue.get("vqav2").unwrap();
@@ -422,10 +487,22 @@ mod tests {
         assert_eq!((coco.wanted, coco.there, coco.elsewhere, coco.missing, coco.fetchable), (4, 1, 2, 1, 1));
         assert_eq!(coco.published, Some(82_783));
         let read = |place: usize| coco.absent[place].elsewhere.as_ref().map(|own| own.read().unwrap());
-        assert_eq!((read(0), read(1), read(2)), (Some(b"10".to_vec()), Some(b"11".to_vec()), None));
+        assert_eq!((read(0), read(1), read(2)), (Some(ten), Some(eleven), None));
+        assert_eq!((coco.broken, &coco.broken_example), (0, &None));
         let url = "http://images.cocodataset.org/train2014/COCO_train2014_000000000012.jpg";
         assert_eq!(coco.absent[2].urls, [url]);
         assert_eq!(coco.example.as_deref(), Some("train2014/COCO_train2014_000000000012.jpg"));
+        // Files that are no whole images are neither there nor elsewhere.
+        fs::write(root.join("train2014/COCO_train2014_000000000009.jpg"), "<html>Not found</html>").unwrap();
+        fs::write(root.join("train2014/COCO_train2014_000000000012.jpg"), &nine[..nine.len() / 2]).unwrap();
+        fs::write(other.join("train2017/000000000010.jpg"), "").unwrap();
+        fs::write(other.join("train2017/000000000009.jpg"), "").unwrap();
+        let again =
+            inventory(task, &collections, root, &["train".to_owned()], root, std::slice::from_ref(&other)).unwrap();
+        let coco = &again.collections[0];
+        assert_eq!((coco.wanted, coco.there, coco.elsewhere, coco.missing, coco.broken), (4, 0, 1, 3, 2));
+        let example = coco.broken_example.as_deref().unwrap();
+        assert!(example.starts_with("train2014/COCO_train2014_000000000009.jpg: "), "{example}");
         // The other way round, the address comes from the file of Visual Genome.
         let twins = Twins::find(&[other]).unwrap();
         assert_eq!(twins.of("vg", "77").unwrap().others, [("coco", "11".to_owned())]);

@@ -20,6 +20,9 @@ pub struct Record {
     /// The images or the video that it is about.
     #[serde(flatten)]
     pub media: Media,
+    /// The system message that the native row has, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// The values for the slots of a wording, by name. Slots that an answer fills are not included.
     pub slots: BTreeMap<String, SlotValue>,
     /// Its answers.
@@ -320,6 +323,76 @@ pub(crate) fn turns(value: &Value, left_out: &mut Vec<String>) -> Result<Vec<(St
     Ok(turns)
 }
 
+/// The reasons for dialogs whose images or video cannot stand before the first question.
+pub(crate) const MISSING_IMAGE: &str = "missing_image";
+const IMAGE_PLACE: &str = "image_place";
+const VIDEO_PLACE: &str = "video_place";
+
+/// Removes the tokens that mark the places of images or of the video from questions. A
+/// conversation has its media before the first question. So tokens may only be at the beginning or
+/// the end of a question, and one in a later question must mark an image that the first one has;
+/// such an image is used once. A dialog ends before a question of tokens alone, which is reported
+/// in `left_out`, like the turns that were left out before. Returns the reason and the details if a
+/// token is elsewhere, or if there are more or fewer tokens than images.
+pub(crate) fn take_tokens(
+    token: &str,
+    media: &mut Media,
+    turns: &mut Vec<(String, String)>,
+    left_out: &mut Vec<String>,
+) -> Result<(), (&'static str, String)> {
+    let place = if media.video.is_some() { VIDEO_PLACE } else { IMAGE_PLACE };
+    let mut marks = Vec::with_capacity(turns.len());
+    for (number, (question, _)) in turns.iter_mut().enumerate() {
+        let (mut rest, mut count) = (question.as_str(), 0);
+        while let Some(behind) = rest.strip_prefix(token) {
+            (rest, count) = (behind.trim_start(), count + 1);
+        }
+        if count == 0 {
+            while let Some(before) = rest.strip_suffix(token) {
+                (rest, count) = (before.trim_end(), count + 1);
+            }
+        }
+        if rest.contains(token) {
+            return Err((place, format!("{token} is within the text of question {}", number + 1)));
+        }
+        marks.push(count);
+        *question = rest.to_owned();
+    }
+    let is_cut = !left_out.is_empty();
+    match turns.iter().position(|(question, _)| question.is_empty()) {
+        Some(0) => return Err(("field:turns", format!("the first question is {token} alone"))),
+        Some(place) => {
+            left_out.push(format!("turn {} of {} asks nothing", place + 1, turns.len()));
+            turns.truncate(place);
+        }
+        None => {}
+    }
+    let (first, all): (usize, usize) = (marks.first().copied().unwrap_or_default(), marks.iter().sum());
+    let later = || marks.iter().skip(1).position(|count| *count > 0).map_or(0, |place| place + 2);
+    let of_later =
+        || format!("question {} has media, which a conversation has only before its first question", later());
+    if media.video.is_some() {
+        return if first == 0 && all > 0 { Err((place, of_later())) } else { Ok(()) };
+    }
+    let known = media.images.len();
+    if all > known {
+        return Err((MISSING_IMAGE, format!("its questions place {all} images by {token}, but it names {known}")));
+    }
+    if all == 0 {
+        return Ok(());
+    }
+    if all < known && !is_cut {
+        return Err((place, format!("its questions place {all} images by {token}, but it names {known}")));
+    }
+    let (shown, others) = media.images.split_at(first);
+    if others[..all - first].iter().any(|image| !shown.contains(image)) {
+        return Err((place, of_later()));
+    }
+    media.images.truncate(first);
+    media.embedded.retain(|path, _| media.images.contains(path));
+    Ok(())
+}
+
 fn expected(what: &str, value: &Value) -> String {
     let mut found = value.to_string();
     if let Some((place, _)) = found.char_indices().nth(80) {
@@ -424,6 +497,54 @@ mod tests {
         for (found, expected) in faults {
             assert!(found.contains(expected), "{found}");
         }
+    }
+
+    #[test]
+    fn tokens_of_images_are_taken_only_if_no_image_moves() {
+        let take = |images: &[&str], questions: &[&str], left_out: &mut Vec<String>| {
+            let mut media =
+                Media { images: images.iter().map(|path| (*path).to_owned()).collect(), ..Media::default() };
+            let mut turns: Vec<_> = questions.iter().map(|text| ((*text).to_owned(), "reply".to_owned())).collect();
+            take_tokens("<image>", &mut media, &mut turns, left_out).map_err(|(reason, _)| reason)?;
+            Ok::<_, &str>((media.images, turns.into_iter().map(|(question, _)| question).collect::<Vec<_>>()))
+        };
+        let images = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
+        for (paths, asked, left, questions) in [
+            (&["a"][..], &["<image>\nWhat?"][..], &["a"][..], &["What?"][..]),
+            (&["a"], &["What? <image>"], &["a"], &["What?"]),
+            (&["a", "b"], &["<image> <image>Which?"], &["a", "b"], &["Which?"]),
+            (&["a", "a"], &["<image><image>Which?"], &["a", "a"], &["Which?"]),
+            (&["a", "a"], &["Who?<image>", "Where?<image>"], &["a"], &["Who?", "Where?"]),
+            (&["a", "b"], &["Which?", "Why?"], &["a", "b"], &["Which?", "Why?"]),
+            (&[], &["Hello"], &[], &["Hello"]),
+        ] {
+            assert_eq!(take(paths, asked, &mut Vec::new()).unwrap(), (images(left), images(questions)), "{asked:?}");
+        }
+        for (paths, asked, reason) in [
+            (&[][..], &["<image>What?"][..], "missing_image"),
+            (&["a"], &["<image>What?", "<image>Who?"], "missing_image"),
+            (&["a", "b"], &["<image>What?"], "image_place"),
+            (&["a", "b"], &["<image>What?", "<image>And this?"], "image_place"),
+            (&["a"], &["Hello", "<image>What?"], "image_place"),
+            (&["a"], &["Read it. <image> Be brief."], "image_place"),
+            (&["a", "b"], &["<image>a <image>b?"], "image_place"),
+            (&["a", "b"], &["<image>Which?<image>"], "image_place"),
+        ] {
+            assert_eq!(take(paths, asked, &mut Vec::new()), Err(reason), "{asked:?}");
+        }
+        let mut left_out = vec!["turn 2 of 2 is empty".to_owned()];
+        assert_eq!(take(&["a", "b"], &["<image>What?"], &mut left_out).unwrap().0, ["a"]);
+        let mut left_out = Vec::new();
+        assert_eq!(take(&["a", "a"], &["<image>What?", "<image>"], &mut left_out).unwrap().1, ["What?"]);
+        assert_eq!(left_out, ["turn 2 of 2 asks nothing"]);
+        assert_eq!(take(&["a"], &["<image>"], &mut Vec::new()), Err("field:turns"));
+        let mut video =
+            Media { video: Some(VideoReference { path: "v".into(), start: None, end: None }), ..Media::default() };
+        let mut turns = |first: &str, second: &str| {
+            let mut turns = vec![(first.to_owned(), "x".to_owned()), (second.to_owned(), "x".to_owned())];
+            take_tokens("<video>", &mut video, &mut turns, &mut Vec::new()).map_err(|(reason, _)| reason)
+        };
+        assert_eq!((turns("<video>a", "<video>b"), turns("a", "<video>b")), (Ok(()), Err("video_place")));
     }
 
     #[test]

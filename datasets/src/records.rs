@@ -19,7 +19,7 @@ use serde_json::Value as Json;
 use crate::counts::TaskCounts;
 use crate::record::{
     Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, picture, pictures, seconds,
-    slot, texts_of, truth, turns, votes,
+    slot, take_tokens, text, texts_of, truth, turns, votes,
 };
 use crate::rows::row::{Row, projected, text_of, value, whole};
 use crate::rows::table::{Fields, Matches};
@@ -460,7 +460,8 @@ impl<'a> Mapper<'a> {
         let native_id = mapped(&task.id, scope, |value| {
             key_text(value).ok_or_else(|| format!("must be a text or a number, but is {value}"))
         })?;
-        let media = media(&task.media, scope)?.unwrap_or_default();
+        let mut media = media(&task.media, scope)?.unwrap_or_default();
+        let system = task.system.as_ref().map(|own| optional(own, scope, text)).transpose()?.flatten();
         let mut slots = BTreeMap::new();
         for own in &task.slots {
             match optional(own, scope, |value| slot(&own.name, value))? {
@@ -468,18 +469,20 @@ impl<'a> Mapper<'a> {
                 None => tally.lacking.push(own.name.as_str()),
             }
         }
-        let answers = self.answers(&|| place(&task.name, file, row), scope, &slots, tally)?;
+        let answers = self.answers(&|| place(&task.name, file, row), scope, &slots, &mut media, tally)?;
         let id = format!("{}/{}/{native_id}", task.name, self.split);
-        Ok(Record { id, media, slots, answers, source_file: file.to_owned(), source_row: row })
+        Ok(Record { id, media, system, slots, answers, source_file: file.to_owned(), source_row: row })
     }
 
     /// Maps the answers of a candidate. Answers that do not have their shape are left out; a record
-    /// without any other answer is dropped.
+    /// without any other answer is dropped. The questions of a dialog may say where its media
+    /// belong.
     fn answers(
         &self,
         place: &dyn Fn() -> String,
         scope: &Value,
         slots: &BTreeMap<String, SlotValue>,
+        media: &mut Media,
         tally: &mut Tally<'a>,
     ) -> std::result::Result<Answers, Drop> {
         let task = self.task;
@@ -541,6 +544,10 @@ impl<'a> Mapper<'a> {
         }
         if let Some(own) = &sources.turns {
             found.turns = mapped(own, scope, |value| turns(value, &mut without_text))?;
+            if let Some(token) = &sources.media_token {
+                let taken = take_tokens(token, media, &mut found.turns, &mut without_text);
+                taken.map_err(|(reason, detail)| (reason.to_owned(), format!("{}: {detail}", own.place)))?;
+            }
             left_out.extend(without_text.drain(..).map(|reason| ("turns", reason)));
         }
         for (name, reason) in left_out {

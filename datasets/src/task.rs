@@ -217,12 +217,26 @@ fn sentence() -> AnswerShape {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "an expression in quotes, or { pairs = \"…\", media_token = \"<image>\" }")]
+enum TurnsFile {
+    Plain(String),
+    Full(FullTurnsFile),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FullTurnsFile {
+    pairs: String,
+    media_token: String,
+}
+
+#[derive(Debug, Deserialize)]
 struct AnswersFile {
     options: Option<OptionsFile>,
     truth: Option<String>,
     votes: Option<VotesFile>,
     captions: Option<CaptionsFile>,
-    turns: Option<String>,
+    turns: Option<TurnsFile>,
     /// All other keys: answers by the name of their shape.
     #[serde(flatten)]
     by_shape: BTreeMap<String, ValueFile>,
@@ -258,6 +272,7 @@ struct TaskFile {
     predicates: toml::Table,
     #[serde(default)]
     media: MediaFile,
+    system: Option<ValueFile>,
     #[serde(default)]
     slots: BTreeMap<String, ValueFile>,
     answers: AnswersFile,
@@ -328,6 +343,8 @@ pub(crate) struct AnswerSources {
     pub(crate) votes: Option<(Mapped, usize)>,
     pub(crate) captions: Option<(Mapped, AnswerShape, Take)>,
     pub(crate) turns: Option<Mapped>,
+    /// The text by which questions of `turns` mark the places of media, such as `<image>`.
+    pub(crate) media_token: Option<String>,
 }
 
 /// A compiled entry of the catalogue.
@@ -377,6 +394,7 @@ pub struct Task {
     pub(crate) predicates: Vec<(String, Expression)>,
     pub(crate) id: Mapped,
     pub(crate) media: MediaSource,
+    pub(crate) system: Option<Mapped>,
     pub(crate) slots: Vec<Mapped>,
     pub(crate) answers: AnswerSources,
 }
@@ -585,8 +603,15 @@ impl<'a> Compiler<'a> {
             }
             None => None,
         };
-        let turns = answers.turns.map(|own| self.mapped("answers", "turns", &own)).transpose()?;
-        let sources = AnswerSources { texts, options, truth, votes, captions, turns };
+        let (turns, media_token) = match answers.turns {
+            Some(TurnsFile::Plain(pairs)) => (Some(self.mapped("answers", "turns", &pairs)?), None),
+            Some(TurnsFile::Full(own)) if own.media_token.trim().is_empty() => {
+                return Err(self.fault("answers.turns.media_token: must not be empty".to_owned()));
+            }
+            Some(TurnsFile::Full(own)) => (Some(self.mapped("answers", "turns", &own.pairs)?), Some(own.media_token)),
+            None => (None, None),
+        };
+        let sources = AnswerSources { texts, options, truth, votes, captions, turns, media_token };
         let mut shapes = sources.shapes();
         if shapes.is_empty() {
             return Err(self.fault("answers: there are none".to_owned()));
@@ -636,6 +661,7 @@ impl Task {
             let reason = "pictures: give `licence` and `commercial_use` of what [media] names";
             return Err(compiler.fault(reason.to_owned()));
         }
+        let system = contents.system.map(|own| compiler.value("", "system", &own)).transpose()?;
         let slots = compiler.slots(&contents.slots, &contents.answers)?;
         let answers = compiler.answers(contents.answers)?;
         let id = compiler.mapped("", "id", &contents.id)?;
@@ -676,6 +702,7 @@ impl Task {
             explode,
             predicates,
             media,
+            system,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lynxdata_records::python_json::normalise;
+use lynxdata_records::python_json::parse;
 use serde_json::{Map, Value};
 
 use crate::fault::{Fault, Reason};
@@ -105,8 +105,7 @@ impl Conversation {
     /// # Errors
     /// If it is not JSON or not a record.
     pub fn parse(json: &[u8]) -> Result<Conversation, Fault> {
-        let parsed = serde_json::from_slice(json).or_else(|_| serde_json::from_slice(&normalise(json)));
-        let record = parsed.map_err(|error| Fault::new(Reason::Unreadable, format!("it is not JSON: {error}")))?;
+        let record = parse(json).map_err(|error| Fault::new(Reason::Unreadable, format!("it is not JSON: {error}")))?;
         Conversation::from_json(record)
     }
 

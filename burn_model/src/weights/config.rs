@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::gguf::Metadata;
+use super::tensors::Tensors;
 use crate::model::{CLIP_DEVIATION, CLIP_MEAN, ModelConfig, Sight, VitActivation};
 use crate::part::Part;
 
@@ -319,8 +320,12 @@ const GGUF_KEYS: &[(&str, &str, bool)] = &[
     ("rope.freq_base", "rope_theta", false),
 ];
 
+/// The tensor of a GGUF file with a factor for each rotary frequency. llama.cpp
+/// (convert_hf_to_gguf.py) writes it instead of `rope.scaling.type` for the scaling of Llama 3.1.
+const GGUF_FREQUENCIES: &str = "rope_freqs.weight";
+
 /// Converts the metadata of a GGUF file to the form of `config.json`.
-pub(super) fn of_gguf(metadata: &Metadata) -> Refused<Value> {
+pub(super) fn of_gguf(metadata: &Metadata, tensors: &Tensors) -> Refused<Value> {
     let kind = metadata.text("general.architecture").ok_or("general.architecture is missing")?;
     let mut config = Map::from_iter([("model_type".to_owned(), json!(kind))]);
     for (theirs, ours, required) in GGUF_KEYS {
@@ -337,6 +342,13 @@ pub(super) fn of_gguf(metadata: &Metadata) -> Refused<Value> {
         }
     }
     let scaling = metadata.text(&format!("{kind}.rope.scaling.type")).filter(|scaling| *scaling != "none");
+    // Without a type, llama.cpp scales linearly by a factor, which older files name differently.
+    let factor = |key: &str| metadata.number(&format!("{kind}.{key}")).filter(|factor| ![0.0, 1.0].contains(factor));
+    let is_linear = metadata.text(&format!("{kind}.rope.scaling.type")).is_none()
+        && ["rope.scaling.factor", "rope.scale_linear"].into_iter().any(|key| factor(key).is_some());
+    let scaling = scaling
+        .or_else(|| is_linear.then_some("linear"))
+        .or_else(|| tensors.get(GGUF_FREQUENCIES).map(|_| GGUF_FREQUENCIES));
     if let Some(scaling) = scaling {
         config.insert("rope_scaling".to_owned(), json!({"rope_type": scaling}));
     }

@@ -124,7 +124,7 @@ impl Pretrained {
             (parts, safetensors::folder(path)?, text_file(&path.join("tokenizer.json"))?)
         } else {
             let (metadata, tensors) = gguf::file(path)?;
-            let config = config::of_gguf(&metadata).map_err(failed)?;
+            let config = config::of_gguf(&metadata, &tensors).map_err(failed)?;
             let parts = Described::parts(&config).map_err(failed)?;
             (parts, tensors, metadata.tokenizer().map_err(failed)?)
         };

@@ -276,6 +276,21 @@ fn refuses_what_the_model_cannot_express() {
     assert!(Pretrained::open(lost.path()).unwrap_err().to_string().contains("in none of the shards"));
 }
 
+#[test]
+fn factors_of_frequencies_in_gguf_are_refused() {
+    let bytes = fs::read(fixture("smollm.gguf")).unwrap();
+    let named = |name: &str| [&(name.len() as u64).to_le_bytes()[..], name.as_bytes()].concat();
+    let (from, to) = (named("output_norm.weight"), named("rope_freqs.weight"));
+    let place = bytes.windows(from.len()).position(|window| window == from).unwrap();
+    // Zeros at the end, because the numbers of the tensors now begin elsewhere.
+    let changed = [&bytes[..place], &to, &bytes[place + from.len()..], &[0; 64]].concat();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scaled.gguf");
+    fs::write(&path, changed).unwrap();
+    let error = Pretrained::open(&path).unwrap_err().to_string();
+    assert!(error.contains("its rotary positions are scaled (rope_freqs.weight), which the decoder"), "{error}");
+}
+
 const INDEX: &str = "model.safetensors.index.json";
 
 /// Counts weights that need gradients.

@@ -181,8 +181,14 @@ impl Parser<'_> {
         let digits = digits.replace('_', "");
         let found = digits.parse::<i64>().map(Value::from).ok().or_else(|| digits.parse::<u64>().map(Value::from).ok());
         let found = found.or_else(|| {
-            let number = digits.trim_end_matches('L').parse::<f64>().ok()?;
-            Some(Number::from_f64(number).map_or(Value::Null, Value::Number))
+            let digits = digits.trim_end_matches('L');
+            let number = digits.parse::<f64>().ok()?;
+            // As in JSON, an integer of more than 64 bits is a text.
+            let is_integer = digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'+'));
+            Some(match Number::from_f64(number) {
+                _ if is_integer && number.abs() >= 2_f64.powi(63) => Value::from(digits),
+                found => found.map_or(Value::Null, Value::Number),
+            })
         });
         let found = found.ok_or_else(|| self.fault(&format!("`{digits}` is not a number")))?;
         self.rest = rest;
@@ -237,6 +243,7 @@ mod tests {
             (r#"'it\'s' " \x41\u00e9\n\q" b'c'"#, json!("it's A\u{e9}\n\\q")),
             ("'''a\n'b' '''", json!("a\n'b' ")),
             ("18446744073709551615", json!(u64::MAX)),
+            ("20000000000000000000011L", json!("20000000000000000000011")),
         ];
         for (text, expected) in cases {
             // Python never joins bytes and texts, so the case above does not contain both.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use lynxdata_records::python_json::{DEEPEST, normalise};
+use lynxdata_records::python_json::{DEEPEST, is_long_integer, normalise, parse};
 use minijinja::value::{Enumerator, Object, ObjectExt, ObjectRepr};
 use minijinja::{Error, ErrorKind, Value};
 use serde_json::Value as Json;
@@ -83,7 +83,7 @@ impl Row {
     /// # Errors
     /// If it is not JSON.
     pub(crate) fn parsed(&self) -> Result<Json, String> {
-        parsed(&self.0).map_err(|fault| format!("is not JSON: {fault}"))
+        parse(&self.0).map_err(|fault| format!("is not JSON: {fault}"))
     }
 }
 
@@ -114,10 +114,6 @@ pub(crate) fn value(text: Arc<Vec<u8>>) -> Result<Value, String> {
         Ok(_) => Ok(Value::from_object(node)),
         Err(fault) => Err(format!("is not JSON: {fault}")),
     }
-}
-
-fn parsed(text: &[u8]) -> Result<Json, serde_json::Error> {
-    serde_json::from_slice(text).or_else(|_| serde_json::from_slice(&normalise(text)))
 }
 
 /// A list or object within the text of a row.
@@ -397,10 +393,13 @@ pub(crate) fn scalar(token: &[u8]) -> Result<Value, String> {
                 Err(_) if *normalise(token) == *b"null" => return Ok(Value::UNDEFINED),
                 Err(fault) => return Err(fault.to_string()),
             };
-            let of_double = || std::str::from_utf8(token).ok().and_then(|token| token.parse::<f64>().ok());
+            let text = std::str::from_utf8(token).unwrap_or_default();
+            let of_double = || text.parse::<f64>().ok();
             Ok(match (number.as_u64(), number.as_i64()) {
                 (Some(number), _) => Value::from(number),
                 (_, Some(number)) => Value::from(number),
+                // An id: as a double, it would equal others.
+                _ if is_long_integer(token) => Value::from(text),
                 // serde_json may differ in the last digit.
                 _ => of_double().map_or(Value::UNDEFINED, Value::from),
             })
@@ -652,7 +651,9 @@ mod tests {
 
     #[test]
     fn values_are_as_expressions_expect_them() {
-        let text = r#"{"id": 7, "list": ["b", null, "a"], "of": {"x": {"y": 2.50}}, "none": null}"#;
+        let text = r#"{"id": 7, "list": ["b", null, "a"], "of": {"x": {"y": 2.50}}, "none": null,
+            "large": 20000000000000000000000000011, "larger": 20000000000000000000000000012,
+            "small": -9223372036854775809, "most": 18446744073709551615}"#;
         let cases = [
             ("r.id + 1", json!(8)),
             ("r.list | length", json!(3)),
@@ -662,14 +663,16 @@ mod tests {
             ("r.of == {'x': {'y': 2.5}}", json!(true)),
             ("'list' in r and 'b' in r.list", json!(true)),
             ("r.of | items | first | first", json!("x")),
-            ("r | list", json!(["id", "list", "of", "none"])),
+            ("r | list", json!(["id", "list", "of", "none", "large", "larger", "small", "most"])),
             ("r.none | default('d')", json!("d")),
+            ("r.large", json!("20000000000000000000000000011")),
+            ("[r.large == r.larger, r.small, r.most]", json!([false, "-9223372036854775809", u64::MAX])),
             ("r.list | map('default', 'd') | join", json!("bda")),
         ];
         for (source, expected) in cases {
             assert_eq!(run(text, source), Ok(expected), "{source}");
         }
-        assert!(run(text, "r.lst").unwrap_err().contains("its keys are id, list, of, none"));
+        assert!(run(text, "r.lst").unwrap_err().contains("its keys are id, list, of, none, large"));
     }
 
     #[test]

@@ -120,8 +120,9 @@ Examples:
 fn main() -> ExitCode {
     limits::allow_open_files();
     let arguments = Arguments::parse_from(spelled_our_way(std::env::args_os()));
-    logging::start(arguments.log_format, arguments.verbose, arguments.quiet);
-    let result = interrupt::watch().map_err(Failure::Failed).and_then(|()| dispatch(arguments.command));
+    let result = logging::start(arguments.log_format, arguments.verbose, arguments.quiet)
+        .and_then(|()| interrupt::watch().map_err(Failure::Failed))
+        .and_then(|()| dispatch(arguments.command));
     interrupt::give_way();
     match result {
         Ok(code) => ExitCode::from(code),
@@ -132,13 +133,17 @@ fn main() -> ExitCode {
 }
 
 /// Returns the arguments of `lynxdata download` with the underscores in flag names, as img2dataset
-/// writes them, replaced by hyphens.
+/// writes them, replaced by hyphens. Flags of the whole program may stand before the command.
 fn spelled_our_way(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.collect();
-    if arguments.get(1).is_none_or(|command| command != "download") {
+    let mut place = 1;
+    while let Some(flag) = arguments.get(place).and_then(|own| own.to_str()).filter(|own| own.starts_with('-')) {
+        place += if flag == "--log-format" { 2 } else { 1 };
+    }
+    if arguments.get(place).is_none_or(|command| command != "download") {
         return arguments;
     }
-    for argument in arguments.iter_mut().skip(2) {
+    for argument in arguments.iter_mut().skip(place + 1) {
         let Some(text) = argument.to_str().filter(|text| text.starts_with("--")) else { continue };
         let (name, value) = text.split_at(text.find('=').unwrap_or(text.len()));
         *argument = (name.replace('_', "-") + value).into();
@@ -223,6 +228,10 @@ mod tests {
             ["lynxdata", "download", "--url-list=my_list.csv", "--url-col", "my_url", "--set", "a.b_c=1"]
         );
         assert_eq!(ours(&["lynxdata", "run", "--log_format"]), ["lynxdata", "run", "--log_format"]);
+        assert_eq!(
+            ours(&["lynxdata", "--quiet", "--log-format", "json", "-v", "download", "--url_list", "a_b"]),
+            ["lynxdata", "--quiet", "--log-format", "json", "-v", "download", "--url-list", "a_b"]
+        );
     }
 
     /// Width of a terminal on which no line of the examples wraps.

@@ -34,13 +34,13 @@ enum Verdict {
 
 impl Robots {
     /// Parses a file. Lines that are not rules are ignored. `product` is the crawler's product
-    /// token, or a whole `User-Agent` header that begins with it, such as `lynxdata/1.0 (image
+    /// name, or a whole `User-Agent` header that begins with it, such as `lynxdata/1.0 (image
     /// dataset downloader)`.
     ///
     /// Of a longer file, the whole lines within the first 500 KiB are parsed.
     pub(crate) fn parse(bytes: &[u8], product: &str) -> Robots {
         let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
-        let mut parser = Parser::new(product_token(product.as_bytes()));
+        let mut parser = Parser::new(product_name(product.as_bytes()));
         for line in whole_lines(bytes).split(|byte| matches!(byte, b'\r' | b'\n')) {
             parser.line(line);
         }
@@ -76,10 +76,11 @@ fn whole_lines(bytes: &[u8]) -> &[u8] {
     &head[..end.unwrap_or(0)]
 }
 
-/// Returns the product token at the beginning of a text: letters, hyphens and underscores (RFC
-/// 9309, section 2.2.1).
-fn product_token(text: &[u8]) -> &[u8] {
-    let end = text.iter().position(|byte| !(byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_')));
+/// Returns the product name at the beginning of a text. A product token of RFC 9309, section 2.2.1,
+/// has letters, hyphens and underscores only. But names with digits and dots are in use, such as
+/// `img2dataset`, and must not be taken for another name that begins with the same letters.
+fn product_name(text: &[u8]) -> &[u8] {
+    let end = text.iter().position(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')));
     &text[..end.unwrap_or(text.len())]
 }
 
@@ -128,8 +129,8 @@ impl Parser<'_> {
         }
         let is_general = value.first() == Some(&b'*') && value.get(1).is_none_or(u8::is_ascii_whitespace);
         self.group.for_general |= is_general;
-        let token = product_token(value);
-        if !token.is_empty() && token.eq_ignore_ascii_case(self.product) {
+        let name = product_name(value);
+        if !name.is_empty() && name.eq_ignore_ascii_case(self.product) {
             (self.group.for_own, self.is_named) = (true, true);
         }
     }
@@ -275,6 +276,10 @@ mod tests {
         assert!(!allows("user-agent: alpha bot\ndisallow: /", "alpha", "/x"));
         assert!(!allows("user-agent: * all\ndisallow: /", "alpha", "/x"));
         assert!(allows("user-agent: *all\ndisallow: /", "alpha", "/x"));
+        for (name, allowed) in [("img", true), ("img3bot", true), ("IMG2dataset", false), ("img2dataset/1.4", false)] {
+            let text = format!("user-agent: {name}\ndisallow: /");
+            assert_eq!(allows(&text, "img2dataset/1.45 (x)", "/x"), allowed, "{name}");
+        }
     }
 
     #[test]

@@ -2,9 +2,11 @@
 //!
 //! Python's `json` module writes `NaN`, `Infinity` and unpaired surrogates. Other writers leave
 //! control characters and bytes of other encodings in strings. One such value must not make a whole
-//! file unreadable.
+//! file unreadable. Integers may have more digits than any number type holds.
 
 use std::borrow::Cow;
+
+use serde_json::Value;
 
 use crate::rewritten::{Rewrite, Rewritten};
 
@@ -31,6 +33,82 @@ pub fn normalise(json: &[u8]) -> Cow<'_, [u8]> {
     let mut out = Vec::with_capacity(json.len() + 16);
     Normaliser::default().rewrite(json, true, &mut out);
     if out == json { Cow::Borrowed(json) } else { Cow::Owned(out) }
+}
+
+/// Parses one JSON value, rewritten by [`normalise`] if it is not standard JSON. An integer beyond
+/// 64 bits becomes a text with its digits: as a double, it would equal other integers, and such
+/// integers are ids.
+///
+/// # Errors
+/// If it is not JSON after rewriting either.
+pub fn parse(json: &[u8]) -> Result<Value, serde_json::Error> {
+    let value = serde_json::from_slice(json).or_else(|_| serde_json::from_slice(&normalise(json)))?;
+    if !has_long_number(&value) {
+        return Ok(value);
+    }
+    Ok(serde_json::from_slice(&with_quoted_integers(&normalise(json))).unwrap_or(value))
+}
+
+/// 2 to the 64th. `serde_json` reads integers from here on as floats, which may not be exact.
+const BEYOND_INTEGERS: f64 = 18_446_744_073_709_551_616.0;
+
+fn has_long_number(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => {
+            number.is_f64() && number.as_f64().is_some_and(|number| number.abs() >= BEYOND_INTEGERS / 2.0)
+        }
+        Value::Array(values) => values.iter().any(has_long_number),
+        Value::Object(values) => values.values().any(has_long_number),
+        _ => false,
+    }
+}
+
+/// Puts quotes around every integer beyond 64 bits.
+fn with_quoted_integers(json: &[u8]) -> Vec<u8> {
+    let mut quoted = Vec::with_capacity(json.len() + 16);
+    let mut position = 0;
+    while position < json.len() {
+        let end = match json[position] {
+            b'"' => end_of_string(json, position),
+            byte if is_of_number(byte) => {
+                position + json[position..].iter().take_while(|byte| is_of_number(**byte)).count()
+            }
+            _ => position + 1,
+        };
+        let piece = &json[position..end];
+        if is_long_integer(piece) {
+            quoted.extend([b"\"", piece, b"\""].concat());
+        } else {
+            quoted.extend_from_slice(piece);
+        }
+        position = end;
+    }
+    quoted
+}
+
+fn is_of_number(byte: u8) -> bool {
+    byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E')
+}
+
+/// Returns whether the text of a JSON number is an integer beyond 64 bits.
+pub fn is_long_integer(piece: &[u8]) -> bool {
+    let digits = piece.strip_prefix(b"-").unwrap_or(piece);
+    let integer = std::str::from_utf8(piece).ok().filter(|_| digits.iter().all(u8::is_ascii_digit));
+    // Integers with fewer digits fit 64 bits.
+    digits.len() >= 19 && integer.is_some_and(|text| text.parse::<i64>().is_err() && text.parse::<u64>().is_err())
+}
+
+/// Returns the position after the closing quote, or the end of the text if there is none.
+fn end_of_string(bytes: &[u8], start: usize) -> usize {
+    let mut position = start + 1;
+    while position < bytes.len() {
+        match bytes[position] {
+            b'\\' => position += 2,
+            b'"' => return position + 1,
+            _ => position += 1,
+        }
+    }
+    bytes.len()
 }
 
 /// A reader that rewrites JSON of any length as [`normalise`] does.
@@ -230,7 +308,8 @@ fn character(rest: &[u8], is_last: bool) -> Piece {
 mod tests {
     use std::io::{BufReader, Read};
 
-    use serde_json::{Value, json};
+    use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
     use crate::rewritten::CHUNK;
@@ -344,4 +423,17 @@ mod tests {
         b"\xED\xA0\xBD",
         b"\xFF",
     ];
+
+    proptest! {
+        #[test]
+        fn json_of_the_standard_is_left_as_it_is(text in "(?:[\\[\\]{},:\"\\\\]|\\\\u[d][89c][0-9]{2}|NaN|-?[0-9]{1,22}|[a-zä ]{1,3}){0,12}") {
+            if let Ok(value) = serde_json::from_str::<Value>(&text)
+                && !has_long_number(&value)
+            {
+                let quoted = with_quoted_integers(text.as_bytes());
+                prop_assert_eq!(serde_json::from_slice::<Value>(&quoted).unwrap(), value.clone());
+                prop_assert_eq!(parse(text.as_bytes()).unwrap(), value);
+            }
+        }
+    }
 }

@@ -151,7 +151,8 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
         calibrate::refuse_training(arguments.device.as_ref(), &arguments.sets)?;
     }
     if let Some(path) = &arguments.recipe {
-        let mut sets = arguments.sets.clone();
+        // The last one wins, so that --set can change what the other flags stand for.
+        let mut sets = Vec::new();
         if arguments.quick {
             sets.push("check.gear=\"quick\"".to_owned());
             sets.push(format!("check.replicates={}", check::QUICK_REPLICATES));
@@ -159,6 +160,7 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
         if let Some(device) = &arguments.device {
             sets.push(format!("check.device=\"{device}\""));
         }
+        sets.extend(arguments.sets.iter().cloned());
         return recipe::load(path, &sets);
     }
     let (Some(a), Some(b)) = (&arguments.a, &arguments.b) else {
@@ -213,4 +215,35 @@ fn names(a: &Path, b: &Path) -> [String; 2] {
     let all = [[name(a), name(b)], [above(a), above(b)]];
     let tells = |[a, b]: &[String; 2]| a != b && !a.is_empty() && !b.is_empty();
     all.into_iter().find(tells).unwrap_or_else(|| ["a".to_owned(), "b".to_owned()])
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        own: Arguments,
+    }
+
+    #[test]
+    fn a_set_wins_over_what_another_flag_stands_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        std::fs::write(
+            &path,
+            "output = \"run\"\n[check]\narms = [{ name = \"a\", path = \"a\" }, { name = \"b\", path = \"b\" }]\n",
+        )
+        .unwrap();
+        let replicates = |more: &[&str]| {
+            let line = [&["check", path.to_str().unwrap(), "--quick"], more].concat();
+            let check = load(&Line::parse_from(line).own).unwrap().recipe.check.unwrap();
+            (check.gear, check.replicates)
+        };
+        assert_eq!(replicates(&[]), (Gear::Quick, check::QUICK_REPLICATES));
+        assert_eq!(replicates(&["--set", "check.replicates=5"]), (Gear::Quick, 5));
+    }
 }

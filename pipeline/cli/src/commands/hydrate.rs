@@ -1,6 +1,6 @@
 //! `lynxdata hydrate`: the images that are not shipped with annotations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use serde_json::json;
 use super::tasks::{Own, find, load};
 use super::{grouped, print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
+use crate::paths::path_parser;
 
 /// Most addresses that are listed for a collection.
 const SHOWN: usize = 4;
@@ -24,7 +25,9 @@ const SHOWN: usize = 4;
 ///
 /// An image may also be present under the name of another collection: COCO 2014 and 2017 contain
 /// the same images, and image_data.json of Visual Genome lists which of its images come from COCO
-/// or Flickr. The exit code is 1 while images are missing where the task expects them.
+/// or Flickr. The structure of every image is read from its header to its end: files that are
+/// empty, cut off or not images count as missing, and --fetch replaces them. The exit code is 1
+/// while images are missing where the task expects them.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -36,16 +39,17 @@ pub(crate) struct Arguments {
     /// Name of the task
     name: String,
     /// The folder of its files, as its authors publish them
+    #[arg(value_parser = path_parser())]
     folder: PathBuf,
     /// The split [default: all splits whose files are present]
     #[arg(long)]
     split: Option<String>,
     /// The folder or archive of its images, if they are not in FOLDER
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path_parser())]
     images: Option<PathBuf>,
     /// A further folder or archive that may contain the same images, also under names of other
     /// collections; repeatable
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path_parser())]
     also: Vec<PathBuf>,
     /// Copy images that were found elsewhere to where the task expects them, and download the rest
     /// from the addresses of their collection
@@ -55,7 +59,7 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "fetch")]
     allow_private_addresses: bool,
     /// A file of additional collections, for example for a mirror
-    #[arg(long, value_name = "TOML")]
+    #[arg(long, value_name = "TOML", value_parser = path_parser())]
     collections: Option<PathBuf>,
     #[command(flatten)]
     own: Own,
@@ -82,6 +86,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
     let splits = splits_of(task, arguments)?;
     let images = arguments.images.as_ref().unwrap_or(&arguments.folder);
+    // The folder of --images is made if images are fetched into it.
+    let of_flag = |flag: &'static str, path| (flag, path);
+    let named = arguments.images.iter().filter(|_| !arguments.fetch).map(|path| of_flag("--images", path));
+    for (flag, path) in named.chain(arguments.also.iter().map(|path| of_flag("--also", path))) {
+        if !path.exists() {
+            return Err(Failure::Usage(anyhow!("{flag} {}: there is no such folder or archive", path.display())));
+        }
+    }
     if arguments.fetch && images.is_file() {
         return Err(Failure::Usage(anyhow!(
             "--fetch writes images into a folder, but {} is a file; name a folder by --images",
@@ -157,6 +169,12 @@ fn said(found: &Inventory, brought: Option<&Brought>) -> String {
             grouped(held.missing),
             grouped(held.fetchable)
         ));
+        if let Some(example) = &held.broken_example {
+            text.push_str(&format!(
+                "    {} of them have a file that is empty, cut off or not an image, for example {example}\n",
+                grouped(held.broken)
+            ));
+        }
         if let Some(example) = &held.example {
             text.push_str(&format!("    for example {example}\n"));
             for source in held.from.iter().take(SHOWN) {
@@ -186,8 +204,9 @@ fn bring(found: &Inventory, images: &Path, config: &DownloadConfig) -> anyhow::R
         let _inside = runtime.enter();
         Downloader::new(config, scratch.path(), Arc::new(Metrics::default()))?
     };
+    let mut put = BTreeSet::new();
     for round in 0.. {
-        left.retain(|own| own.urls.len() > round);
+        left.retain(|own| own.urls.len() > round && !put.contains(&own.path));
         if left.is_empty() {
             break;
         }
@@ -198,26 +217,26 @@ fn bring(found: &Inventory, images: &Path, config: &DownloadConfig) -> anyhow::R
             .with_context(|| format!("cannot write {}", list.display()))?;
         let source = Source::open(&SourceConfig::new("list.jsonl", "url"), scratch.path())?;
         for part in source.parts(config.rows_per_part) {
-            let mut take = |batch: RecordBatch, _: &[u32]| put_all(images, &batch);
+            let mut take = |batch: RecordBatch, _: &[u32]| put_all(images, &batch, &mut put);
             let log = runtime.block_on(downloader.download_part(&part?, None, &|_| (), &mut take))?;
             let statuses = log.column_by_name("status").context("a log has statuses")?.as_string::<i32>();
             for status in statuses.iter().flatten() {
                 *brought.fetched.entry(status.to_owned()).or_default() += 1;
             }
         }
-        left.retain(|own| !images.join(&own.path).is_file());
     }
     Ok(brought)
 }
 
-/// Writes the images of a batch of the pool to their paths.
-fn put_all(images: &Path, batch: &RecordBatch) -> anyhow::Result<()> {
+/// Writes the images of a batch of the pool to their paths, which are added to `written`.
+fn put_all(images: &Path, batch: &RecordBatch, written: &mut BTreeSet<String>) -> anyhow::Result<()> {
     let column = |name: &str| batch.column_by_name(name).with_context(|| format!("a batch has no column {name}"));
     let (paths, pictures) = (column("path")?.as_string::<i32>(), column("image")?.as_struct());
     let bytes = pictures.column_by_name("bytes").context("a picture has bytes")?.as_binary::<i32>();
     for row in 0..batch.num_rows() {
         if !bytes.is_null(row) {
             put(images, paths.value(row), bytes.value(row))?;
+            written.insert(paths.value(row).to_owned());
         }
     }
     Ok(())

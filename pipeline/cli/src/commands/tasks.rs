@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use lynxdata_datasets::{Build, BuildSettings, Catalogue, Checked, Conversation, Records, Task, check};
+use lynxdata_datasets::{
+    Build, BuildSettings, Catalogue, Checked, Conversation, MediaCount, Records, Task, TaskCounts, check,
+};
 use lynxdata_prompts::Banks;
 use lynxdata_records::nearest;
 use serde_json::{Value, json};
@@ -12,6 +14,7 @@ use tracing::warn;
 
 use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
+use crate::paths::path_parser;
 
 /// Number of conversations that a preview shows.
 const PREVIEWED: usize = 5;
@@ -34,10 +37,10 @@ pub(crate) struct Arguments {
 #[derive(Args)]
 pub(super) struct Own {
     /// A folder of your own task files, in addition to the shipped ones
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path_parser())]
     pub(super) catalogue: Option<PathBuf>,
     /// A folder of your own prompt banks, in addition to the shipped ones
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path_parser())]
     pub(super) banks: Option<PathBuf>,
 }
 
@@ -46,6 +49,7 @@ struct Native {
     /// Name of the task
     name: String,
     /// The folder of its files, as its authors publish them
+    #[arg(value_parser = path_parser())]
     folder: PathBuf,
     #[command(flatten)]
     own: Own,
@@ -113,9 +117,13 @@ Examples:
         seed: u64,
     },
     /// Read all files of a task and list what is missing or malformed
+    ///
+    /// Records are counted as `lynxdata instruct` counts them before it looks into images. Images
+    /// are only looked for; `lynxdata hydrate` also finds broken ones and says where to get them.
     #[command(after_help = "\
 Examples:
   lynxdata tasks check vqav2 ~/vqa
+  lynxdata tasks check gqa ~/gqa --images ~/gqa/images.zip
   lynxdata tasks check vqav2 ~/vqa --split val --json")]
     Check {
         #[command(flatten)]
@@ -123,6 +131,9 @@ Examples:
         /// The split [default: all splits whose files are present]
         #[arg(long)]
         split: Option<String>,
+        /// The folder or archive of its images, if they are not in FOLDER
+        #[arg(long, value_name = "DIR", value_parser = path_parser())]
+        images: Option<PathBuf>,
         /// Print one JSON list of splits
         #[arg(long)]
         json: bool,
@@ -135,7 +146,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Action::Show { name, own, json } => show(name, own, *json),
         Action::Read { native, split, limit, json } => read(native, split.as_deref(), *limit, *json),
         Action::Preview { native, split, seed } => preview(native, split.as_deref(), *seed),
-        Action::Check { native, split, json } => check_files(native, split.as_deref(), *json),
+        Action::Check { native, split, images, json } => {
+            check_files(native, split.as_deref(), images.as_deref(), *json)
+        }
     }
 }
 
@@ -273,8 +286,8 @@ fn read(native: &Native, split: Option<&str>, limit: usize, json: bool) -> Resul
     let (catalogue, _) = load(&native.own)?;
     let task = find(&catalogue, &native.name)?;
     let split = split_of(task, &native.folder, split);
-    let records = Records::start(task, &native.folder, &split).map_err(anyhow::Error::from)?;
-    for record in records.take(limit) {
+    let mut records = Records::start(task, &native.folder, &split).map_err(anyhow::Error::from)?;
+    for record in records.by_ref().take(limit) {
         let record = record.map_err(anyhow::Error::from)?;
         if json {
             print_json(&record)?;
@@ -282,6 +295,9 @@ fn read(native: &Native, split: Option<&str>, limit: usize, json: bool) -> Resul
             let text = serde_json::to_string_pretty(&record).context("cannot write JSON")?;
             print(&format!("{text}\n"))?;
         }
+    }
+    if limit > 0 {
+        fail_if_nothing(records.counts(), task, &native.folder)?;
     }
     Ok(DONE)
 }
@@ -291,11 +307,20 @@ fn preview(native: &Native, split: Option<&str>, seed: u64) -> Result<u8, Failur
     let task = find(&catalogue, &native.name)?;
     let split = split_of(task, &native.folder, split);
     let settings = BuildSettings { seed, ..BuildSettings::default() };
-    let build = Build::start(task, &banks, &native.folder, &split, &settings);
-    for conversation in build.map_err(anyhow::Error::from)?.take(PREVIEWED) {
+    let mut build = Build::start(task, &banks, &native.folder, &split, &settings).map_err(anyhow::Error::from)?;
+    for conversation in build.by_ref().take(PREVIEWED) {
         print(&spoken(&conversation.map_err(anyhow::Error::from)?))?;
     }
+    fail_if_nothing(build.counts(), task, &native.folder)?;
     Ok(DONE)
+}
+
+/// Returns an error if no record was kept.
+fn fail_if_nothing(counts: &TaskCounts, task: &Task, folder: &Path) -> Result<(), Failure> {
+    match counts.kept {
+        0 => Err(anyhow::Error::from(counts.nothing_made(&task.name, folder)).into()),
+        _ => Ok(()),
+    }
 }
 
 /// Returns a conversation as readable text.
@@ -316,9 +341,14 @@ fn spoken(conversation: &Conversation) -> String {
     text
 }
 
-fn check_files(native: &Native, split: Option<&str>, json: bool) -> Result<u8, Failure> {
-    let (catalogue, _) = load(&native.own)?;
+fn check_files(native: &Native, split: Option<&str>, images: Option<&Path>, json: bool) -> Result<u8, Failure> {
+    let (catalogue, banks) = load(&native.own)?;
     let task = find(&catalogue, &native.name)?;
+    if let Some(images) = images.filter(|images| !images.exists()) {
+        let reason = anyhow::anyhow!("--images {}: there is no such folder or archive", images.display());
+        return Err(Failure::Usage(reason));
+    }
+    let images = images.unwrap_or(&native.folder);
     let is_there = |name: &&String| task.native_files(&native.folder, name).is_ok();
     let mut splits: Vec<String> = match split {
         Some(split) => vec![split.to_owned()],
@@ -328,20 +358,21 @@ fn check_files(native: &Native, split: Option<&str>, json: bool) -> Result<u8, F
         // If no split is complete, all of them report what they lack.
         splits = task.splits.keys().cloned().collect();
     }
-    let checked: Vec<Checked> = splits.iter().map(|split| check(task, &native.folder, split)).collect();
+    let checked = splits.iter().map(|split| check(task, &banks, &native.folder, split, images));
+    let checked: Vec<Checked> = checked.collect();
     let is_well = checked.iter().all(|own| own.faults.is_empty());
     if json {
         print_json(&checked)?;
     } else {
-        print(&checked.iter().map(said).collect::<String>())?;
+        print(&checked.iter().map(|own| said(own, images)).collect::<String>())?;
     }
     Ok(if is_well { DONE } else { FAILED })
 }
 
 /// Returns the findings of a split: faults, the counts of dropped records with a first example of
-/// each, and the number of records compared with the published number.
-fn said(checked: &Checked) -> String {
-    let Checked { split, published, faults, counts } = checked;
+/// each, the number of records compared with the published number, and the images that are missing.
+fn said(checked: &Checked, images: &Path) -> String {
+    let Checked { split, published, faults, counts, media } = checked;
     let mut text =
         format!("split {split}: {} of {} records can be used", grouped(counts.kept), grouped(counts.records_seen));
     match published {
@@ -358,6 +389,18 @@ fn said(checked: &Checked) -> String {
     }
     for (name, count) in &counts.lacking {
         text.push_str(&format!("  without {name}: {}\n", grouped(*count)));
+    }
+    if counts.with_replaced_characters > 0 {
+        let count = grouped(counts.with_replaced_characters);
+        text.push_str(&format!("  with U+FFFD instead of invalid bytes or escapes: {count}\n"));
+    }
+    if let MediaCount { wanted, missing, example: Some(example) } = media {
+        text.push_str(&format!(
+            "  images or videos that are missing: {} of {} in {}, for example {example}\n",
+            grouped(*missing),
+            grouped(*wanted),
+            images.display()
+        ));
     }
     text
 }

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use lynxdata_datasets::export::{Format, Pictures, Writer};
 use lynxdata_datasets::{
     Build, Catalogue, Conversation, Dialogs, Diversity, DiversityMeter, Exchange, NOT_DRAWN, Task, TaskCounts,
@@ -30,7 +30,7 @@ use lynxdata_report::data::{
 };
 
 /// Raise it when the same files give other conversations.
-const FORMAT_VERSION: &str = "6";
+const FORMAT_VERSION: &str = "7";
 
 /// Number of conversations whose images are in memory at the same time.
 pub(super) const BATCH: usize = 64;
@@ -416,13 +416,9 @@ fn tell_what_is_lacking(split: &Split, number: usize, counts: &TaskCounts) -> Re
     if kept > 0 {
         return Ok(());
     }
-    let root = context.loaded.folder.join(&source.root);
-    let fault = counts.nothing_kept(&name).map_or_else(
-        || anyhow!("task {name}: its files below {} have no records", root.display()),
-        anyhow::Error::from,
-    );
+    let fault = counts.nothing_made(&name, &context.loaded.folder.join(&source.root));
     if config.tasks.len() == 1 {
-        return Err(fault);
+        return Err(fault.into());
     }
     // Other tasks may have conversations.
     warn!("{fault}");
@@ -513,7 +509,7 @@ fn report_drops(name: &str, counts: &TaskCounts) {
             info!(task = name, rows, "not among those that were drawn");
             continue;
         }
-        warn!(task = name, rows, "left out for {reason}, such as {}", example(reason));
+        warn!(task = name, rows, of = counts.records_seen, "left out for {reason}, such as {}", example(reason));
     }
     for (reason, elements) in &counts.left_out {
         warn!(task = name, elements, "left out of records for {reason}, such as {}", example(reason));
