@@ -150,6 +150,33 @@ fn megatron_energon_reads_every_sample_and_would_make_the_same_index() {
 }
 
 #[test]
+fn a_set_says_what_a_format_cannot_represent() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder, &[("okvqa", "val"), ("alpaca", "alpaca_data")], "mixture = {}");
+    let verl = ["instruct", "recipe.toml", "--set", "instruct.formats=[\"verl\"]"];
+    let output = lynxdata(folder, &verl).ended_with(0);
+    let all = written(&folder.join("run/instruct/conversations")).len();
+    let held = written(&folder.join("run/instruct/conversations/okvqa-val.jsonl")).len();
+    output.says(&[
+        &format!("{all} conversations; the format verl holds {held} of them"),
+        &format!("{all} conversations are in the mixture; the format verl holds {held} of them"),
+    ]);
+    for set in ["instruct", "mixture"] {
+        let read = |name: &str| std::fs::read_to_string(folder.join("run").join(set).join(name)).unwrap();
+        let told = format!("`verl` holds {held} of them, and none of alpaca.");
+        assert!(read("README.md").contains(&told), "{}", read("README.md"));
+        assert!(read("croissant.json").contains(&told));
+    }
+    let alpaca = repository().join("datasets/fixtures/alpaca").display().to_string();
+    let only = ["instruct", "--task", &format!("alpaca={alpaca}"), "--to", "verl", "--out", "none"];
+    lynxdata(folder, &only).ended_with(1).says(&["the format verl can represent none of them, so it has no files"]);
+    let card = std::fs::read_to_string(folder.join("none/instruct/README.md")).unwrap();
+    assert!(card.contains("path: conversations/alpaca-alpaca_data.jsonl"), "{card}");
+    assert!(card.contains("`verl` holds 0 of them, and none of alpaca."), "{card}");
+}
+
+#[test]
 fn licences_that_forbid_a_use_are_told_and_may_be_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -187,10 +214,12 @@ fn rewards_for_verl_are_the_golden_values_of_the_official_metrics() {
     let of = |checker: &str| (seen[checker]["rows"].clone(), seen[checker]["differ"].as_array().unwrap());
     assert_eq!(of("exact_match"), (json!(129), &Vec::new()));
     assert_eq!(of("iou"), (json!(56), &Vec::new()));
-    // Replies that name an option by its text, which a row does not have, and a line break after a
-    // letter.
+    // Replies that name an option by its text, which a row does not have, a line break after a
+    // letter, and a small letter.
     let (rows, differ) = of("option_accuracy");
-    assert!(rows == 33 && differ.len() == 3, "{differ:?}");
+    // The official script reads no small letter, but with `lower_case` the right answer is one.
+    assert!(rows == 33 && differ.len() == 4 && differ.iter().any(|row| row[0] == "b"), "{differ:?}");
+    assert_eq!(seen["letters"], json!([[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]]));
     // The official script normalises only if answers differ, and expands contractions.
     let (rows, differ) = of("vqa_accuracy");
     let is_quirk = |row: &&Value| {

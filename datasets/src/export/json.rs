@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Files, LeftOut, Pictures, Writer};
+use super::{Files, Pictures, Writer};
 use crate::build::{Conversation, PackedRecord, write_on_all_cores};
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 use crate::{Error, Result};
@@ -119,7 +119,7 @@ impl Writer for JsonWriter {
         write_on_all_cores(rest, &one, out).map_err(failed)
     }
 
-    fn finish(mut self: Box<Self>, _: &mut Files) -> Result<LeftOut> {
+    fn finish(mut self: Box<Self>, _: &mut Files) -> Result<()> {
         let end: &[u8] = match (self.layout, self.is_empty) {
             (Layout::Lines, _) => b"",
             (Layout::List, true) => b"[]\n",
@@ -127,7 +127,7 @@ impl Writer for JsonWriter {
         };
         let ended = self.out.write_all(end).and_then(|()| self.out.flush());
         ended.map_err(|source| Error::Io { path: self.path, source })?;
-        Ok(LeftOut::new())
+        Ok(())
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
         let conversations = [conversation("vqa/a", &["x", "y"]), conversation("vqa/a", &["z\n\"", "y"])];
         for name in ["llava", "sharegpt", "messages", "swift"] {
             for count in 0..=2 {
-                let (_, folder) = written(Format::named(name).unwrap(), &conversations[..count]);
+                let folder = written(Format::named(name).unwrap(), &conversations[..count]);
                 let read = |suffix: &str| std::fs::read_to_string(folder.path().join(format!("set{suffix}")));
                 let values: Vec<Value> = match read(".json") {
                     Ok(text) => serde_json::from_str(&text).unwrap(),

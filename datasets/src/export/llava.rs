@@ -15,6 +15,7 @@ pub(super) const FORMAT: Format = Format {
     description: "A JSON list that LLaVA and many trainers read.",
     names_pictures: true,
     is_default: true,
+    leaves_out: |_| None,
     begin: |files| begin(files, Layout::List, |own, out| serde_json::to_writer(out, &Sample::of(own))),
     describe: None,
 };

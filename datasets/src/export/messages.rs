@@ -12,6 +12,7 @@ pub(super) const FORMAT: Format = Format {
     description: "JSON lines of messages with parts, as OpenAI and chat templates of `transformers` take them.",
     names_pictures: true,
     is_default: false,
+    leaves_out: |_| None,
     begin: |files| begin(files, Layout::Lines, |own, out| serde_json::to_writer(out, &Sample::of(own))),
     describe: None,
 };

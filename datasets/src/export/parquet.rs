@@ -10,6 +10,7 @@ pub(super) const FORMAT: Format = Format {
     description: "Parquet with `images`, `messages` and provenance that Hugging Face `datasets` and TRL read.",
     names_pictures: false,
     is_default: true,
+    leaves_out: |_| None,
     begin: |files| begin(files, COLUMNS),
     describe: None,
 };

@@ -16,6 +16,7 @@ pub(super) const FORMAT: Format = Format {
     description: "A JSON list that LLaMA-Factory reads as `sharegpt`.",
     names_pictures: true,
     is_default: false,
+    leaves_out: |_| None,
     begin: |files| begin(files, Layout::List, |own, out| serde_json::to_writer(out, &Sample::of(own))),
     describe: Some(describe),
 };

@@ -14,6 +14,7 @@ pub(super) const FORMAT: Format = Format {
     description: "JSON lines that ms-swift reads.",
     names_pictures: true,
     is_default: false,
+    leaves_out: |_| None,
     begin: |files| begin(files, Layout::Lines, |own, out| serde_json::to_writer(out, &Sample::of(own))),
     describe: None,
 };

@@ -8,7 +8,7 @@ use lynxdata_picture::{Format as PictureFormat, format_of};
 use lynxdata_prompts::keyed_hash;
 use lynxdata_records::{MeasuredFile, webdataset};
 
-use super::{Files, LeftOut, Pictures, Writer, sharegpt};
+use super::{Files, Pictures, Writer, sharegpt};
 use crate::build::Conversation;
 use crate::{Error, Result};
 
@@ -53,9 +53,9 @@ impl Writer for TarWriter {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, files: &mut Files) -> Result<LeftOut> {
+    fn finish(mut self: Box<Self>, files: &mut Files) -> Result<()> {
         self.end_shard(files)?;
-        Ok(LeftOut::new())
+        Ok(())
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
         let mut first = conversation("vqa/a", &["What?", "this"]);
         first.images.insert(0, ImageReference { path: "train/missing.jpg".to_owned() });
         let second = conversation("vqa/a", &["Where?", "here"]);
-        let (_, folder) = written(Format::named("energon").unwrap(), &[first.clone(), second]);
+        let folder = written(Format::named("energon").unwrap(), &[first.clone(), second]);
         let path = folder.path().join("set/000000.tar");
         let members = members(&path).unwrap();
         let names: Vec<&str> = members.iter().map(lynxdata_records::webdataset::Member::extension).collect();
@@ -151,10 +151,10 @@ mod tests {
     fn a_full_shard_is_followed_by_another_one() {
         let mut all = vec![conversation("vqa/a", &["What?", "this"]); MOST_SAMPLES + 1];
         all.iter_mut().enumerate().for_each(|(place, own)| own.id = place.to_string());
-        let (_, folder) = written(Format::named("webdataset").unwrap(), &all);
+        let folder = written(Format::named("webdataset").unwrap(), &all);
         let members = |shard: &str| members(&folder.path().join("set").join(shard)).unwrap().len();
         assert_eq!((members("000000.tar"), members("000001.tar")), (2 * MOST_SAMPLES, 2));
-        let (_, folder) = written(Format::named("webdataset").unwrap(), &[]);
+        let folder = written(Format::named("webdataset").unwrap(), &[]);
         assert!(!folder.path().join("set").exists(), "Megatron-Energon refuses shards without samples");
     }
 }

@@ -8,6 +8,7 @@ pub(super) const FORMAT: Format = Format {
     description: "Tar shards of a `json` and the pictures `0.jpg`, `1.png`, … a sample, for `webdataset`.",
     names_pictures: false,
     is_default: false,
+    leaves_out: |_| None,
     begin: |_| Ok(begin(false)),
     describe: None,
 };
