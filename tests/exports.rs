@@ -127,6 +127,33 @@ fn every_format_is_read_with_licence_file_and_row_of_every_conversation() {
 }
 
 #[test]
+fn the_card_of_texts_and_images_loads_in_every_format() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let more = "prompts = \"one\"\nmixture = {}";
+    prepare(folder, &[("alpaca", "alpaca_data"), ("nlvr2", "train"), ("msvd_qa", "test"), ("okvqa", "val")], more);
+    let formats = ["parquet", "llava", "sharegpt", "messages", "swift", "cauldron", "webdataset", "energon", ""];
+    for format in formats {
+        let formats = if format.is_empty() { "[]".to_owned() } else { format!("[{format:?}]") };
+        let (formats, output) =
+            (format!("instruct.formats={formats}"), format!("output={:?}", format!("run-{format}")));
+        let sets = ["--set", &formats, "--set", &output, "--set", "instruct.pack_dialogs=2"];
+        lynxdata(folder, &[&["instruct", "recipe.toml"][..], &sets].concat()).ended_with(0);
+    }
+    let seen = run_python(&python, "read_cards.py", &[folder.as_os_str()], &folder.join("cache"));
+    let mut expected =
+        written(&folder.join("run-/mixture/conversations.jsonl")).into_iter().map(|(row, _)| row[0].clone());
+    let expected = sorted(&mut expected);
+    for format in formats {
+        for set in ["instruct", "mixture"] {
+            let ids = seen[format!("run-{format}/{set}")].as_array().unwrap_or_else(|| panic!("{format}: {seen}"));
+            assert_eq!(sorted(ids.iter().cloned()), expected, "{format}, {set}");
+        }
+    }
+}
+
+#[test]
 fn megatron_energon_reads_every_sample_and_would_make_the_same_index() {
     let Some(python) = energon() else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -13,6 +13,7 @@ pub(super) const FORMAT: Format = Format {
     names_pictures: false,
     is_default: false,
     leaves_out: |_| None,
+    features: |_| Ok(Vec::new()),
     begin: |files| begin(files, COLUMNS),
     describe: None,
 };

@@ -12,7 +12,7 @@ use lynxdata_records::sqlite::{Database, Tree, Value};
 use lynxdata_records::webdataset::{Member, members};
 use serde_json::json;
 
-use super::tar::begin;
+use super::tar::{begin, features};
 use super::{Files, Format, SetFile};
 use crate::{Error, Result};
 
@@ -22,6 +22,7 @@ pub(super) const FORMAT: Format = Format {
     names_pictures: false,
     is_default: false,
     leaves_out: |_| None,
+    features: features,
     begin: |_| Ok(begin(true)),
     describe: Some(describe),
 };

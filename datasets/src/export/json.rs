@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{Files, Pictures, Writer};
 use crate::build::{Conversation, PackedRecord, write_on_all_cores};
@@ -73,6 +74,63 @@ impl<'a> Provenance<'a> {
             packed: &conversation.packed,
         }
     }
+}
+
+/// Returns a column of one value for the features of `datasets`, such as `string` or `int64`.
+pub(super) fn column(name: &str, kind: &str) -> Value {
+    json!({"name": name, "dtype": kind})
+}
+
+/// Returns a column of lists; the items are values of a kind, or structs of columns.
+pub(super) fn lists(name: &str, of: impl Into<Value>) -> Value {
+    json!({"name": name, "list": of.into()})
+}
+
+/// Returns a column of structs.
+pub(super) fn structs(name: &str, columns: Vec<Value>) -> Value {
+    json!({"name": name, "struct": columns})
+}
+
+/// Returns the columns of [`Provenance`].
+pub(super) fn features_of_provenance() -> Vec<Value> {
+    vec![
+        column("task", "string"),
+        column("licence", "string"),
+        column("source_file", "string"),
+        column("source_row", "int64"),
+        column("video_start", "float64"),
+        column("video_end", "float64"),
+        features_of_packed(),
+    ]
+}
+
+fn features_of_packed() -> Value {
+    let texts = ["id", "template", "answer_shape", "source_file"].map(|name| column(name, "string"));
+    let numbers = [column("source_row", "int64"), lists("choice_order", "int64"), column("right_choice", "int64")];
+    lists("packed", texts.into_iter().chain(numbers).collect::<Vec<_>>())
+}
+
+/// Returns the columns of `conversations/*.jsonl`, in the form of [`Format::features`](super::Format::features).
+pub fn features_of_lines() -> Vec<Value> {
+    let text = |name| column(name, "string");
+    vec![
+        text("id"),
+        text("task"),
+        text("group"),
+        text("answer_shape"),
+        text("licence"),
+        lists("images", vec![text("path")]),
+        structs("video", vec![text("path"), column("start", "float64"), column("end", "float64")]),
+        lists("messages", vec![text("role"), text("content")]),
+        text("template"),
+        text("source_file"),
+        column("source_row", "int64"),
+        lists("choice_order", "int64"),
+        // Pairs of a text and a number.
+        column("votes", "json"),
+        column("right_choice", "int64"),
+        features_of_packed(),
+    ]
 }
 
 /// Writes the value of one conversation.

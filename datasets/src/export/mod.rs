@@ -17,8 +17,10 @@ mod webdataset;
 
 use std::path::PathBuf;
 
+pub use json::features_of_lines;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 use crate::Result;
 use crate::build::Conversation;
@@ -49,6 +51,8 @@ pub struct Format {
     pub is_default: bool,
     /// Returns why it cannot represent a conversation, if it cannot.
     leaves_out: fn(&Conversation) -> Option<&'static str>,
+    /// Returns the columns of the files of a set, see [`Format::features`].
+    features: fn(&[SetFile]) -> Result<Vec<Value>>,
     /// Creates the files of a set of conversations.
     begin: fn(&mut Files) -> Result<Box<dyn Writer>>,
     /// Writes the files that describe all sets, after those are written.
@@ -106,6 +110,16 @@ impl Format {
     /// If a file cannot be created.
     pub fn begin(&self, files: &mut Files) -> Result<Box<dyn Writer>> {
         (self.begin)(files)
+    }
+
+    /// Returns the columns of the files of a set, as a dataset card lists the features of Hugging
+    /// Face `datasets`; none if the files have a schema. Without them, `datasets` takes the columns
+    /// of the first file and refuses files with others, such as those of texts and of images.
+    ///
+    /// # Errors
+    /// If a file of the set cannot be read.
+    pub fn features(&self, set: &[SetFile]) -> Result<Vec<Value>> {
+        (self.features)(set)
     }
 
     /// Returns whether it has files that describe its sets.

@@ -1,14 +1,17 @@
 //! Writes tar shards for the `webdataset` package. A sample has its conversation as `json` and its
 //! images as `0.jpg`, `1.png`, ….
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
 use lynxdata_picture::{Format as PictureFormat, format_of};
 use lynxdata_prompts::keyed_hash;
 use lynxdata_records::{MeasuredFile, webdataset};
+use serde_json::Value;
 
-use super::{Files, Pictures, Writer, sharegpt};
+use super::json::{column, structs};
+use super::{Files, Pictures, SetFile, Writer, sharegpt};
 use crate::build::Conversation;
 use crate::{Error, Result};
 
@@ -110,6 +113,25 @@ impl TarWriter {
     }
 }
 
+/// Returns the columns of shards: the member `json`, and every member that a sample has in addition.
+pub(super) fn features(set: &[SetFile]) -> Result<Vec<Value>> {
+    let mut names = BTreeSet::new();
+    for file in set {
+        names.extend(webdataset::members(&file.path)?.iter().map(|member| member.extension().to_owned()));
+    }
+    names.remove("json");
+    let mut columns = vec![structs("json", sharegpt::features())];
+    columns.extend(names.iter().map(|name| {
+        let is_image = name.starts_with(|first: char| first.is_ascii_digit());
+        match name.rsplit('.').next() {
+            Some("bin") => column(name, "binary"),
+            _ => column(name, if is_image { "image" } else { "video" }),
+        }
+    }));
+    columns.extend(["__key__", "__url__"].map(|name| column(name, "string")));
+    Ok(columns)
+}
+
 /// Returns the key of a sample: a 128-bit hash of the id of its conversation as 32 hexadecimal
 /// digits, so that sets can be combined.
 fn key(conversation: &Conversation) -> String {
@@ -120,7 +142,7 @@ fn key(conversation: &Conversation) -> String {
 #[cfg(test)]
 mod tests {
     use lynxdata_records::webdataset::members;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::build::ImageReference;

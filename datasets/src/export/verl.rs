@@ -20,6 +20,7 @@ pub(super) const FORMAT: Format = Format {
     names_pictures: false,
     is_default: false,
     leaves_out: |own| checker(own).err(),
+    features: |_| Ok(Vec::new()),
     begin: |_| Ok(Box::new(FromFirstRow { inner: None })),
     describe: None,
 };

@@ -1,7 +1,7 @@
 //! Tar shards for the `webdataset` package.
 
 use super::Format;
-use super::tar::begin;
+use super::tar::{begin, features};
 
 pub(super) const FORMAT: Format = Format {
     name: "webdataset",
@@ -9,6 +9,7 @@ pub(super) const FORMAT: Format = Format {
     names_pictures: false,
     is_default: false,
     leaves_out: |_| None,
+    features: features,
     begin: |_| Ok(begin(false)),
     describe: None,
 };

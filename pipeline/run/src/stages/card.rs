@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use lynxdata_datasets::export::{Format, SetFile};
+use lynxdata_datasets::export::{Format, SetFile, features_of_lines};
 use lynxdata_datasets::{CommercialUse, FormatsLeftOut, Task};
 use lynxdata_records::{FileEntry, NewPart, PartEntry, RunFolder, card, fingerprint};
 use lynxdata_report::count as grouped;
@@ -161,7 +161,9 @@ fn make(context: &Context, folder: &str, parts: &[PartEntry], content: &str, new
         files: &files,
         config,
     };
-    for (file, text) in [("README.md", set.card(content)), ("croissant.json", set.croissant(&context.run)?)] {
+    for (file, text) in
+        [("README.md", set.card(&context.run, content)?), ("croissant.json", set.croissant(&context.run)?)]
+    {
         let path = context.run.stage_file(new, &format!("{folder}/{file}"))?;
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
@@ -216,21 +218,30 @@ struct Set<'a> {
 
 impl Set<'_> {
     /// Returns `README.md`.
-    fn card(&self, content: &str) -> String {
+    fn card(&self, run: &RunFolder, content: &str) -> Result<String> {
         let licences: BTreeSet<String> = self.tasks.iter().map(|own| hub_licence(&own.task.licence)).collect();
         let licences: Vec<String> = licences.into_iter().collect();
-        let (format, _) = self.described();
+        let (format, files) = self.described();
+        let features = match Format::named(format) {
+            Some(format) => {
+                let file = |(name, file): (String, &FileEntry)| Ok(SetFile { name, path: run.intact(file)? });
+                format.features(&files.into_iter().map(file).collect::<Result<Vec<_>>>()?)?
+            }
+            None => features_of_lines(),
+        };
+        let features = if features.is_empty() { String::new() } else { Value::Array(features).to_string() };
         let rows = self.held(format);
         let configs = self.configs();
         let text = self.text();
-        card::render(&card::Card {
+        Ok(card::render(&card::Card {
             name: self.name,
             rows,
             licences: &licences,
             configs: &configs,
+            features: &features,
             content,
             text: &text,
-        })
+        }))
     }
 
     /// Returns the described format and its files: the first one that holds conversations.
