@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use lynxdata_datasets::export::{Format, Pictures, Writer};
 use lynxdata_datasets::{
     Build, Catalogue, Conversation, Dialogs, Diversity, DiversityMeter, Exchange, FormatsLeftOut, NOT_DRAWN, Task,
@@ -296,6 +296,11 @@ pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
             task.check_wordings(banks, Some(language)).context("in instruct.language")?;
         }
     }
+    ensure!(
+        config.tasks.is_empty() || !taken(config, catalogue)?.is_empty(),
+        "no task is left: instruct.licence = \"commercial\" leaves out {}",
+        left_out_by_licence(config, catalogue)?.join(", ")
+    );
     Ok(())
 }
 
@@ -311,6 +316,21 @@ pub fn taken<'a>(config: &'a InstructConfig, catalogue: &Catalogue) -> Result<Ve
         }
     }
     Ok(taken)
+}
+
+/// Returns the tasks, with their licences, that the licences of their annotations leave out.
+///
+/// # Errors
+/// If a task does not exist.
+pub(super) fn left_out_by_licence(config: &InstructConfig, catalogue: &Catalogue) -> Result<Vec<String>> {
+    let mut left_out = BTreeSet::new();
+    for source in &config.tasks {
+        let task = catalogue.get(&source.name)?;
+        if !config.licence.takes(task) {
+            left_out.insert(format!("{} ({})", task.name, task.licence));
+        }
+    }
+    Ok(left_out.into_iter().collect())
 }
 
 pub(super) fn config_of(context: &Context) -> Result<&InstructConfig> {

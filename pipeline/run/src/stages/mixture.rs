@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use lynxdata_budgets::Tokenizer;
-use lynxdata_datasets::mixture::{assign, mixed, quotas, select, select_tokens};
+use lynxdata_datasets::mixture::{Group, assign, mixed, quotas, select, select_tokens};
 use lynxdata_datasets::{Conversation, Message, Pictures};
 use lynxdata_prompts::keyed_hash;
 use lynxdata_records::{FileEntry, Manifest, NewPart, PartEntry, RunFolder, file_digest, fingerprint};
@@ -18,8 +18,8 @@ use serde::Deserialize;
 use tracing::warn;
 
 use super::instruct::{
-    BATCH, CONVERSATIONS, Instruct, Outputs, TasksLeftOut, conversations_file, held, parts_of, pictures_of, split_name,
-    taken, told_of_formats,
+    BATCH, CONVERSATIONS, Instruct, Outputs, TasksLeftOut, conversations_file, held, left_out_by_licence, parts_of,
+    pictures_of, split_name, taken, told_of_formats,
 };
 use super::task_pictures::{KEPT, kept_folder};
 use crate::recipe::{InstructConfig, LoadedRecipe, MixtureConfig, Recipe};
@@ -247,16 +247,47 @@ impl Draw {
     }
 }
 
+/// Checks before any work that a group of the mixture has a task that the licences let in.
+///
+/// # Errors
+/// If none has one, or the groups are impossible.
+pub fn check_groups(loaded: &LoadedRecipe) -> Result<()> {
+    let Some(instruct) = &loaded.recipe.instruct else { return Ok(()) };
+    let Some(mixture) = &instruct.mixture else { return Ok(()) };
+    let (catalogue, _) = loaded.tasks()?;
+    let mut of_catalogue = BTreeMap::new();
+    for source in taken(instruct, catalogue)? {
+        of_catalogue.insert(source.name.clone(), catalogue.get(&source.name)?.group.clone());
+    }
+    let left_out = left_out_by_licence(instruct, catalogue)?;
+    filled_groups(mixture, &of_catalogue).map(drop).map_err(|fault| match left_out.as_slice() {
+        [] => fault,
+        tasks => fault.context(format!("instruct.licence = \"commercial\" leaves out {}", tasks.join(", "))),
+    })
+}
+
+/// Returns the groups that have tasks, and the tasks without a group, as [`assign`] does.
+///
+/// # Errors
+/// As [`assign`], and if no group has a task.
+fn filled_groups(
+    mixture: &MixtureConfig,
+    of_catalogue: &BTreeMap<String, String>,
+) -> Result<(Vec<Group>, Vec<String>)> {
+    let (groups, in_no_group) = assign(&mixture.groups()?, of_catalogue).context("in instruct.mixture")?;
+    if groups.is_empty() {
+        bail!("no group of the mixture has one of the tasks {}", in_no_group.join(", "));
+    }
+    Ok((groups, in_no_group))
+}
+
 /// Chooses the conversations of each task for a mixture.
 ///
 /// # Errors
 /// If the mixture is impossible, or none of its groups has a task.
 pub fn draw(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>) -> Result<Draw> {
     let of_catalogue = tasks.iter().map(|(task, lines)| (task.clone(), lines.group.clone())).collect();
-    let (groups, in_no_group) = assign(&mixture.groups()?, &of_catalogue).context("in instruct.mixture")?;
-    if groups.is_empty() {
-        bail!("none of the groups of the mixture has a task of the recipe");
-    }
+    let (groups, in_no_group) = filled_groups(mixture, &of_catalogue)?;
     let size = |lines: &TaskLines| match mixture.tokens {
         Some(_) => lines.tokens.iter().sum(),
         None => lines.hashes.len() as u64,
