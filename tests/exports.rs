@@ -127,6 +127,33 @@ fn every_format_is_read_with_licence_file_and_row_of_every_conversation() {
 }
 
 #[test]
+fn the_card_of_texts_and_images_loads_in_every_format() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let more = "prompts = \"one\"\nmixture = {}";
+    prepare(folder, &[("alpaca", "alpaca_data"), ("nlvr2", "train"), ("msvd_qa", "test"), ("okvqa", "val")], more);
+    let formats = ["parquet", "llava", "sharegpt", "messages", "swift", "cauldron", "webdataset", "energon", ""];
+    for format in formats {
+        let formats = if format.is_empty() { "[]".to_owned() } else { format!("[{format:?}]") };
+        let (formats, output) =
+            (format!("instruct.formats={formats}"), format!("output={:?}", format!("run-{format}")));
+        let sets = ["--set", &formats, "--set", &output, "--set", "instruct.pack_dialogs=2"];
+        lynxdata(folder, &[&["instruct", "recipe.toml"][..], &sets].concat()).ended_with(0);
+    }
+    let seen = run_python(&python, "read_cards.py", &[folder.as_os_str()], &folder.join("cache"));
+    let mut expected =
+        written(&folder.join("run-/mixture/conversations.jsonl")).into_iter().map(|(row, _)| row[0].clone());
+    let expected = sorted(&mut expected);
+    for format in formats {
+        for set in ["instruct", "mixture"] {
+            let ids = seen[format!("run-{format}/{set}")].as_array().unwrap_or_else(|| panic!("{format}: {seen}"));
+            assert_eq!(sorted(ids.iter().cloned()), expected, "{format}, {set}");
+        }
+    }
+}
+
+#[test]
 fn megatron_energon_reads_every_sample_and_would_make_the_same_index() {
     let Some(python) = energon() else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -147,6 +174,33 @@ fn megatron_energon_reads_every_sample_and_would_make_the_same_index() {
         assert_eq!(rows(&tasks["splits"][&set]), of_lines(&format!("instruct/conversations/{set}.jsonl")));
     }
     assert_eq!((&tasks["index_as_prepared"], &mixture["index_as_prepared"]), (&json!(true), &json!(true)));
+}
+
+#[test]
+fn a_set_says_what_a_format_cannot_represent() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder, &[("okvqa", "val"), ("alpaca", "alpaca_data")], "mixture = {}");
+    let verl = ["instruct", "recipe.toml", "--set", "instruct.formats=[\"verl\"]"];
+    let output = lynxdata(folder, &verl).ended_with(0);
+    let all = written(&folder.join("run/instruct/conversations")).len();
+    let held = written(&folder.join("run/instruct/conversations/okvqa-val.jsonl")).len();
+    output.says(&[
+        &format!("{all} conversations; the format verl holds {held} of them"),
+        &format!("{all} conversations are in the mixture; the format verl holds {held} of them"),
+    ]);
+    for set in ["instruct", "mixture"] {
+        let read = |name: &str| std::fs::read_to_string(folder.join("run").join(set).join(name)).unwrap();
+        let told = format!("`verl` holds {held} of them, and none of alpaca.");
+        assert!(read("README.md").contains(&told), "{}", read("README.md"));
+        assert!(read("croissant.json").contains(&told));
+    }
+    let alpaca = repository().join("datasets/fixtures/alpaca").display().to_string();
+    let only = ["instruct", "--task", &format!("alpaca={alpaca}"), "--to", "verl", "--out", "none"];
+    lynxdata(folder, &only).ended_with(1).says(&["the format verl can represent none of them, so it has no files"]);
+    let card = std::fs::read_to_string(folder.join("none/instruct/README.md")).unwrap();
+    assert!(card.contains("path: conversations/alpaca-alpaca_data.jsonl"), "{card}");
+    assert!(card.contains("`verl` holds 0 of them, and none of alpaca."), "{card}");
 }
 
 #[test]
@@ -187,10 +241,12 @@ fn rewards_for_verl_are_the_golden_values_of_the_official_metrics() {
     let of = |checker: &str| (seen[checker]["rows"].clone(), seen[checker]["differ"].as_array().unwrap());
     assert_eq!(of("exact_match"), (json!(129), &Vec::new()));
     assert_eq!(of("iou"), (json!(56), &Vec::new()));
-    // Replies that name an option by its text, which a row does not have, and a line break after a
-    // letter.
+    // Replies that name an option by its text, which a row does not have, a line break after a
+    // letter, and a small letter.
     let (rows, differ) = of("option_accuracy");
-    assert!(rows == 33 && differ.len() == 3, "{differ:?}");
+    // The official script reads no small letter, but with `lower_case` the right answer is one.
+    assert!(rows == 33 && differ.len() == 4 && differ.iter().any(|row| row[0] == "b"), "{differ:?}");
+    assert_eq!(seen["letters"], json!([[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]]));
     // The official script normalises only if answers differ, and expands contractions.
     let (rows, differ) = of("vqa_accuracy");
     let is_quirk = |row: &&Value| {

@@ -29,7 +29,11 @@ fn one_command_makes_a_set_of_several_datasets() {
         ["instruct", "--task", &vqa, "--task", &vsr, "--to", "llava,swift", "--out", "set", "--seed", "5", "--set"];
     let arguments = [&arguments[..], &["instruct.require_images=false"]].concat();
     let first = lynxdata(folder, &arguments).ended_with(0);
-    first.says(&["7 conversations are in the mixture", "not among those that were drawn"]);
+    first.says(&[
+        "7 conversations are in the mixture",
+        "not among those that were drawn",
+        "7 records are kept although their images or videos are missing",
+    ]);
     let drawn = json_list(&out.join("instruct/llava/vqav2-train.json"));
     let all = json_list(&out.join("mixture/llava.json"));
     assert_eq!((drawn.len(), all.len()), (2, 7));
@@ -181,6 +185,8 @@ fn wrong_flags_say_what_is_right() {
         (format!("vssr={vsr}"), "did you mean \"vsr\"?"),
         (format!("vsr={vsr}:train2"), "task vsr has no split train2; it has "),
         (format!("vsr={vqa}"), "lynxdata tasks check vsr"),
+        (format!("vsr={vsr}:train2"), "train2.jsonl"),
+        (format!("vqav2={vqa}:train2"), "task vqav2 has no split train2; it has "),
         (format!("vsr={vsr}#0"), "#0 takes no record"),
     ] {
         lynxdata(folder.path(), &["instruct", "--task", &task, "--out", "set"]).ended_with(2).says(&[said]);
@@ -193,8 +199,73 @@ fn wrong_flags_say_what_is_right() {
     };
     wrong(&["--to", "llavva"], "a similar value exists: 'llava'");
     wrong(&["--images", "gqa=."], "no --task is named gqa");
+    wrong(
+        &["--images", "vsr=.", "--images", "vsr=/"],
+        "--images vsr=/: another --images already names a folder for vsr",
+    );
     wrong(&["--mixture", "lynx"], "lynx-finetune");
     assert!(!folder.path().join("set").exists(), "nothing was begun");
+}
+
+#[test]
+fn a_file_of_any_name_is_a_split_of_a_task_that_names_its_file_by_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::create_dir(folder.join("lj")).unwrap();
+    let row =
+        r#"[{"id": "x", "conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]}]"#;
+    std::fs::write(folder.join("lj/plain.json"), row).unwrap();
+    let flags = |task| ["instruct", "--task", task, "--to", "llava", "--out", "set"];
+    lynxdata(folder, &flags("llava_json=lj:plain")).ended_with(0).says(&["1 conversations"]);
+    assert_eq!(json_list(&folder.join("set/instruct/llava/llava_json-plain.json")).len(), 1);
+    let absent = lynxdata(folder, &flags("llava_json=lj:other")).ended_with(2);
+    absent.says(&["it has blip_laion_cc_sbu_558k, llava_v1_5_mix665k", "other.json"]);
+    let shown = lynxdata(folder, &["tasks", "show", "llava_json"]).ended_with(0).stdout;
+    assert!(shown.contains("or any other name: the split is the name of the file {split}.json"), "{shown}");
+}
+
+#[test]
+fn flags_do_not_replace_a_recipe_that_was_edited() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (task, path) = (format!("alpaca={}", fixture("alpaca")), folder.join("set/recipe.toml"));
+    let flags = |more: &[&str]| {
+        let flags = ["instruct", "--task", &task, "--to", "llava", "--out", "set"];
+        lynxdata(folder, &[&flags[..], more].concat())
+    };
+    let refused = flags(&["--licence", "commercial"]).ended_with(2);
+    refused.says(&["instruct.licence = \"commercial\" leaves out alpaca (CC-BY-NC-4.0)"]);
+    assert!(!folder.join("set").exists());
+    flags(&[]).ended_with(0);
+    flags(&["--seed", "1"]).ended_with(0);
+    let edited = std::fs::read_to_string(&path).unwrap().replace("seed = 1", "seed = 2");
+    std::fs::write(&path, &edited).unwrap();
+    for more in [&[][..], &["--seed", "2"]] {
+        flags(more).ended_with(2).says(&["set/recipe.toml was edited", "lynxdata run", "remove it to use the flags"]);
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), edited);
+    lynxdata(folder, &["run", "set/recipe.toml"]).ended_with(0);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), edited);
+    std::fs::remove_file(&path).unwrap();
+    flags(&[]).ended_with(0);
+}
+
+#[test]
+fn formats_that_are_no_longer_asked_for_leave_no_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let task = format!("alpaca={}", fixture("alpaca"));
+    let run = |to| lynxdata(folder, &["instruct", "--task", &task, "--to", to, "--out", "set"]).ended_with(0);
+    run("parquet,energon,webdataset,sharegpt");
+    run("llava");
+    let names = std::fs::read_dir(folder.join("set/instruct")).unwrap();
+    let names: BTreeSet<String> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(
+        names,
+        BTreeSet::from(["README.md", "conversations", "counts", "croissant.json", "llava"].map(str::to_owned))
+    );
+    assert!(!folder.join("set/mixture/energon").exists() && !folder.join("set/mixture/.nv-meta").exists());
+    lynxdata(folder, &["audit", "set/instruct", "--model", "lynx"]).ended_with(0);
 }
 
 #[test]

@@ -22,6 +22,9 @@ const FEWEST_RECORDS: u64 = 10;
 /// The reason for records that were not drawn.
 pub const NOT_DRAWN: &str = "not_drawn";
 
+/// The number of conversations that formats cannot represent, by format and reason.
+pub type FormatsLeftOut = BTreeMap<String, BTreeMap<String, u64>>;
+
 /// Counts of what happened to the rows of a task. `records_seen` is always `kept` plus the sum of
 /// `dropped`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +58,12 @@ pub struct TaskCounts {
     /// Conversations that are kept but reported, by reason, such as `contaminated:question`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reported: BTreeMap<String, u64>,
+    /// Kept records with a missing image or video.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub without_image: u64,
+    /// Kept conversations that a format cannot represent, by format and reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub formats: FormatsLeftOut,
     /// Questions that show the option "None of these", by kind: `none_of_the_above` and
     /// `unanswerable`, where it is right, and `none_of_the_above_is_wrong`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -80,6 +89,10 @@ pub struct ShapeCount {
     pub given: u64,
     /// Answers that do not have the shape.
     pub misfits: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl TaskCounts {

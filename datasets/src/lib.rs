@@ -68,7 +68,7 @@ mod machine;
 pub use build::{Build, BuildSettings, Conversation, Dialogs, ImageReference, Message, Negatives, PackedRecord, Role};
 pub use catalogue::{Catalogue, FaultyTask};
 pub use checked::{Checked, MediaCount, check, count_difference};
-pub use counts::{NOT_DRAWN, ShapeCount, TaskCounts};
+pub use counts::{FormatsLeftOut, NOT_DRAWN, ShapeCount, TaskCounts};
 pub use diversity::{
     Bin, Diversity, DiversityMeter, Exchange, Lengths, Positions, SetDiversity, Wordings, exchanges, lettered_option,
 };

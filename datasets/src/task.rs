@@ -857,6 +857,12 @@ impl Task {
         Ok(paths)
     }
 
+    /// Returns the pattern of the file of its first table if it contains the split: then every name
+    /// for which there are files is a split, in addition to those that its authors publish.
+    pub fn file_of_split(&self) -> Option<&str> {
+        Some(self.primary.1.file.as_str()).filter(|file| file.contains("{split}"))
+    }
+
     /// Returns an error for every table that has no file below the root folder.
     pub(crate) fn missing_files(&self, root: &Path, split: &str) -> Vec<Error> {
         self.tables().filter_map(|(name, table)| self.table_files(root, name, table, split).err()).collect()

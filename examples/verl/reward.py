@@ -25,10 +25,12 @@ def exact_match(reply, truth):
 
 
 def option_accuracy(reply, truth):
-    """Compares the last letter in parentheses, or else the last single letter."""
+    """Compares the last letter in parentheses, or else the last single letter. Without a capital letter, a small one counts that is in
+    parentheses or the whole reply: the "a" of "a dog" names no option."""
     text = f" {reply.strip().strip(',.!?;:' + chr(39))} "
     found = re.findall(r"\(([A-Z])\)", text) or re.findall(r"(?<= )([A-Z])(?= )", text)
-    return float(found[-1:] == [truth])
+    found = found or re.findall(r"\(([a-z])\)", text) or re.findall(r"^ ([a-z]) $", text)
+    return float(bool(found) and found[-1].upper() == truth.upper())
 
 
 def vqa_accuracy(reply, truth):

@@ -28,4 +28,7 @@ for checker, golden in GOLDEN.items():
         if abs(reward - golden(row)) > 1e-9:
             differ.append([row["prediction"], row["answers"], golden(row), reward])
     seen[checker] = {"rows": len(rows), "differ": differ}
+# `lower_case` writes small letters as right answers; replies may have either case.
+REPLIES = ("b", "(b)", "b.", "B", "(B)", "B.", "The answer is (b).")
+seen["letters"] = [[compute_score("task", reply, truth, {"checker": "option_accuracy"}) for reply in REPLIES] for truth in ("b", "A")]
 print(json.dumps(seen))

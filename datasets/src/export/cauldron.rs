@@ -12,6 +12,8 @@ pub(super) const FORMAT: Format = Format {
     description: "Parquet with `images` and `texts`, as the Cauldron and FineVision have them, for nanoVLM and others.",
     names_pictures: false,
     is_default: false,
+    leaves_out: |_| None,
+    features: |_| Ok(Vec::new()),
     begin: |files| begin(files, COLUMNS),
     describe: None,
 };

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef};
 use lynxdata_records::parquet;
 use lynxdata_records::schema::{image_type, with_hugging_face_features};
 
-use super::{Files, LeftOut, Pictures, Writer};
+use super::{Files, Pictures, Writer};
 use crate::build::{Conversation, PackedRecord};
 use crate::{Error, Result};
 
@@ -87,9 +87,9 @@ impl Writer for ColumnsWriter {
         Ok(())
     }
 
-    fn finish(self: Box<Self>, _: &mut Files) -> Result<LeftOut> {
+    fn finish(self: Box<Self>, _: &mut Files) -> Result<()> {
         self.file.finish()?;
-        Ok(LeftOut::new())
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use lynxdata_records::sqlite::{Database, Tree, Value};
 use lynxdata_records::webdataset::{Member, members};
 use serde_json::json;
 
-use super::tar::begin;
+use super::tar::{begin, features};
 use super::{Files, Format, SetFile};
 use crate::{Error, Result};
 
@@ -21,6 +21,8 @@ pub(super) const FORMAT: Format = Format {
     description: "Tar shards with `.nv-meta` and index for Megatron-Energon, as crude samples.",
     names_pictures: false,
     is_default: false,
+    leaves_out: |_| None,
+    features: features,
     begin: |_| Ok(begin(true)),
     describe: Some(describe),
 };
@@ -191,7 +193,7 @@ mod tests {
     #[test]
     fn every_set_is_a_split_with_all_its_parts() {
         let names = ["a-train", "a-train-00001", "b-val"];
-        let sets = names.map(|name| (name, written(&FORMAT, &[conversation("vqa/a", &[name, "this"])]).1));
+        let sets = names.map(|name| (name, written(&FORMAT, &[conversation("vqa/a", &[name, "this"])])));
         let of_set = |(name, folder): &(&str, tempfile::TempDir)| SetFile {
             name: format!("{name}/000000.tar"),
             path: folder.path().join("set/000000.tar"),

@@ -6,8 +6,9 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::{Files, LeftOut, Pictures, Writer};
+use super::{Files, Pictures, Writer};
 use crate::build::{Conversation, PackedRecord, write_on_all_cores};
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 use crate::{Error, Result};
@@ -75,6 +76,63 @@ impl<'a> Provenance<'a> {
     }
 }
 
+/// Returns a column of one value for the features of `datasets`, such as `string` or `int64`.
+pub(super) fn column(name: &str, kind: &str) -> Value {
+    json!({"name": name, "dtype": kind})
+}
+
+/// Returns a column of lists; the items are values of a kind, or structs of columns.
+pub(super) fn lists(name: &str, of: impl Into<Value>) -> Value {
+    json!({"name": name, "list": of.into()})
+}
+
+/// Returns a column of structs.
+pub(super) fn structs(name: &str, columns: Vec<Value>) -> Value {
+    json!({"name": name, "struct": columns})
+}
+
+/// Returns the columns of [`Provenance`].
+pub(super) fn features_of_provenance() -> Vec<Value> {
+    vec![
+        column("task", "string"),
+        column("licence", "string"),
+        column("source_file", "string"),
+        column("source_row", "int64"),
+        column("video_start", "float64"),
+        column("video_end", "float64"),
+        features_of_packed(),
+    ]
+}
+
+fn features_of_packed() -> Value {
+    let texts = ["id", "template", "answer_shape", "source_file"].map(|name| column(name, "string"));
+    let numbers = [column("source_row", "int64"), lists("choice_order", "int64"), column("right_choice", "int64")];
+    lists("packed", texts.into_iter().chain(numbers).collect::<Vec<_>>())
+}
+
+/// Returns the columns of `conversations/*.jsonl`, in the form of [`Format::features`](super::Format::features).
+pub fn features_of_lines() -> Vec<Value> {
+    let text = |name| column(name, "string");
+    vec![
+        text("id"),
+        text("task"),
+        text("group"),
+        text("answer_shape"),
+        text("licence"),
+        lists("images", vec![text("path")]),
+        structs("video", vec![text("path"), column("start", "float64"), column("end", "float64")]),
+        lists("messages", vec![text("role"), text("content")]),
+        text("template"),
+        text("source_file"),
+        column("source_row", "int64"),
+        lists("choice_order", "int64"),
+        // Pairs of a text and a number.
+        column("votes", "json"),
+        column("right_choice", "int64"),
+        features_of_packed(),
+    ]
+}
+
 /// Writes the value of one conversation.
 pub(super) type WriteValue = fn(&Conversation, &mut Vec<u8>) -> serde_json::Result<()>;
 
@@ -119,7 +177,7 @@ impl Writer for JsonWriter {
         write_on_all_cores(rest, &one, out).map_err(failed)
     }
 
-    fn finish(mut self: Box<Self>, _: &mut Files) -> Result<LeftOut> {
+    fn finish(mut self: Box<Self>, _: &mut Files) -> Result<()> {
         let end: &[u8] = match (self.layout, self.is_empty) {
             (Layout::Lines, _) => b"",
             (Layout::List, true) => b"[]\n",
@@ -127,7 +185,7 @@ impl Writer for JsonWriter {
         };
         let ended = self.out.write_all(end).and_then(|()| self.out.flush());
         ended.map_err(|source| Error::Io { path: self.path, source })?;
-        Ok(LeftOut::new())
+        Ok(())
     }
 }
 
@@ -145,7 +203,7 @@ mod tests {
         conversations[1].video = Some(VideoReference { path: "v.mp4".to_owned(), start: Some(2.0), end: None });
         for name in ["llava", "sharegpt", "messages", "swift"] {
             for count in 0..=2 {
-                let (_, folder) = written(Format::named(name).unwrap(), &conversations[..count]);
+                let folder = written(Format::named(name).unwrap(), &conversations[..count]);
                 let read = |suffix: &str| std::fs::read_to_string(folder.path().join(format!("set{suffix}")));
                 let values: Vec<Value> = match read(".json") {
                     Ok(text) => serde_json::from_str(&text).unwrap(),

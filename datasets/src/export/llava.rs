@@ -4,9 +4,10 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Format;
-use super::json::{Layout, Provenance, begin, image_paths, with_tokens};
+use super::json::{Layout, Provenance, begin, column, features_of_provenance, image_paths, lists, with_tokens};
 use crate::build::{Conversation, Role};
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 
@@ -15,9 +16,29 @@ pub(super) const FORMAT: Format = Format {
     description: "A JSON list that LLaVA and many trainers read.",
     names_pictures: true,
     is_default: true,
+    leaves_out: |_| None,
+    features: |_| Ok(features()),
     begin: |files| begin(files, Layout::List, |own, out| serde_json::to_writer(out, &Sample::of(own))),
     describe: None,
 };
+
+fn features() -> Vec<Value> {
+    let mut columns = vec![
+        column("id", "string"),
+        // A path, or a list of paths.
+        column("image", "json"),
+        column("video", "string"),
+        column("system", "string"),
+        features_of_turns(),
+    ];
+    columns.extend(features_of_provenance());
+    columns
+}
+
+/// Returns the column of [`Turn`]s.
+pub(super) fn features_of_turns() -> Value {
+    lists("conversations", vec![column("from", "string"), column("value", "string")])
+}
 
 /// One element of the list. The first human turn starts with as many `<image>` tokens as there are
 /// pictures, a line each, or with `<video>`. The text of a system is there as LLaMA-Factory reads

@@ -2,9 +2,12 @@
 //! them: `{"messages": [{"role", "content": [{"type": "image_url", …}, {"type": "text", …}]}]}`.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Format;
-use super::json::{Layout, Provenance, begin, image_paths, video_paths};
+use super::json::{
+    Layout, Provenance, begin, column, features_of_provenance, image_paths, lists, structs, video_paths,
+};
 use crate::build::{Conversation, Role};
 
 pub(super) const FORMAT: Format = Format {
@@ -12,9 +15,20 @@ pub(super) const FORMAT: Format = Format {
     description: "JSON lines of messages with parts, as OpenAI and chat templates of `transformers` take them.",
     names_pictures: true,
     is_default: false,
+    leaves_out: |_| None,
+    features: |_| Ok(features()),
     begin: |files| begin(files, Layout::Lines, |own, out| serde_json::to_writer(out, &Sample::of(own))),
     describe: None,
 };
+
+fn features() -> Vec<Value> {
+    let address = |name| structs(name, vec![column("url", "string")]);
+    let part = vec![column("type", "string"), address("image_url"), address("video_url"), column("text", "string")];
+    let turn = vec![column("role", "string"), lists("content", part)];
+    let mut columns = vec![column("id", "string"), lists("messages", turn)];
+    columns.extend(features_of_provenance());
+    columns
+}
 
 /// A line. Pictures and the video stand before the text of the first turn, by their paths.
 #[derive(Debug, Serialize)]

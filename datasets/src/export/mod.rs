@@ -15,11 +15,12 @@ mod tar;
 mod verl;
 mod webdataset;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use json::features_of_lines;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 use crate::Result;
 use crate::build::Conversation;
@@ -48,6 +49,10 @@ pub struct Format {
     pub names_pictures: bool,
     /// Whether it is written by default.
     pub is_default: bool,
+    /// Returns why it cannot represent a conversation, if it cannot.
+    leaves_out: fn(&Conversation) -> Option<&'static str>,
+    /// Returns the columns of the files of a set, see [`Format::features`].
+    features: fn(&[SetFile]) -> Result<Vec<Value>>,
     /// Creates the files of a set of conversations.
     begin: fn(&mut Files) -> Result<Box<dyn Writer>>,
     /// Writes the files that describe all sets, after those are written.
@@ -73,12 +78,9 @@ pub type Files<'a> = dyn FnMut(&str) -> Result<PathBuf> + 'a;
 /// Returns the bytes of the image at a path; `None` if it is missing.
 pub type Pictures<'a> = dyn FnMut(&str) -> Result<Option<Vec<u8>>> + 'a;
 
-/// The number of conversations that a format cannot represent, by reason.
-pub type LeftOut = BTreeMap<&'static str, u64>;
-
 /// Writes the files of a set of conversations in one format.
 pub trait Writer {
-    /// Appends conversations.
+    /// Appends conversations, which the format does not leave out.
     ///
     /// # Errors
     /// If an image cannot be read or a file cannot be written.
@@ -88,7 +90,7 @@ pub trait Writer {
     ///
     /// # Errors
     /// If a file cannot be written.
-    fn finish(self: Box<Self>, files: &mut Files) -> Result<LeftOut>;
+    fn finish(self: Box<Self>, files: &mut Files) -> Result<()>;
 }
 
 impl Format {
@@ -97,12 +99,27 @@ impl Format {
         FORMATS.iter().find(|format| format.name == name).copied()
     }
 
+    /// Returns why it cannot represent a conversation; `None` if it can.
+    pub fn leaves_out(&self, conversation: &Conversation) -> Option<&'static str> {
+        (self.leaves_out)(conversation)
+    }
+
     /// Creates the files of a set of conversations.
     ///
     /// # Errors
     /// If a file cannot be created.
     pub fn begin(&self, files: &mut Files) -> Result<Box<dyn Writer>> {
         (self.begin)(files)
+    }
+
+    /// Returns the columns of the files of a set, as a dataset card lists the features of Hugging
+    /// Face `datasets`; none if the files have a schema. Without them, `datasets` takes the columns
+    /// of the first file and refuses files with others, such as those of texts and of images.
+    ///
+    /// # Errors
+    /// If a file of the set cannot be read.
+    pub fn features(&self, set: &[SetFile]) -> Result<Vec<Value>> {
+        (self.features)(set)
     }
 
     /// Returns whether it has files that describe its sets.
@@ -211,7 +228,7 @@ pub(crate) mod tests {
 
     /// Writes conversations in a format, as files whose names begin with `set`. The only image that
     /// exists is `train/a.jpg`, which begins like a PNG.
-    pub(crate) fn written(format: &Format, conversations: &[Conversation]) -> (LeftOut, tempfile::TempDir) {
+    pub(crate) fn written(format: &Format, conversations: &[Conversation]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let mut files = |suffix: &str| {
             let path = folder.path().join(format!("set{suffix}"));
@@ -223,8 +240,8 @@ pub(crate) mod tests {
             let picture = &mut |path: &str| Ok((path == "train/a.jpg").then(|| b"\x89PNG\r\n\x1a\n".to_vec()));
             writer.write(std::slice::from_ref(conversation), &mut files, picture).unwrap();
         }
-        let left_out = writer.finish(&mut files).unwrap();
-        (left_out, folder)
+        writer.finish(&mut files).unwrap();
+        folder
     }
 
     #[test]

@@ -10,6 +10,8 @@ pub(super) const FORMAT: Format = Format {
     description: "Parquet with `images`, `messages` and provenance that Hugging Face `datasets` and TRL read.",
     names_pictures: false,
     is_default: true,
+    leaves_out: |_| None,
+    features: |_| Ok(Vec::new()),
     begin: |files| begin(files, COLUMNS),
     describe: None,
 };

@@ -5,8 +5,10 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::json::{Layout, Provenance, begin, image_paths, media_tokens, video_paths};
-use super::llava::{Turn, turns};
+use super::json::{
+    Layout, Provenance, begin, column, features_of_provenance, image_paths, lists, media_tokens, video_paths,
+};
+use super::llava::{Turn, features_of_turns, turns};
 use super::{Files, Format, SetFile};
 use crate::build::Conversation;
 use crate::{Error, Result};
@@ -16,6 +18,8 @@ pub(super) const FORMAT: Format = Format {
     description: "A JSON list that LLaMA-Factory reads as `sharegpt`.",
     names_pictures: true,
     is_default: false,
+    leaves_out: |_| None,
+    features: |_| Ok(features()),
     begin: |files| begin(files, Layout::List, |own, out| serde_json::to_writer(out, &Sample::of(own))),
     describe: Some(describe),
 };
@@ -37,6 +41,19 @@ fn describe(set: &[SetFile], files: &mut Files) -> Result<()> {
         .collect();
     let path = files("dataset_info.json")?;
     std::fs::write(&path, format!("{:#}\n", Value::Object(datasets))).map_err(|source| Error::Io { path, source })
+}
+
+/// Returns the columns of [`Sample`].
+pub(super) fn features() -> Vec<Value> {
+    let mut columns = vec![
+        column("id", "string"),
+        features_of_turns(),
+        column("system", "string"),
+        lists("images", "string"),
+        lists("videos", "string"),
+    ];
+    columns.extend(features_of_provenance());
+    columns
 }
 
 /// One element of the list. Every one has `images`, `videos` and `system`, be they empty:

@@ -4,9 +4,13 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Format;
-use super::json::{Layout, Provenance, begin, image_paths, media_tokens, video_paths, with_tokens};
+use super::json::{
+    Layout, Provenance, begin, column, features_of_provenance, image_paths, lists, media_tokens, video_paths,
+    with_tokens,
+};
 use crate::build::{Conversation, Role};
 
 pub(super) const FORMAT: Format = Format {
@@ -14,9 +18,19 @@ pub(super) const FORMAT: Format = Format {
     description: "JSON lines that ms-swift reads.",
     names_pictures: true,
     is_default: false,
+    leaves_out: |_| None,
+    features: |_| Ok(features()),
     begin: |files| begin(files, Layout::Lines, |own, out| serde_json::to_writer(out, &Sample::of(own))),
     describe: None,
 };
+
+fn features() -> Vec<Value> {
+    let turn = vec![column("role", "string"), column("content", "string")];
+    let mut columns =
+        vec![column("id", "string"), lists("messages", turn), lists("images", "string"), lists("videos", "string")];
+    columns.extend(features_of_provenance());
+    columns
+}
 
 /// A line. Boxes stay texts in shares of the picture, as wordings promise them.
 #[derive(Debug, Serialize)]

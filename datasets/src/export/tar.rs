@@ -1,14 +1,17 @@
 //! Writes tar shards for the `webdataset` package. A sample has its conversation as `json` and its
 //! images as `0.jpg`, `1.png`, ….
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
 use lynxdata_picture::{Format as PictureFormat, format_of};
 use lynxdata_prompts::keyed_hash;
 use lynxdata_records::{MeasuredFile, webdataset};
+use serde_json::Value;
 
-use super::{Files, LeftOut, Pictures, Writer, sharegpt};
+use super::json::{column, structs};
+use super::{Files, Pictures, SetFile, Writer, sharegpt};
 use crate::build::Conversation;
 use crate::{Error, Result};
 
@@ -53,9 +56,9 @@ impl Writer for TarWriter {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, files: &mut Files) -> Result<LeftOut> {
+    fn finish(mut self: Box<Self>, files: &mut Files) -> Result<()> {
         self.end_shard(files)?;
-        Ok(LeftOut::new())
+        Ok(())
     }
 }
 
@@ -110,6 +113,25 @@ impl TarWriter {
     }
 }
 
+/// Returns the columns of shards: the member `json`, and every member that a sample has in addition.
+pub(super) fn features(set: &[SetFile]) -> Result<Vec<Value>> {
+    let mut names = BTreeSet::new();
+    for file in set {
+        names.extend(webdataset::members(&file.path)?.iter().map(|member| member.extension().to_owned()));
+    }
+    names.remove("json");
+    let mut columns = vec![structs("json", sharegpt::features())];
+    columns.extend(names.iter().map(|name| {
+        let is_image = name.starts_with(|first: char| first.is_ascii_digit());
+        match name.rsplit('.').next() {
+            Some("bin") => column(name, "binary"),
+            _ => column(name, if is_image { "image" } else { "video" }),
+        }
+    }));
+    columns.extend(["__key__", "__url__"].map(|name| column(name, "string")));
+    Ok(columns)
+}
+
 /// Returns the key of a sample: a 128-bit hash of the id of its conversation as 32 hexadecimal
 /// digits, so that sets can be combined.
 fn key(conversation: &Conversation) -> String {
@@ -120,7 +142,7 @@ fn key(conversation: &Conversation) -> String {
 #[cfg(test)]
 mod tests {
     use lynxdata_records::webdataset::members;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::build::ImageReference;
@@ -132,7 +154,7 @@ mod tests {
         let mut first = conversation("vqa/a", &["What?", "this"]);
         first.images.insert(0, ImageReference { path: "train/missing.jpg".to_owned() });
         let second = conversation("vqa/a", &["Where?", "here"]);
-        let (_, folder) = written(Format::named("energon").unwrap(), &[first.clone(), second]);
+        let folder = written(Format::named("energon").unwrap(), &[first.clone(), second]);
         let path = folder.path().join("set/000000.tar");
         let members = members(&path).unwrap();
         let names: Vec<&str> = members.iter().map(lynxdata_records::webdataset::Member::extension).collect();
@@ -151,10 +173,10 @@ mod tests {
     fn a_full_shard_is_followed_by_another_one() {
         let mut all = vec![conversation("vqa/a", &["What?", "this"]); MOST_SAMPLES + 1];
         all.iter_mut().enumerate().for_each(|(place, own)| own.id = place.to_string());
-        let (_, folder) = written(Format::named("webdataset").unwrap(), &all);
+        let folder = written(Format::named("webdataset").unwrap(), &all);
         let members = |shard: &str| members(&folder.path().join("set").join(shard)).unwrap().len();
         assert_eq!((members("000000.tar"), members("000001.tar")), (2 * MOST_SAMPLES, 2));
-        let (_, folder) = written(Format::named("webdataset").unwrap(), &[]);
+        let folder = written(Format::named("webdataset").unwrap(), &[]);
         assert!(!folder.path().join("set").exists(), "Megatron-Energon refuses shards without samples");
     }
 }

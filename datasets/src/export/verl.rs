@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::columns::{Column, ID, IMAGE_PATHS, LICENCE, SOURCE_FILE, SOURCE_ROW, TASK, Value, Values, begin};
 use super::json::media_tokens;
-use super::{Files, Format, LeftOut, Pictures, Writer};
+use super::{Files, Format, Pictures, Writer};
 use crate::Result;
 use crate::build::{Conversation, Role};
 
@@ -19,7 +19,9 @@ pub(super) const FORMAT: Format = Format {
     description: "Parquet for reinforcement learning with verl and TRL: `prompt`, `images`, the right answer and how to check it.",
     names_pictures: false,
     is_default: false,
-    begin: |_| Ok(Box::new(Checkable { inner: None, left_out: LeftOut::new() })),
+    leaves_out: |own| checker(own).err(),
+    features: |_| Ok(Vec::new()),
+    begin: |_| Ok(Box::new(FromFirstRow { inner: None })),
     describe: None,
 };
 
@@ -49,40 +51,28 @@ const COLUMNS: &[Column] = &[
     IMAGE_PATHS,
 ];
 
-/// Writes only the conversations whose answers a rule can check.
-struct Checkable {
-    /// Created with the first row, because `datasets`, with which verl loads files, fails on a file
-    /// without rows.
+/// Creates the file with the first row, because `datasets`, with which verl loads files, fails on a
+/// file without rows.
+struct FromFirstRow {
     inner: Option<Box<dyn Writer>>,
-    left_out: LeftOut,
 }
 
-impl Writer for Checkable {
+impl Writer for FromFirstRow {
     fn write(&mut self, conversations: &[Conversation], files: &mut Files, pictures: &mut Pictures) -> Result<()> {
-        let mut checkable = Vec::with_capacity(conversations.len());
-        for conversation in conversations {
-            match checker(conversation) {
-                Ok(_) => checkable.push(conversation.clone()),
-                Err(reason) => *self.left_out.entry(reason).or_default() += 1,
-            }
-        }
-        if checkable.is_empty() {
+        if conversations.is_empty() {
             return Ok(());
         }
         let mut inner = match self.inner.take() {
             Some(inner) => inner,
             None => begin(files, COLUMNS)?,
         };
-        inner.write(&checkable, files, pictures)?;
+        inner.write(conversations, files, pictures)?;
         self.inner = Some(inner);
         Ok(())
     }
 
-    fn finish(self: Box<Self>, files: &mut Files) -> Result<LeftOut> {
-        if let Some(inner) = self.inner {
-            inner.finish(files)?;
-        }
-        Ok(self.left_out)
+    fn finish(self: Box<Self>, files: &mut Files) -> Result<()> {
+        self.inner.map_or(Ok(()), |inner| inner.finish(files))
     }
 }
 
@@ -97,6 +87,11 @@ impl Writer for Checkable {
 ///
 /// All but the last are metrics of `lynxdata eval`.
 fn checker(conversation: &Conversation) -> std::result::Result<&'static str, &'static str> {
+    // The prompt would end with the last question, while the shape and the votes are those of the
+    // first one.
+    if conversation.messages.iter().filter(|message| message.role == Role::Assistant).count() > 1 {
+        return Err("no rule checks a dialog");
+    }
     match conversation.answer_shape {
         AnswerShape::Word | AnswerShape::Phrase if !conversation.votes.is_empty() => Ok("vqa_accuracy"),
         AnswerShape::Word
@@ -121,8 +116,11 @@ fn answer(conversation: &Conversation) -> &str {
 }
 
 fn ground_truth(conversation: &Conversation) -> Cow<'_, str> {
-    if checker(conversation) != Ok("vqa_accuracy") {
-        return Cow::from(answer(conversation));
+    match checker(conversation) {
+        Ok("vqa_accuracy") => {}
+        // `lower_case` changes the answer, but the checker compares capital letters.
+        Ok("option_accuracy") => return Cow::from(answer(conversation).to_uppercase()),
+        _ => return Cow::from(answer(conversation)),
     }
     let votes = conversation.votes.iter();
     let votes: Vec<&str> = votes.flat_map(|(text, count)| std::iter::repeat_n(text.as_str(), *count)).collect();
@@ -170,6 +168,7 @@ mod tests {
             (of_shape(AnswerShape::Phrase, "a net"), "exact_match", "a net"),
             (of_shape(AnswerShape::YesNo, "Yes"), "exact_match", "Yes"),
             (of_shape(AnswerShape::Letter, "B"), "option_accuracy", "B"),
+            (of_shape(AnswerShape::Letter, "b"), "option_accuracy", "B"),
             (of_shape(AnswerShape::Number, "1,200"), "number", "1,200"),
             (of_shape(AnswerShape::Boxes, "[0.100, 0.250, 0.500, 1.000]"), "iou", "[0.100, 0.250, 0.500, 1.000]"),
         ];
@@ -193,21 +192,29 @@ mod tests {
     }
 
     #[test]
-    fn what_no_rule_checks_is_left_out_and_counted() {
-        let conversations = [
-            of_shape(AnswerShape::Sentence, "A dog."),
-            of_shape(AnswerShape::Word, "dog"),
-            of_shape(AnswerShape::Turns, "Yes."),
-            of_shape(AnswerShape::Sentence, "A cat."),
-            of_shape(AnswerShape::Boxes, "[0.100, 0.250, 0.500, 1.000]; [0.000, 0.000, 0.500, 1.000]"),
+    fn what_no_rule_checks_is_left_out() {
+        let packed = Conversation { answer_shape: AnswerShape::Word, ..conversation("vqa/a", &["1?", "1", "2?", "2"]) };
+        let cases = [
+            (of_shape(AnswerShape::Sentence, "A dog."), Some("no rule checks a sentence")),
+            (of_shape(AnswerShape::Word, "dog"), None),
+            (of_shape(AnswerShape::Turns, "Yes."), Some("no rule checks a dialog")),
+            (packed, Some("no rule checks a dialog")),
+            (
+                of_shape(AnswerShape::Boxes, "[0.100, 0.250, 0.500, 1.000]; [0.000, 0.000, 0.500, 1.000]"),
+                Some("no rule checks several boxes"),
+            ),
         ];
-        let (left_out, folder) = written(&FORMAT, &conversations);
-        let expected =
-            [("no rule checks a dialog", 1), ("no rule checks a sentence", 2), ("no rule checks several boxes", 1)];
-        assert_eq!(left_out, LeftOut::from(expected));
-        let path = folder.path().join("set.parquet");
-        let rows: usize =
-            lynxdata_records::parquet::read(&path, None).unwrap().map(|batch| batch.unwrap().num_rows()).sum();
-        assert_eq!(rows, 1);
+        for (own, reason) in cases {
+            assert_eq!(FORMAT.leaves_out(&own), reason, "{own:?}");
+        }
+    }
+
+    #[test]
+    fn no_row_is_no_file() {
+        let has_file = |conversations: &[Conversation]| {
+            let folder = written(&FORMAT, conversations);
+            folder.path().join("set.parquet").is_file()
+        };
+        assert!(!has_file(&[]) && has_file(&[of_shape(AnswerShape::Word, "dog")]));
     }
 }

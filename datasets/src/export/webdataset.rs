@@ -1,13 +1,15 @@
 //! Tar shards for the `webdataset` package.
 
 use super::Format;
-use super::tar::begin;
+use super::tar::{begin, features};
 
 pub(super) const FORMAT: Format = Format {
     name: "webdataset",
     description: "Tar shards of a `json` and the pictures `0.jpg`, `1.png`, … a sample, for `webdataset`.",
     names_pictures: false,
     is_default: false,
+    leaves_out: |_| None,
+    features: features,
     begin: |_| Ok(begin(false)),
     describe: None,
 };

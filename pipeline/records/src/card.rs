@@ -13,6 +13,9 @@ pub struct Card<'a> {
     /// The configurations: their names, and globs of their files relative to the folder of the
     /// card.
     pub configs: &'a [(String, Vec<String>)],
+    /// The columns of all configurations, as a JSON list of the features of `datasets`; empty if the
+    /// files have a schema.
+    pub features: &'a str,
     /// Digest of everything in the files.
     pub content: &'a str,
     /// Markdown text below the title.
@@ -55,6 +58,10 @@ pub fn render(card: &Card) -> String {
     text += "dataset_info:\n";
     for (name, _) in card.configs {
         text += &format!("- config_name: {name}\n  description: content {}\n", card.content);
+        if !card.features.is_empty() {
+            // JSON is also valid YAML.
+            text += &format!("  features: {}\n", card.features);
+        }
     }
     text + &format!("---\n\n# {}\n\n{}\n", card.name, card.text)
 }
@@ -66,8 +73,15 @@ mod tests {
     #[test]
     fn a_name_with_quotes_stays_valid_yaml() {
         let configs = [("default".to_owned(), vec!["data/*.parquet".to_owned()])];
-        let card =
-            Card { name: "a \"b\": c", rows: 12, licences: &[], configs: &configs, content: "0ab1", text: "Hello." };
+        let card = Card {
+            name: "a \"b\": c",
+            rows: 12,
+            licences: &[],
+            configs: &configs,
+            features: "",
+            content: "0ab1",
+            text: "Hello.",
+        };
         let text = render(&card);
         assert!(text.starts_with("---\npretty_name: \"a \\\"b\\\": c\"\nsize_categories:\n- n<1K\n"), "{text}");
     }

@@ -222,7 +222,7 @@ impl RunFolder {
         }
         let kept: BTreeSet<&str> = manifest.all_parts().flat_map(PartEntry::paths).collect();
         for old in state.manifest.all_parts().flat_map(PartEntry::paths).filter(|path| !kept.contains(path)) {
-            remove(&self.root.join(old))?;
+            self.remove_with_folders(old)?;
         }
         state.extend(more).map_err(|source| Error::io("append to", path, source))?;
         state.manifest = manifest;
@@ -338,9 +338,25 @@ impl RunFolder {
         self.append(&mut state, Line::Part(entry.clone()))?;
         state.intact.extend(entry.files.iter().map(|file| (file.blake3.clone(), file.path.clone())));
         for path in old.iter().flat_map(|old| old.paths_not_in(&entry)) {
-            remove(&self.root.join(path))?;
+            self.remove_with_folders(path)?;
         }
         Ok(entry)
+    }
+
+    /// Removes a file or folder of a part, and the folders around it that are empty then: readers
+    /// take the folder of a format as a sign that there are files of it.
+    fn remove_with_folders(&self, path: &str) -> Result<()> {
+        let path = self.root.join(path);
+        remove(&path)?;
+        for folder in path.ancestors().skip(1).take_while(|folder| *folder != self.root) {
+            match fs::remove_dir(folder) {
+                Ok(()) => {}
+                Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(source) if source.kind() == std::io::ErrorKind::DirectoryNotEmpty => break,
+                Err(source) => return Err(Error::io("remove", folder, source)),
+            }
+        }
+        Ok(())
     }
 
     fn move_into_place(&self, file: &Path, path: &str) -> Result<()> {
@@ -390,7 +406,7 @@ impl RunFolder {
         assert_eq!(kept.len(), entry.parts.len(), "a stage is completed with parts that were committed");
         let kept: BTreeSet<&str> = kept.into_iter().flat_map(PartEntry::paths).collect();
         for path in old.into_iter().flat_map(PartEntry::paths).filter(|path| !kept.contains(path)) {
-            remove(&self.root.join(path))?;
+            self.remove_with_folders(path)?;
             removed_paths.push(path.to_owned());
         }
         self.append(&mut self.state(), Line::Stage(entry))?;
@@ -751,5 +767,25 @@ mod tests {
         drop(run);
         let manifest = Manifest::read(&root).unwrap();
         assert_eq!(manifest.parts("stage").count(), 1);
+    }
+
+    #[test]
+    fn folders_without_files_are_removed_unless_they_are_not_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("run");
+        let run = RunFolder::open(&root).unwrap();
+        let commit = |part: &str, print: &str, files: &[&str]| {
+            let mut new = NewPart::new("stage", part, print.to_owned());
+            files.iter().for_each(|path| fs::write(run.stage_file(&mut new, path).unwrap(), part).unwrap());
+            run.commit(new).unwrap();
+        };
+        commit("a", "1", &["out/json/a.json", "out/tar/a/0.tar", "out/mixed/a"]);
+        commit("b", "1", &["out/tar/b/0.tar"]);
+        fs::write(root.join("out/mixed/notes"), "of a user").unwrap();
+        commit("a", "2", &["out/json/a.json"]);
+        assert!(!root.join("out/tar/a").exists() && root.join("out/tar/b").is_dir());
+        assert_eq!(names_in(&root.join("out/mixed")).unwrap(), ["notes"]);
+        run.complete("stage", vec!["a".to_owned()], &[], "").unwrap();
+        assert!(!root.join("out/tar").exists() && root.join("out/json/a.json").is_file());
     }
 }

@@ -127,6 +127,7 @@ pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result
     }
     if wanted.has("instruct") {
         stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;
+        stages::mixture::check_groups(&loaded).map_err(Failure::Usage)?;
     }
     let mut context = Context::new(loaded, session, host)?;
     context.replaces = wanted.replaces;
@@ -151,6 +152,7 @@ pub fn plan(loaded: LoadedRecipe, wanted: &Wanted) -> Result<Vec<StagePlan>, Fai
     let session = lynxdata_engine::session::local();
     stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
     stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;
+    stages::mixture::check_groups(&loaded).map_err(Failure::Usage)?;
     let mut context = Context::inspecting(loaded, session, Arc::new(Silent))?;
     context.replaces = wanted.replaces;
     if wanted.has("download") {
@@ -163,9 +165,19 @@ pub fn plan(loaded: LoadedRecipe, wanted: &Wanted) -> Result<Vec<StagePlan>, Fai
 /// Writes the recipe into its run folder, unless it lies there already.
 ///
 /// # Errors
-/// If the folder cannot be written to.
-pub fn keep_recipe(context: &Context) -> Result<()> {
+/// [`Failure::Usage`] if flags would replace a recipe that they did not write or that was edited,
+/// [`Failure::Failed`] if the folder cannot be written to.
+pub fn keep_recipe(context: &Context) -> Result<(), Failure> {
     let copy = context.run.root().join("recipe.toml");
+    if context.loaded.is_of_flags
+        && let Ok(there) = std::fs::read_to_string(&copy)
+        && !recipe::is_as_written(&there)
+    {
+        return Err(Failure::Usage(anyhow!(
+            "{0} was edited or is not of flags, and the flags of this command would replace it\nhint: `lynxdata run {0}` runs it; remove it to use the flags",
+            copy.display()
+        )));
+    }
     let is_the_recipe = !context.loaded.is_of_flags
         && match (copy.canonicalize(), context.loaded.path.canonicalize()) {
             (Ok(copy), Ok(recipe)) => copy == recipe,
@@ -175,7 +187,7 @@ pub fn keep_recipe(context: &Context) -> Result<()> {
         context.keep("recipe.toml", &context.loaded.text)?;
     }
     let resolved = toml::to_string(context.recipe()).context("cannot write the resolved recipe as TOML")?;
-    context.keep(RESOLVED_RECIPE, &resolved)
+    Ok(context.keep(RESOLVED_RECIPE, &resolved)?)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use lynxdata_fetch::objects::{self, Cache, Settings};
 use lynxdata_fetch::{DownloadConfig, OneOrMany, PoolFormat, SourceConfig};
 use lynxdata_filters::Preset;
 use lynxdata_prompts::{Banks, PromptMode};
-use lynxdata_records::nearest;
+use lynxdata_records::{fingerprint, nearest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -945,10 +945,21 @@ pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Res
         recipe,
         path: folder.join("recipe.toml"),
         folder,
-        text,
+        text: format!("{OF_FLAGS}{}\n{text}", fingerprint([text.as_str()])),
         is_of_flags: true,
         tasks: OnceLock::new(),
     })
+}
+
+/// The beginning of the first line of a recipe that flags stand for; the digest of the lines below
+/// follows.
+const OF_FLAGS: &str =
+    "# Written from the flags of a command, which replace this file while its lines have the digest ";
+
+/// Returns whether a recipe was written from flags and not changed since.
+pub(crate) fn is_as_written(text: &str) -> bool {
+    let parts = text.strip_prefix(OF_FLAGS).and_then(|rest| rest.split_once('\n'));
+    parts.is_some_and(|(digest, below)| digest == fingerprint([below]))
 }
 
 /// Presets of the model of a check: their names, and their settings for `[check]`.

@@ -1,5 +1,6 @@
 //! `lynxdata instruct`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
@@ -49,7 +50,8 @@ pub(crate) struct Arguments {
     dry_run: bool,
 
     /// A dataset and the folder of its files, as its authors publish them, instead of a recipe.
-    /// SPLIT is by default `train`, or the only split that is present. N is the largest number of
+    /// SPLIT is by default `train`, or the only split that is present; if the task names its file
+    /// by the split, such as `llava_json`, any name of a file is one. N is the largest number of
     /// records, which are drawn by the seed. Repeatable
     #[arg(
         long = "task",
@@ -151,8 +153,10 @@ fn recipe_of(arguments: &Arguments, tasks: &[(&Task, Given)]) -> anyhow::Result<
         }
         sources.push(source);
     }
+    let mut with_images = BTreeSet::new();
     for text in &arguments.images {
         let (name, pictures) = folder_of(text).with_context(|| format!("--images {text}"))?;
+        ensure!(with_images.insert(name), "--images {text}: another --images already names a folder for {name}");
         let mut of_task = sources.iter_mut().filter(|source| source["name"].as_str() == Some(name)).peekable();
         ensure!(of_task.peek().is_some(), "--images {text}: no --task is named {name}");
         for source in of_task {
@@ -226,7 +230,11 @@ fn split_of(task: &Task, given: &Given) -> anyhow::Result<String> {
     let (name, folder) = (&task.name, given.folder.display());
     if let Some(split) = &given.split {
         let known: Vec<&str> = task.splits.keys().map(String::as_str).collect();
-        ensure!(known.contains(&split.as_str()), "task {name} has no split {split}; it has {}", known.join(", "));
+        if !known.contains(&split.as_str()) {
+            let fault = || format!("task {name} has no split {split}; it has {}", known.join(", "));
+            ensure!(task.file_of_split().is_some(), fault());
+            task.native_files(&given.folder, split).with_context(fault)?;
+        }
         return Ok(split.clone());
     }
     let is_there = |split: &&String| task.native_files(&given.folder, split).is_ok();

@@ -77,6 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
             let session = lynxdata_engine::session::local();
             stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
             stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;
+            stages::mixture::check_groups(&loaded).map_err(Failure::Usage)?;
             let text = toml::to_string(&loaded.recipe).context("cannot write the recipe as TOML")?;
             print(&text)?;
         }

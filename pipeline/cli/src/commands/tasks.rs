@@ -267,6 +267,9 @@ fn show(name: &str, own: &Own, json: bool) -> Result<u8, Failure> {
         0 => ("split", split.clone()),
         _ => ("split", format!("{split}, {} records", grouped(*records))),
     }));
+    // If the split is the whole name of the file, any file of this form is one.
+    let file = task.file_of_split().filter(|file| file.starts_with("{split}."));
+    lines.extend(file.map(|file| ("split", format!("or any other name: the split is the name of the file {file}"))));
     lines.extend(task.obtain.iter().map(|own| ("obtain", format!("{} from {}", own.file, own.from))));
     lines.extend(task.facts_from.iter().map(|(fact, from)| ("looked up", format!("{} at {from}", fact.name()))));
     let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key:<15} {value}")).collect();

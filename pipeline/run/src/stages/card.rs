@@ -7,21 +7,22 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use lynxdata_datasets::export::{FORMATS, Format, SetFile};
-use lynxdata_datasets::{CommercialUse, Task};
+use lynxdata_datasets::export::{Format, SetFile, features_of_lines};
+use lynxdata_datasets::{CommercialUse, FormatsLeftOut, Task};
 use lynxdata_records::{FileEntry, NewPart, PartEntry, RunFolder, card, fingerprint};
 use lynxdata_report::count as grouped;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::instruct::{Instruct, config_of, parts_of, split_name, taken};
-use super::mixture::Mixture;
+use super::instruct::{COUNTS, Instruct, config_of, parts_of, read_counts, split_name, taken};
+use super::mixture::{Mixture, left_out_of_formats};
 use crate::recipe::{InstructConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+use crate::table;
 
 /// Raise it when the same sets get other cards.
-const FORMAT_VERSION: &str = "1";
+const FORMAT_VERSION: &str = "2";
 
 /// Writes the cards of the sets of conversations.
 pub struct Card;
@@ -82,6 +83,21 @@ struct Described<'a> {
     /// The splits with conversations in the set.
     splits: BTreeSet<&'a str>,
     conversations: u64,
+    /// How many of them formats cannot represent, by format.
+    left_out: BTreeMap<String, u64>,
+}
+
+impl Described<'_> {
+    fn leave_out(&mut self, formats: FormatsLeftOut) {
+        for (format, reasons) in formats {
+            *self.left_out.entry(format).or_default() += reasons.values().sum::<u64>();
+        }
+    }
+
+    /// Returns how many of its conversations a format holds.
+    fn held(&self, format: &str) -> u64 {
+        self.conversations - self.left_out.get(format).copied().unwrap_or(0)
+    }
 }
 
 fn make(context: &Context, folder: &str, parts: &[PartEntry], content: &str, new: &mut NewPart) -> Result<()> {
@@ -102,18 +118,30 @@ fn make(context: &Context, folder: &str, parts: &[PartEntry], content: &str, new
     let mut splits = Vec::new();
     for source in taken(config, catalogue)? {
         let task = catalogue.get(&source.name)?;
-        let described =
-            tasks.entry(&source.name).or_insert(Described { task, splits: BTreeSet::new(), conversations: 0 });
+        let described = tasks.entry(&source.name).or_insert_with(|| Described {
+            task,
+            splits: BTreeSet::new(),
+            conversations: 0,
+            left_out: BTreeMap::new(),
+        });
         described.splits.insert(&source.split);
         if folder == Instruct.name() {
             let parts = parts_of(source, parts);
-            described.conversations += parts.iter().map(|part| part.rows_out).sum::<u64>();
+            for part in &parts {
+                described.conversations += part.rows_out;
+                described.leave_out(read_counts(&table::file(&context.run, part, COUNTS)?)?.formats);
+            }
             splits.push((split_name(source), parts.into_iter().map(|part| part.part.as_str()).collect()));
         }
     }
     if folder == Mixture.name() {
         for lines in files_of(folder, "conversations", &files) {
             count_mixture(&context.run.intact(lines)?, &mut tasks)?;
+        }
+        for (task, formats) in left_out_of_formats(&context.run)? {
+            if let Some(described) = tasks.get_mut(task.as_str()) {
+                described.leave_out(formats);
+            }
         }
     }
     tasks.retain(|_, described| described.conversations > 0);
@@ -133,7 +161,9 @@ fn make(context: &Context, folder: &str, parts: &[PartEntry], content: &str, new
         files: &files,
         config,
     };
-    for (file, text) in [("README.md", set.card(content)), ("croissant.json", set.croissant(&context.run)?)] {
+    for (file, text) in
+        [("README.md", set.card(&context.run, content)?), ("croissant.json", set.croissant(&context.run)?)]
+    {
         let path = context.run.stage_file(new, &format!("{folder}/{file}"))?;
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
@@ -188,35 +218,65 @@ struct Set<'a> {
 
 impl Set<'_> {
     /// Returns `README.md`.
-    fn card(&self, content: &str) -> String {
+    fn card(&self, run: &RunFolder, content: &str) -> Result<String> {
         let licences: BTreeSet<String> = self.tasks.iter().map(|own| hub_licence(&own.task.licence)).collect();
         let licences: Vec<String> = licences.into_iter().collect();
-        let rows = self.tasks.iter().map(|own| own.conversations).sum();
+        let (format, files) = self.described();
+        let features = match Format::named(format) {
+            Some(format) => {
+                let file = |(name, file): (String, &FileEntry)| Ok(SetFile { name, path: run.intact(file)? });
+                format.features(&files.into_iter().map(file).collect::<Result<Vec<_>>>()?)?
+            }
+            None => features_of_lines(),
+        };
+        let features = if features.is_empty() { String::new() } else { Value::Array(features).to_string() };
+        let rows = self.held(format);
         let configs = self.configs();
         let text = self.text();
-        card::render(&card::Card {
+        Ok(card::render(&card::Card {
             name: self.name,
             rows,
             licences: &licences,
             configs: &configs,
+            features: &features,
             content,
             text: &text,
-        })
+        }))
     }
 
-    /// Returns the files of the described format: the first one that is written.
-    fn described_files(&self) -> Vec<(String, &FileEntry)> {
-        let formats = FORMATS.iter().filter(|format| self.config.formats.contains(*format));
-        let format = formats.map(|format| format.name).next().unwrap_or("conversations");
+    /// Returns the described format and its files: the first one that holds conversations.
+    fn described(&self) -> (&'static str, Vec<(String, &FileEntry)>) {
+        let formats = self.config.formats.iter().map(|format| format.name);
+        let format = formats.filter(|format| self.held(format) > 0).next().unwrap_or("conversations");
         let files = files_of(self.folder, format, self.files).into_iter();
         let is_data =
             |file: &&FileEntry| [".parquet", ".json", ".jsonl", ".tar"].iter().any(|end| file.path.ends_with(end));
-        files.filter(is_data).map(|file| (file.path[self.folder.len() + 1..].to_owned(), file)).collect()
+        let files = files.filter(is_data).map(|file| (file.path[self.folder.len() + 1..].to_owned(), file));
+        (format, files.collect())
+    }
+
+    /// Returns how many conversations a format holds.
+    fn held(&self, format: &str) -> u64 {
+        self.tasks.iter().map(|own| own.held(format)).sum()
+    }
+
+    /// Returns a sentence for every format that does not hold all conversations.
+    fn partial_formats(&self) -> Vec<String> {
+        let total = self.held("conversations");
+        let told = |format: &&Format| {
+            let held = self.held(format.name);
+            let without = self.tasks.iter().filter(|own| own.held(format.name) == 0);
+            let without: Vec<&str> = without.map(|own| own.task.name.as_str()).collect();
+            let without =
+                if without.is_empty() { String::new() } else { format!(", and none of {}", without.join(", ")) };
+            (held < total).then(|| format!("`{}` holds {} of them{without}.", format.name, grouped(held)))
+        };
+        self.config.formats.iter().filter_map(told).collect()
     }
 
     /// Returns one configuration of all files, and one for each split of a task.
     fn configs(&self) -> Vec<(String, Vec<String>)> {
-        let files: Vec<String> = self.described_files().into_iter().map(|(name, _)| name).collect();
+        let files: Vec<String> = self.described().1.into_iter().map(|(name, _)| name).collect();
         // From `parquet/vqav2-train-00001.parquet` or `webdataset/vqav2-train-00001/000000.tar`.
         let part_of = |name: &str| name.split('/').nth(1).and_then(|part| part.split('.').next()).map(str::to_owned);
         let of_parts = |parts: &[&str]| -> Vec<String> {
@@ -230,17 +290,20 @@ impl Set<'_> {
 
     /// Returns the text of the card: the content of the set, and what its licences forbid.
     fn text(&self) -> String {
-        let total: u64 = self.tasks.iter().map(|own| own.conversations).sum();
         let mut text = format!(
             "{} conversations of {} tasks, written by lynxdata. Every one has its licence, its native file and its row.\n\n",
-            grouped(total),
+            grouped(self.held("conversations")),
             self.tasks.len()
         );
+        let partial = self.partial_formats();
+        if !partial.is_empty() {
+            text += &format!("{}\n\n", partial.join(" "));
+        }
         for warning in self.warnings() {
             text += &format!("> **Licences.** {warning}\n\n");
         }
         text += "| task | splits | conversations | licence of annotations | commercial use | pictures or videos | commercial use | source |\n|---|---|---:|---|---|---|---|---|\n";
-        for Described { task, splits, conversations } in self.tasks.iter().copied() {
+        for Described { task, splits, conversations, .. } in self.tasks.iter().copied() {
             let splits: Vec<&str> = splits.iter().copied().collect();
             let (pictures, of_pictures) = task
                 .pictures
@@ -292,7 +355,7 @@ impl Set<'_> {
     fn croissant(&self, run: &RunFolder) -> Result<String> {
         let mut distribution = Vec::new();
         let mut records = Vec::new();
-        for (name, file) in self.described_files() {
+        for (name, file) in self.described().1 {
             let encoding = match name.rsplit_once('.').map(|(_, end)| end) {
                 Some("parquet") => "application/x-parquet",
                 Some("jsonl") => "application/jsonlines",
@@ -314,13 +377,14 @@ impl Set<'_> {
         }
         let licences: BTreeSet<&str> = self.tasks.iter().map(|own| own.task.licence.as_str()).collect();
         let citations: BTreeSet<&str> = self.tasks.iter().map(|own| own.task.cite.as_str()).collect();
-        let description = format!("{} {}", "Conversations of annotated datasets.", self.warnings().join(" "));
+        let sentences = ["Conversations of annotated datasets.".to_owned()].into_iter();
+        let sentences: Vec<String> = sentences.chain(self.partial_formats()).chain(self.warnings()).collect();
         let metadata = json!({
             "@context": context_of_croissant(),
             "@type": "sc:Dataset",
             "conformsTo": "http://mlcommons.org/croissant/1.0",
             "name": self.name,
-            "description": description.trim_end(),
+            "description": sentences.join(" "),
             "license": licences,
             "citeAs": citations.into_iter().collect::<Vec<_>>().join("; "),
             "isBasedOn": self.tasks.iter().map(|own| &own.task.homepage).collect::<BTreeSet<_>>(),

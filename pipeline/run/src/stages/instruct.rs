@@ -1,16 +1,17 @@
 //! Stage `instruct`: turns annotated datasets, in the files of their authors, into conversations.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use lynxdata_datasets::export::{Format, Pictures, Writer};
 use lynxdata_datasets::{
-    Build, Catalogue, Conversation, Dialogs, Diversity, DiversityMeter, Exchange, NOT_DRAWN, Task, TaskCounts,
-    count_difference, exchanges, ffmpeg_version,
+    Build, Catalogue, Conversation, Dialogs, Diversity, DiversityMeter, Exchange, FormatsLeftOut, NOT_DRAWN, Task,
+    TaskCounts, count_difference, exchanges, ffmpeg_version,
 };
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, Media, PromptMode};
@@ -81,6 +82,23 @@ impl Stage for Instruct {
         });
         let config = config_of(context)?;
         let (catalogue, _) = context.loaded.tasks()?;
+        let (mut of_formats, mut without_image) = (TasksLeftOut::new(), 0);
+        for part in manifest.parts(Instruct.name()) {
+            let file = part.files.iter().find(|file| file.path.starts_with(COUNTS));
+            let Some(file) = file else { continue };
+            let counts = read_counts(&context.run.root().join(&file.path))?;
+            of_formats.insert(part.part.clone(), counts.formats);
+            without_image += counts.without_image;
+        }
+        let held = held(&config.formats, conversations, &of_formats);
+        outcome.is_bad |= !held.is_empty() && held.values().all(|held| *held == 0);
+        outcome.sentences.extend(told_of_formats(conversations, &held));
+        if without_image > 0 {
+            outcome.sentences.push(format!(
+                "{} records are kept although their images or videos are missing",
+                grouped(without_image)
+            ));
+        }
         let without = config.tasks.len() - taken(config, catalogue)?.len();
         if without > 0 {
             outcome.sentences.push(format!(
@@ -278,6 +296,11 @@ pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
             task.check_wordings(banks, Some(language)).context("in instruct.language")?;
         }
     }
+    ensure!(
+        config.tasks.is_empty() || !taken(config, catalogue)?.is_empty(),
+        "no task is left: instruct.licence = \"commercial\" leaves out {}",
+        left_out_by_licence(config, catalogue)?.join(", ")
+    );
     Ok(())
 }
 
@@ -293,6 +316,21 @@ pub fn taken<'a>(config: &'a InstructConfig, catalogue: &Catalogue) -> Result<Ve
         }
     }
     Ok(taken)
+}
+
+/// Returns the tasks, with their licences, that the licences of their annotations leave out.
+///
+/// # Errors
+/// If a task does not exist.
+pub(super) fn left_out_by_licence(config: &InstructConfig, catalogue: &Catalogue) -> Result<Vec<String>> {
+    let mut left_out = BTreeSet::new();
+    for source in &config.tasks {
+        let task = catalogue.get(&source.name)?;
+        if !config.licence.takes(task) {
+            left_out.insert(format!("{} ({})", task.name, task.licence));
+        }
+    }
+    Ok(left_out.into_iter().collect())
 }
 
 pub(super) fn config_of(context: &Context) -> Result<&InstructConfig> {
@@ -329,7 +367,7 @@ pub(super) fn pictures_of(context: &Context, source: &TaskSource, part: &PartEnt
 fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut NewPart) -> Result<Option<Build<'a>>> {
     let Split { context, config, source, task, banks, .. } = *split;
     let mut dialogs = Dialogs::new(config.pack_dialogs, &task.wordings(banks, config.language.as_deref())?);
-    let mut written = 0;
+    let (mut written, mut without_image) = (0, 0);
     let name = part_name(source, number);
     let root = context.run.root();
     let before = (0..number).map(|before| root.join(kept_folder(&part_name(source, before)))).collect();
@@ -360,6 +398,7 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
                 dropped_for.is_none()
             });
         }
+        without_image += conversations.iter().filter(|own| pictures.is_incomplete(own)).count() as u64;
         let conversations = dialogs.pack(conversations);
         written += conversations.len() as u64;
         outputs.write(&conversations, &mut |path| pictures.read(path))?;
@@ -368,13 +407,15 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
         written += conversations.len() as u64;
         outputs.write(conversations, &mut |path| pictures.read(path))?;
     }
-    let conversations = outputs.finish(&name)?;
+    let (conversations, mut of_formats) = outputs.finish(&name)?;
     if pictures.is_scattered() {
         for_each_line(&conversations, &mut |conversation| {
             conversation.images.iter().try_for_each(|image| pictures.gather(&image.path))
         })?;
     }
     let mut counts = build.next_part();
+    counts.without_image = without_image;
+    counts.formats = of_formats.remove(&source.name).unwrap_or_default();
     for (fault, (count, example)) in pictures.finish(&context.run, &name, new)?.into_iter().chain(left_out) {
         for _ in 0..count {
             counts.drop_kept(fault, || example.clone());
@@ -431,7 +472,11 @@ pub(super) struct Outputs<'a> {
     /// One line per conversation with its whole provenance; later stages read this file.
     lines: (PathBuf, BufWriter<File>),
     writers: Vec<(&'static Format, Box<dyn Writer>)>,
+    left_out: TasksLeftOut,
 }
+
+/// The number of conversations that formats cannot represent, by task, format and reason.
+pub(super) type TasksLeftOut = BTreeMap<String, FormatsLeftOut>;
 
 /// Creates the files of a set.
 struct SetFiles<'a> {
@@ -462,32 +507,70 @@ impl<'a> Outputs<'a> {
         for &format in formats {
             writers.push((format, format.begin(&mut |suffix| files.create(format.name, suffix))?));
         }
-        Ok(Self { files, lines: (path, BufWriter::new(file)), writers })
+        Ok(Self { files, lines: (path, BufWriter::new(file)), writers, left_out: TasksLeftOut::new() })
     }
 
-    /// Appends conversations; `pictures` returns the bytes of an image by its path.
+    /// Appends conversations, to each format those that it can represent; `pictures` returns the
+    /// bytes of an image by its path.
     pub(super) fn write(&mut self, conversations: &[Conversation], pictures: &mut Pictures) -> Result<()> {
         let (path, file) = &mut self.lines;
         Conversation::write_lines(conversations, file).with_context(|| format!("cannot write {}", path.display()))?;
         for (format, writer) in &mut self.writers {
-            writer.write(conversations, &mut |suffix| self.files.create(format.name, suffix), pictures)?;
+            let mut fit = Cow::Borrowed(conversations);
+            if conversations.iter().any(|own| format.leaves_out(own).is_some()) {
+                fit.to_mut().retain(|own| {
+                    let Some(reason) = format.leaves_out(own) else { return true };
+                    let of_format = self.left_out.entry(own.task.clone()).or_default();
+                    let reasons = of_format.entry(format.name.to_owned()).or_default();
+                    *reasons.entry(reason.to_owned()).or_default() += 1;
+                    false
+                });
+            }
+            writer.write(&fit, &mut |suffix| self.files.create(format.name, suffix), pictures)?;
         }
         Ok(())
     }
 
-    /// Finishes the files, and logs what a format cannot hold. Returns the file of conversations
-    /// with their whole provenance.
-    pub(super) fn finish(mut self, set: &str) -> Result<PathBuf> {
+    /// Finishes the files, and logs what formats leave out. Returns the file of conversations with
+    /// their whole provenance, and the number of conversations that formats leave out.
+    pub(super) fn finish(mut self, set: &str) -> Result<(PathBuf, TasksLeftOut)> {
         let (path, mut file) = self.lines;
         file.flush().with_context(|| format!("cannot write {}", path.display()))?;
         for (format, writer) in self.writers {
-            let left_out = writer.finish(&mut |suffix| self.files.create(format.name, suffix))?;
-            for (reason, conversations) in left_out {
-                warn!(set, format = format.name, conversations, "left out of the format: {reason}");
+            writer.finish(&mut |suffix| self.files.create(format.name, suffix))?;
+        }
+        for (task, formats) in &self.left_out {
+            for (format, reasons) in formats {
+                for (reason, conversations) in reasons {
+                    warn!(set, task, format, conversations, "left out of the format: {reason}");
+                }
             }
         }
-        Ok(path)
+        Ok((path, self.left_out))
     }
+}
+
+/// Returns how many of the conversations of a set each format holds.
+pub(super) fn held(
+    formats: &BTreeSet<&'static Format>,
+    conversations: u64,
+    left_out: &TasksLeftOut,
+) -> BTreeMap<&'static str, u64> {
+    let of_format = |format: &str| {
+        let reasons = left_out.values().filter_map(|formats| formats.get(format));
+        reasons.flat_map(BTreeMap::values).sum::<u64>()
+    };
+    formats.iter().map(|format| (format.name, conversations - of_format(format.name))).collect()
+}
+
+/// Returns a sentence for every format that does not hold all conversations.
+pub(super) fn told_of_formats(conversations: u64, held: &BTreeMap<&'static str, u64>) -> Vec<String> {
+    let partial = held.iter().filter(|(_, held)| **held < conversations);
+    let told = |(format, held): (&&str, &u64)| match held {
+        0 => format!("the format {format} can represent none of them, so it has no files"),
+        held => format!("the format {format} holds {} of them", grouped(*held)),
+    };
+    partial.map(told).collect()
 }
 
 /// Returns the next conversations, whose images are checked together.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use lynxdata_budgets::Tokenizer;
-use lynxdata_datasets::mixture::{assign, mixed, quotas, select, select_tokens};
+use lynxdata_datasets::mixture::{Group, assign, mixed, quotas, select, select_tokens};
 use lynxdata_datasets::{Conversation, Message, Pictures};
 use lynxdata_prompts::keyed_hash;
 use lynxdata_records::{FileEntry, Manifest, NewPart, PartEntry, RunFolder, file_digest, fingerprint};
@@ -18,20 +18,24 @@ use serde::Deserialize;
 use tracing::warn;
 
 use super::instruct::{
-    BATCH, CONVERSATIONS, Instruct, Outputs, conversations_file, parts_of, pictures_of, split_name, taken,
+    BATCH, CONVERSATIONS, Instruct, Outputs, TasksLeftOut, conversations_file, held, left_out_by_licence, parts_of,
+    pictures_of, split_name, taken, told_of_formats,
 };
 use super::task_pictures::{KEPT, kept_folder};
 use crate::recipe::{InstructConfig, LoadedRecipe, MixtureConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 
 /// Raise it when the same conversations and shares give another set.
-const FORMAT_VERSION: &str = "1";
+const FORMAT_VERSION: &str = "2";
 
 /// Number of conversations whose tokens are counted together, on all cores.
 const COUNTED: usize = 4096;
 
 /// The folder of the set.
 const FOLDER: &str = "mixture";
+
+/// The file of the number of conversations that formats leave out, by task, format and reason.
+const LEFT_OUT: &str = "mixture/left_out.json";
 
 /// Mixes the conversations of all tasks.
 pub struct Mixture;
@@ -65,8 +69,11 @@ impl Stage for Mixture {
     fn outcome(&self, context: &Context) -> Result<StageOutcome> {
         let manifest = context.run.manifest();
         let drawn: u64 = manifest.parts(self.name()).map(|part| part.rows_out).sum();
-        let sentence = format!("{} conversations are in the mixture", grouped(drawn));
-        Ok(StageOutcome { sentences: vec![sentence], is_bad: drawn == 0 })
+        let mut sentences = vec![format!("{} conversations are in the mixture", grouped(drawn))];
+        let (instruct, _) = config_of(context)?;
+        let held = held(&instruct.formats, drawn, &left_out_of_formats(&context.run)?);
+        sentences.extend(told_of_formats(drawn, &held));
+        Ok(StageOutcome { sentences, is_bad: drawn == 0 || (!held.is_empty() && held.values().all(|held| *held == 0)) })
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
@@ -147,7 +154,10 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
                 video.path = format!("{}/{}", names[file], video.path);
             }
             if pick.round > 0 {
-                conversation.id = format!("{}#{}", conversation.id, pick.round + 1);
+                // No id of another record has this form: the names of tasks have no `#`, but native
+                // ids may end in `#2`.
+                let (task, rest) = conversation.id.split_once('/').unwrap_or((&conversation.id, ""));
+                conversation.id = format!("{task}#{}/{rest}", pick.round + 1);
             }
             conversations.push(conversation);
         }
@@ -156,9 +166,23 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
             pictures.get(name).map_or(Ok(None), |pictures| pictures.read(path))
         })?;
     }
-    outputs.finish(FOLDER)?;
+    let (_, left_out) = outputs.finish(FOLDER)?;
+    let path = context.run.stage_file(new, LEFT_OUT)?;
+    let text = serde_json::to_string_pretty(&left_out).context("cannot write counts as JSON")?;
+    std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
     new.rows_out = picks.len() as u64;
     Ok(())
+}
+
+/// Returns how many conversations of the set formats leave out.
+///
+/// # Errors
+/// If the file of these counts cannot be read.
+pub(super) fn left_out_of_formats(run: &RunFolder) -> Result<TasksLeftOut> {
+    let path = run.root().join(LEFT_OUT);
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not a file of counts that this program wrote", path.display()))
 }
 
 /// One conversation of the set.
@@ -223,16 +247,47 @@ impl Draw {
     }
 }
 
+/// Checks before any work that a group of the mixture has a task that the licences let in.
+///
+/// # Errors
+/// If none has one, or the groups are impossible.
+pub fn check_groups(loaded: &LoadedRecipe) -> Result<()> {
+    let Some(instruct) = &loaded.recipe.instruct else { return Ok(()) };
+    let Some(mixture) = &instruct.mixture else { return Ok(()) };
+    let (catalogue, _) = loaded.tasks()?;
+    let mut of_catalogue = BTreeMap::new();
+    for source in taken(instruct, catalogue)? {
+        of_catalogue.insert(source.name.clone(), catalogue.get(&source.name)?.group.clone());
+    }
+    let left_out = left_out_by_licence(instruct, catalogue)?;
+    filled_groups(mixture, &of_catalogue).map(drop).map_err(|fault| match left_out.as_slice() {
+        [] => fault,
+        tasks => fault.context(format!("instruct.licence = \"commercial\" leaves out {}", tasks.join(", "))),
+    })
+}
+
+/// Returns the groups that have tasks, and the tasks without a group, as [`assign`] does.
+///
+/// # Errors
+/// As [`assign`], and if no group has a task.
+fn filled_groups(
+    mixture: &MixtureConfig,
+    of_catalogue: &BTreeMap<String, String>,
+) -> Result<(Vec<Group>, Vec<String>)> {
+    let (groups, in_no_group) = assign(&mixture.groups()?, of_catalogue).context("in instruct.mixture")?;
+    if groups.is_empty() {
+        bail!("no group of the mixture has one of the tasks {}", in_no_group.join(", "));
+    }
+    Ok((groups, in_no_group))
+}
+
 /// Chooses the conversations of each task for a mixture.
 ///
 /// # Errors
 /// If the mixture is impossible, or none of its groups has a task.
 pub fn draw(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>) -> Result<Draw> {
     let of_catalogue = tasks.iter().map(|(task, lines)| (task.clone(), lines.group.clone())).collect();
-    let (groups, in_no_group) = assign(&mixture.groups()?, &of_catalogue).context("in instruct.mixture")?;
-    if groups.is_empty() {
-        bail!("none of the groups of the mixture has a task of the recipe");
-    }
+    let (groups, in_no_group) = filled_groups(mixture, &of_catalogue)?;
     let size = |lines: &TaskLines| match mixture.tokens {
         Some(_) => lines.tokens.iter().sum(),
         None => lines.hashes.len() as u64,

@@ -188,7 +188,8 @@ fn plan_card<'a>(context: &'a Context, selection: &'a str, rows: u64, content: &
         env!("CARGO_PKG_VERSION")
     );
     let configs = [("default".to_owned(), vec!["data/*.parquet".to_owned()])];
-    let card = card::render(&card::Card { name, rows, licences: &[], configs: &configs, content, text: &text });
+    let card =
+        card::render(&card::Card { name, rows, licences: &[], configs: &configs, features: "", content, text: &text });
     Planned::new("parquet/card", fingerprint(["card", &card]), move |new: &mut NewPart| {
         let path = context.run.stage_file(new, "shards/parquet/README.md")?;
         std::fs::write(&path, &card).with_context(|| format!("cannot write {}", path.display()))

@@ -87,6 +87,9 @@ pub(super) struct TaskPictures<'a> {
     has_loose: bool,
     list: Option<(PathBuf, BufWriter<File>)>,
     left_out: LeftOut,
+    /// The ids of conversations that were looked at last and are kept with a missing image or
+    /// video.
+    incomplete: BTreeSet<String>,
 }
 
 impl<'a> TaskPictures<'a> {
@@ -106,6 +109,7 @@ impl<'a> TaskPictures<'a> {
             has_loose: false,
             list: None,
             left_out: LeftOut::new(),
+            incomplete: BTreeSet::new(),
         }
     }
 
@@ -120,6 +124,7 @@ impl<'a> TaskPictures<'a> {
         let faulty_videos = self.look_at_videos(conversations)?;
         self.look_at_pictures(conversations)?;
         let mut kept = Vec::with_capacity(conversations.len());
+        self.incomplete.clear();
         for mut conversation in std::mem::take(conversations) {
             let of_row = std::mem::take(&mut conversation.embedded);
             let video = conversation
@@ -138,7 +143,12 @@ impl<'a> TaskPictures<'a> {
                 self.list(&conversation.id, path, fault, reason.is_none())?;
             }
             match reason {
-                None => kept.push(conversation),
+                None => {
+                    if !faults.is_empty() {
+                        self.incomplete.insert(conversation.id.clone());
+                    }
+                    kept.push(conversation);
+                }
                 Some((path, fault)) if of_row.contains_key(&path) => {
                     let example = || format!("{} with a picture of its row", conversation.id);
                     self.left_out.entry(fault).or_insert_with(|| (0, example())).0 += 1;
@@ -148,6 +158,12 @@ impl<'a> TaskPictures<'a> {
         }
         *conversations = kept;
         Ok(())
+    }
+
+    /// Returns whether a conversation of those that were looked at last is kept with a missing
+    /// image or video.
+    pub(super) fn is_incomplete(&self, conversation: &Conversation) -> bool {
+        self.incomplete.contains(&conversation.id)
     }
 
     fn leave_out(&mut self, id: &str, path: &str, fault: &'static str) {
