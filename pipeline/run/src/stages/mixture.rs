@@ -31,7 +31,7 @@ const FORMAT_VERSION: &str = "1";
 const COUNTED: usize = 4096;
 
 /// The folder of the set.
-const FOLDER: &str = "mixture";
+pub(crate) const FOLDER: &str = "mixture";
 
 /// Mixes the conversations of all tasks.
 pub struct Mixture;
