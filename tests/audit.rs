@@ -84,6 +84,11 @@ fn an_audit_without_faults_ends_well_and_says_what_it_leaves_out() {
     assert!(told["notes"][0].as_str().unwrap().contains("texts are not counted"));
     lynxdata(folder, &["audit", "own.jsonl", "--model", "gpt-4o"]).ended_with(2).says(&["no model gpt-4o", "qwen2-vl"]);
     lynxdata(folder, &["audit", "none.jsonl", "--model", "lynx"]).ended_with(1).says(&["none.jsonl"]);
+    std::fs::write(folder.join("none.json"), "[]").unwrap();
+    lynxdata(folder, &["audit", "none.json", "--model", "lynx"]).ended_with(1).says(&["none.json has no records"]);
+    std::fs::write(folder.join("comma.json"), format!("[{line},]")).unwrap();
+    let comma = lynxdata(folder, &["audit", "comma.json", "--model", "lynx"]).ended_with(3).stdout;
+    assert!(comma.contains("unreadable: 1 records") && comma.contains("comma.json, row 1: it is not JSON"), "{comma}");
     std::fs::write(folder.join("cut.json"), "[{\"messages\": []}, {").unwrap();
     lynxdata(folder, &["audit", "cut.json", "--model", "lynx"]).ended_with(1).says(&["cut.json", "cut off"]);
 }
@@ -120,6 +125,24 @@ fn a_plan_has_every_whole_record_once() {
     arguments[7] = "40";
     let short = lynxdata(folder, &arguments).ended_with(3).json();
     assert_eq!(short["too_long"]["records"][0]["id"], json!("b"));
+
+    // Records that are only too long are left out too.
+    let talk = |answer: &str| json!([{"from": "human", "value": "Why?"}, {"from": "gpt", "value": answer}]);
+    let of_lengths = json!([{"conversations": talk("So.")}, {"conversations": talk(&"so ".repeat(99))},
+        {"image": "a.jpg", "conversations": talk("<image>")}]);
+    std::fs::write(folder.join("two.json"), json!([of_lengths[0], of_lengths[1]]).to_string()).unwrap();
+    std::fs::write(folder.join("answer.json"), json!([of_lengths[0], of_lengths[2]]).to_string()).unwrap();
+    let pack = |file: &str, length: &str| {
+        let end = ["--length", length, "--tokenizer", &tokenizer, "--out", "two.parquet", "--json"];
+        lynxdata(folder, &[&["pack", file, "--model", "llava-1.5"][..], &end[..]].concat())
+    };
+    assert_eq!(pack("two.json", "500").ended_with(0).json()["records"], json!(2));
+    assert_eq!(pack("two.json", "50").ended_with(3).json()["too_long"]["count"], json!(1));
+    let left_out = pack("answer.json", "5000").ended_with(3).json();
+    assert!(left_out["left_out"]["records"][0]["reason"].as_str().unwrap().contains("1 in answers"));
+    std::fs::remove_file(folder.join("two.parquet")).unwrap();
+    pack("two.json", "1").ended_with(1).says(&["no record is in a pack of 1 tokens"]);
+    assert!(!folder.join("two.parquet").exists());
 }
 
 fn render(template: &str, input: &str) -> (Option<i32>, Vec<Value>) {
@@ -154,6 +177,12 @@ fn rendered_tokens_are_those_of_transformers() {
     let (code, lines) = render("chatml", &format!("{open}\nno JSON\n"));
     assert_eq!((code, &lines[0]["id"], &lines[1]["line"]), (Some(3), &json!("5"), &json!(2)));
     assert!(lines[0]["error"].as_str().unwrap().contains("last turn"));
+    let talk = json!({"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "SO"}]});
+    let (code, lines) = render("chatml", &format!("\u{feff}{talk}\n"));
+    assert!(code == Some(0) && lines[0]["ids"].is_array(), "a byte order mark is no part of the record");
+    let (code, lines) = render("chatml", &talk.to_string().replace("SO", "\\ud800"));
+    assert_eq!(code, Some(3));
+    assert!(lines[0]["error"].as_str().unwrap().contains("surrogate"));
 }
 
 #[test]
@@ -172,4 +201,105 @@ fn what_of_a_benchmark_is_in_the_data_is_told_with_evidence() {
     let text = lynxdata(folder, &arguments).ended_with(3).stdout;
     assert!(text.contains("own.jsonl, row 0, id a ~ bench.jsonl, row 0, id 7: coco 33471\n"), "{text}");
     lynxdata(folder, &["decontaminate", "own.jsonl", "--against", "own.jsonl", "bench.jsonl"]).ended_with(3);
+}
+
+#[test]
+fn a_benchmark_is_read_in_the_layout_of_its_authors_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let record = json!([{"id": "x", "image": "COCO_val2014_000000310196.jpg", "conversations": [
+        {"from": "human", "value": "<image>\nIs there a snowboard in the image?"}, {"from": "gpt", "value": "yes"}]}]);
+    std::fs::write(folder.join("leak.json"), record.to_string()).unwrap();
+    let pope = json!({"question_id": 1, "image": "COCO_val2014_000000310196.jpg",
+        "text": "Is there a snowboard in the image?", "label": "yes"});
+    std::fs::write(folder.join("pope.json"), format!("{pope}\n{{\"foo\": 1}}\n")).unwrap();
+    let arguments = ["decontaminate", "leak.json", "--against", "pope.json", "--out", "clean.json"];
+    let text = lynxdata(folder, &arguments).ended_with(0).stdout;
+    assert!(text.contains("1 of 1 records match one of 1 references\n"), "{text}");
+    assert!(text.contains("- 1 references cannot be read"), "{text}");
+    assert_eq!(std::fs::read_to_string(folder.join("clean.json")).unwrap(), "[]\n");
+    std::fs::write(folder.join("empty.json"), "").unwrap();
+    for against in ["empty.json", "other.jsonl"] {
+        std::fs::write(folder.join("other.jsonl"), "{\"foo\": 1}\n").unwrap();
+        let arguments = ["decontaminate", "leak.json", "--against", "pope.json", against, "--out", "none.json"];
+        lynxdata(folder, &arguments).ended_with(1).says(&[against, "no reference", "question, text, image"]);
+        assert!(!folder.join("none.json").exists());
+    }
+}
+
+/// A task about images, by a definition of its own.
+const TASK: &str = r#"
+name = "NAME"
+group = "vqa"
+licence = "CC-BY-4.0"
+commercial_use = "yes"
+homepage = "https://example.org"
+cite = "none"
+verified = "documentation"
+prompts = ["vqa"]
+id = "q.id"
+
+[splits]
+train = 2
+
+[pictures]
+licence = "CC-BY-4.0"
+commercial_use = "yes"
+
+[tables.q]
+file = "questions.jsonl"
+
+[media]
+image = "q.image"
+
+[slots]
+question = "q.question"
+
+[answers]
+phrase = "q.answer"
+"#;
+
+#[test]
+fn conversations_of_a_run_are_found_with_their_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let picture = std::fs::read(repository().join("pipeline/picture/fixtures/plain.jpg")).unwrap();
+    std::fs::create_dir_all(folder.join("own")).unwrap();
+    for name in ["one", "two"] {
+        std::fs::write(folder.join(format!("own/{name}.toml")), TASK.replace("NAME", name)).unwrap();
+        let root = folder.join(name);
+        std::fs::create_dir_all(root.join("images")).unwrap();
+        let row = |id: u32| json!({"id": id, "image": format!("images/{name}{id}.jpg"), "question": "What is it?", "answer": "box"});
+        std::fs::write(root.join("questions.jsonl"), format!("{}\n{}\n", row(1), row(2))).unwrap();
+        for id in [1, 2] {
+            std::fs::write(root.join(format!("images/{name}{id}.jpg")), &picture).unwrap();
+        }
+    }
+    let recipe = "output = \"run\"\n[instruct]\ncatalogue = \"own\"\nformats = [\"llava\", \"verl\"]\n\
+        tasks = [{ name = \"one\", root = \"one\", split = \"train\" }, { name = \"two\", root = \"two\", split = \"train\" }]\n\
+        [instruct.mixture]\n";
+    std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
+    lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(0);
+    for (path, read) in [
+        ("run", "only mixture/conversations.jsonl was read"),
+        ("run/mixture", "only conversations.jsonl was read"),
+        ("run/mixture/llava.json", ""),
+        ("run/instruct", "only conversations was read"),
+        ("run/instruct/llava", ""),
+        ("run/instruct/conversations/two-train.jsonl", ""),
+    ] {
+        let told = lynxdata(folder, &["audit", path, "--model", "qwen2-vl", "--json"]).ended_with(0).json();
+        let records = if path.ends_with("two-train.jsonl") { 2 } else { 4 };
+        // 150 x 100 pixels are 22 tokens.
+        assert_eq!((&told["records"], &told["visual_tokens"]), (&json!(records), &json!(records * 22)), "{path}");
+        assert!(told["notes"].to_string().contains(read), "{path}: {}", told["notes"]);
+    }
+    // An empty folder of a format is passed over.
+    std::fs::create_dir(folder.join("run/instruct/parquet")).unwrap();
+    lynxdata(folder, &["audit", "run/instruct", "--model", "qwen2-vl"]).ended_with(0);
+    let verl = ["audit", "run/instruct/verl", "--model", "qwen2-vl"];
+    lynxdata(folder, &verl).ended_with(1).says(&["reinforcement learning", "instruct/conversations"]);
+    std::fs::remove_file(folder.join("one/images/one2.jpg")).unwrap();
+    let told = lynxdata(folder, &["audit", "run/mixture", "--model", "qwen2-vl", "--json"]).ended_with(3).json();
+    assert_eq!(told["broken"]["missing_picture"]["count"], json!(1));
 }

@@ -182,6 +182,15 @@ fn what_a_benchmark_has_is_left_out_or_told() {
     let nothing = ["--set", "instruct.decontaminate.against=[]"];
     lynxdata(folder, &[&alone[..], &nothing[..]].concat()).ended_with(2).says(&["nothing to compare with"]);
 
+    // Rows as POPE has them, and a row that is no reference.
+    let bench = std::fs::read_to_string(folder.join("bench.jsonl")).unwrap();
+    let pope = json!({"question_id": 1, "image": "COCO_val2014_000000000003.jpg", "text": "Is it?", "label": "yes"});
+    std::fs::write(folder.join("bench.jsonl"), format!("{pope}\n{{\"foo\": 1}}\n")).unwrap();
+    lynxdata(folder, &alone).ended_with(0).says(&["392 conversations", "unreadable=1"]);
+    std::fs::write(folder.join("bench.jsonl"), "{\"foo\": 1}\n").unwrap();
+    lynxdata(folder, &alone).ended_with(1).says(&["instruct.decontaminate", "bench.jsonl has no reference"]);
+    std::fs::write(folder.join("bench.jsonl"), bench).unwrap();
+
     // The same for any conversations, by a command.
     lynxdata(folder, &["instruct", "recipe.toml", "--set", "instruct.decontaminate.drop=[]"]).ended_with(0);
     let data = "run/instruct/llava/quiz-train.json";

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::fault::{Fault, Reason};
-use crate::picture::{Measured, Pictures, Sizes};
-use crate::read::{Conversation, IMAGE, Record, Role, Turn, files, name_below, records};
+use crate::picture::{Measured, Pictures, Place, ReadPicture, Sizes};
+use crate::read::{Conversation, IMAGE, Record, Role, SUFFIXES, Turn, files, listed, name_below, records};
 use crate::render::{Renderer, Template};
 use crate::tokenizer::Tokenizer;
 use crate::visual::Model;
@@ -23,7 +23,6 @@ const BATCH_BYTES: usize = 64 << 20;
 const EXAMPLES: usize = 5;
 
 /// Settings of an audit.
-#[derive(Debug)]
 pub struct Settings<'a> {
     /// The model to be trained.
     pub model: &'a Model,
@@ -35,6 +34,8 @@ pub struct Settings<'a> {
     /// The folder that paths of images are relative to; `None` for the folder of each file of
     /// conversations.
     pub images: Option<PathBuf>,
+    /// Another source of images, which is asked first: the image folders of a run.
+    pub of_run: Option<&'a ReadPicture<'a>>,
     /// The source of image sizes.
     pub sizes: Sizes,
     /// The maximum number of tokens of a record that the trainer accepts.
@@ -98,7 +99,8 @@ pub fn checked(path: &Path, settings: &Settings, take: &mut dyn FnMut(Checked) -
     for file in files(path)? {
         let name = name_below(path, &file);
         let folder = settings.images.clone().unwrap_or_else(|| file.parent().unwrap_or(Path::new("")).to_owned());
-        let mut pictures = Pictures::new(&folder, settings.sizes);
+        let place = Place { file: &file, folder, first: settings.of_run };
+        let mut pictures = Pictures::new(place, settings.sizes);
         let mut batch = Batch::default();
         records(&file, &name, &mut |record| {
             batch.push(record);
@@ -140,6 +142,7 @@ struct Check<'a> {
 struct Placed {
     file: Arc<str>,
     row: u64,
+    of_file: Option<Fault>,
     conversation: std::result::Result<Box<Conversation>, Fault>,
 }
 
@@ -152,8 +155,8 @@ impl Check<'_> {
         take: &mut dyn FnMut(Checked) -> Result<()>,
     ) -> Result<()> {
         let read = |record: Record| {
-            let Record { file, row, content } = record;
-            Placed { file, row, conversation: content.conversation() }
+            let Record { file, row, content, of_file } = record;
+            Placed { file, row, of_file, conversation: content.conversation() }
         };
         let placed: Vec<Placed> = batch.into_par_iter().map(read).collect();
         pictures.look_at(placed.iter().filter_map(|placed| placed.conversation.as_deref().ok()));
@@ -185,7 +188,7 @@ impl Check<'_> {
             pictures: 0,
             uncounted_pictures: 0,
             videos: 0,
-            faults: Vec::new(),
+            faults: placed.of_file.into_iter().collect(),
         };
         let conversation = match placed.conversation {
             Ok(conversation) => *conversation,
@@ -194,6 +197,7 @@ impl Check<'_> {
                 return own;
             }
         };
+        own.faults.extend(conversation.refused.clone());
         check_turns(&conversation.turns, &mut own.faults);
         check_placeholders(&conversation, &mut own.faults);
         self.count_pictures(&conversation, pictures, &mut own);
@@ -294,14 +298,21 @@ fn check_turns(turns: &[Turn], faults: &mut Vec<Fault>) {
 }
 
 fn check_placeholders(conversation: &Conversation, faults: &mut Vec<Fault>) {
-    let (images, videos) = conversation.placeholders();
+    let (of_prompts, of_answers) = (conversation.placeholders(), conversation.placeholders_of_answers());
+    // A trainer puts an image at every placeholder of a prompt; one in an answer would be learned.
+    let mut compare = |reason, mark: &str, prompts: usize, answers: usize, files: usize, what: &str| {
+        if prompts != files || answers > 0 {
+            let also = if answers > 0 { format!(" and {answers} in answers") } else { String::new() };
+            faults.push(Fault::new(reason, format!("{prompts} {mark} in prompts{also} for {files} {what}")));
+        }
+    };
+    let is_placed = conversation.is_placed_by_format;
     let pictures = conversation.pictures.len();
-    if images != pictures && !conversation.is_placed_by_format {
-        faults.push(Fault::new(Reason::ImagePlaceholders, format!("{images} <image> for {pictures} pictures")));
+    if !is_placed {
+        compare(Reason::ImagePlaceholders, "<image>", of_prompts.0, of_answers.0, pictures, "pictures");
     }
-    let are_named = conversation.videos;
-    if videos != are_named && (videos > 0 || !conversation.is_placed_by_format) {
-        faults.push(Fault::new(Reason::VideoPlaceholders, format!("{videos} <video> for {are_named} videos")));
+    if !is_placed || of_prompts.1 + of_answers.1 > 0 {
+        compare(Reason::VideoPlaceholders, "<video>", of_prompts.1, of_answers.1, conversation.videos, "videos");
     }
 }
 
@@ -404,6 +415,9 @@ pub fn audit(path: &Path, settings: &Settings) -> Result<Report> {
         Ok(())
     })?;
     report.finish();
+    if let Some(chosen) = listed(path, SUFFIXES)?.chosen {
+        report.notes.push(format!("only {chosen} was read: the other formats have the same conversations"));
+    }
     Ok(report)
 }
 

@@ -56,6 +56,10 @@ pub fn write_clean(data: &Path, out: &Path, dropped: &BTreeMap<String, BTreeSet<
                         own.dropped += 1;
                         continue;
                     }
+                    // Beside a comma without a value there is no record.
+                    if bytes.trim_ascii().is_empty() {
+                        continue;
+                    }
                     let between: &[u8] = match (values.is_list(), own.kept) {
                         (true, 0) => b"[\n",
                         (true, _) => b",\n",

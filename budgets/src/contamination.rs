@@ -10,11 +10,15 @@ use std::sync::Arc;
 
 use lynxdata_filters::{ImageData, hamming, hash, hash_hex};
 use rayon::prelude::*;
+use reference::Asked;
 use serde::Serialize;
-use serde_json::Value;
 
-use crate::error::Result;
-use crate::read::{Content, Conversation, IMAGE, Picture, files, name_below, records};
+use crate::error::{Error, Result};
+use crate::read::{Content, Conversation, IMAGE, Picture, files, name_below, parse_json, records};
+
+mod reference;
+
+pub use reference::reference_files;
 
 /// The number of consecutive words of a question that must be equal. GPT-3 compared 13 words (arXiv
 /// 2005.14165, appendix C) of texts that are much longer than questions.
@@ -102,8 +106,13 @@ pub struct Contamination {
     pub contaminated: u64,
     /// The number of hits of each kind.
     pub by: BTreeMap<Likeness, u64>,
-    /// The number of records and references that could not be read and were not compared.
+    /// The number of records that could not be read and were not compared.
     pub unreadable: u64,
+    /// The number of references that could not be read.
+    pub unreadable_references: u64,
+    /// The number of references that nothing can be like: their images have no name of a known
+    /// dataset and no hash, and their questions are too short or have no answer.
+    pub incomparable_references: u64,
     /// The number of images that could not be decoded and therefore have no hash.
     pub without_hash: u64,
     /// The number of runs of words that are ignored because they are in too many questions.
@@ -146,17 +155,18 @@ struct Item {
 /// Compares all records of `data` with those of the files `against`.
 ///
 /// # Errors
-/// If a file cannot be read.
+/// If a file cannot be read, or one of `against` has no reference that can be compared.
 pub fn contamination(data: &Path, against: &[PathBuf], comparison: &Comparison) -> Result<Contamination> {
     let references = References::gather(comparison, against, &mut std::iter::empty())?;
     let mut found = Contamination {
         references: references.len(),
-        unreadable: references.unreadable,
+        unreadable_references: references.unreadable(),
+        incomparable_references: references.incomparable(),
         without_hash: references.without_hash(),
         instructions: references.instructions,
         ..Contamination::default()
     };
-    each_item(data, comparison.images.as_deref(), comparison, &mut |item| {
+    each_item(data, comparison, &mut |item| {
         found.records += 1;
         let Some(item) = item else {
             found.unreadable += 1;
@@ -175,15 +185,10 @@ pub fn contamination(data: &Path, against: &[PathBuf], comparison: &Comparison) 
 
 /// Passes the records of a file or folder to `take` in order; `None` stands for an unreadable
 /// record.
-fn each_item(
-    path: &Path,
-    images: Option<&Path>,
-    comparison: &Comparison,
-    take: &mut dyn FnMut(Option<Item>),
-) -> Result<()> {
+fn each_item(path: &Path, comparison: &Comparison, take: &mut dyn FnMut(Option<Item>)) -> Result<()> {
     for file in files(path)? {
         let name = name_below(path, &file);
-        let folder = images.or(file.parent()).unwrap_or(Path::new(""));
+        let folder = comparison.images.as_deref().or(file.parent()).unwrap_or(Path::new(""));
         let mut batch = Vec::new();
         let mut run = |batch: Vec<(u64, Content)>| {
             let read = |(row, content)| Item::read(&name, row, content, folder, comparison.hash_distance.is_some());
@@ -203,21 +208,41 @@ fn each_item(
 }
 
 impl Item {
+    /// Reads a conversation, or a row with a question or an image.
     fn read(file: &Arc<str>, row: u64, content: Content, folder: &Path, with_hashes: bool) -> Option<Item> {
-        let mut own = Item { file: file.clone(), row, ..Item::default() };
-        let question = if let Content::Json(bytes) = &content { Question::parse(bytes) } else { None };
-        let pictures = if let Some(question) = question {
-            own.id = question.id;
-            own.asked = vec![(words(&question.text), question.answers.iter().map(|text| words(text)).collect())];
-            question.pictures
-        } else {
-            let conversation = content.conversation().ok()?;
-            own.asked = asked(&conversation);
-            own.id = conversation.id;
-            conversation.pictures
+        let asked = match content {
+            Content::Json(bytes) => Asked::of(parse_json(&bytes).ok()?.0, None)?,
+            read => Asked::Conversation(read.conversation().ok()?),
         };
-        own.take_pictures(&pictures, folder, with_hashes);
-        Some(own)
+        Some(Item::of(file, row, asked, folder, with_hashes))
+    }
+
+    fn of(file: &Arc<str>, row: u64, asked: Asked, folder: &Path, with_hashes: bool) -> Item {
+        let mut own = Item { file: file.clone(), row, ..Item::default() };
+        match asked {
+            Asked::Conversation(conversation) => {
+                own.asked = exchanges(&conversation);
+                own.take_pictures(&conversation.pictures, folder, with_hashes);
+                own.id = conversation.id;
+            }
+            Asked::Question(question) => {
+                let answers = || question.answers.iter().map(|text| words(text)).collect();
+                own.asked = question.text.iter().map(|text| (words(text), answers())).collect();
+                own.take_pictures(&question.pictures, folder, with_hashes);
+                own.image_ids.extend(question.image_id);
+                own.id = question.id;
+            }
+        }
+        own
+    }
+
+    /// Returns whether anything can be like it: an image that is known by name or appearance, or a
+    /// question of so many words with an answer.
+    fn is_comparable(&self, words: usize) -> bool {
+        let has_answer = |answers: &Vec<Vec<String>>| answers.iter().any(|answer| !answer.is_empty());
+        !self.image_ids.is_empty()
+            || !self.hashes.is_empty()
+            || self.asked.iter().any(|(question, answers)| question.len() >= words && has_answer(answers))
     }
 
     fn take_pictures(&mut self, pictures: &[Picture], folder: &Path, with_hashes: bool) {
@@ -250,40 +275,8 @@ impl From<Reference> for Item {
     }
 }
 
-/// A row of a benchmark: one question with its answers.
-struct Question {
-    id: Option<String>,
-    text: String,
-    answers: Vec<String>,
-    pictures: Vec<Picture>,
-}
-
-impl Question {
-    /// Reads a row with a field `question`, as `lynxdata eval` reads references; `None` for others.
-    fn parse(json: &[u8]) -> Option<Question> {
-        let row: Value = serde_json::from_slice(json).ok()?;
-        let text = row.get("question")?.as_str()?.to_owned();
-        let plain = |value: &Value| match value {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            Value::Object(fields) => fields.get("answer")?.as_str().map(str::to_owned),
-            _ => None,
-        };
-        let texts = |value: &Value| match value {
-            Value::Array(list) => list.iter().filter_map(plain).collect(),
-            other => plain(other).into_iter().collect::<Vec<String>>(),
-        };
-        let field = |names: &[&str]| names.iter().find_map(|name| row.get(*name).filter(|value| !value.is_null()));
-        let answers = field(&["answers", "answer", "label"]).map(texts).unwrap_or_default();
-        let paths = field(&["image", "images", "image_path"]).map(texts).unwrap_or_default();
-        let pictures = paths.into_iter().map(|path| Picture { path: Some(path), ..Picture::default() }).collect();
-        let id = field(&["id", "question_id", "questionId", "index"]).and_then(plain);
-        Some(Question { id, text, answers, pictures })
-    }
-}
-
 /// Returns each question with the answer after it.
-fn asked(conversation: &Conversation) -> Vec<(Vec<String>, Vec<Vec<String>>)> {
+fn exchanges(conversation: &Conversation) -> Vec<(Vec<String>, Vec<Vec<String>>)> {
     let answered = conversation.exchanges().filter_map(|(question, answer)| Some((question, answer?)));
     answered.map(|(question, answer)| (words(&question), vec![words(answer)])).collect()
 }
@@ -321,10 +314,10 @@ fn image_id(path: &str) -> Option<(&'static str, String)> {
     if last.len() == 12 && is_number(last) && (stem.starts_with("coco_") || last == stem) {
         return Some(("coco", plain(last)));
     }
-    if is_number(stem)
-        && ["vg_100k", "visual_genome", "visualgenome", "gqa/", "vg/"].iter().any(|mark| path.contains(mark))
+    if ["vg_100k", "visual_genome", "visualgenome", "gqa/", "vg/"].iter().any(|mark| path.contains(mark))
+        && let Some(id) = visual_genome_id(stem)
     {
-        return Some(("visual_genome", plain(stem)));
+        return Some(id);
     }
     let (number, secret) = stem.split_once('_').unwrap_or((stem, ""));
     let is_hexadecimal = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -337,11 +330,19 @@ fn image_id(path: &str) -> Option<(&'static str, String)> {
     (stem.len() == 16 && is_hexadecimal(stem)).then(|| ("open_images", stem.to_owned()))
 }
 
+/// Returns the id of an image of Visual Genome, or of one that GQA adds to them (`n578564`).
+fn visual_genome_id(name: &str) -> Option<(&'static str, String)> {
+    let number = name.strip_prefix('n').unwrap_or(name);
+    let is_id = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_id.then(|| ("visual_genome", name.trim_start_matches('0').to_owned()))
+}
+
 /// References, indexed for the comparison with records.
 #[derive(Debug)]
 pub struct References {
     comparison: Comparison,
     unreadable: u64,
+    incomparable: u64,
     /// The number of runs of words that are in too many questions.
     instructions: u64,
     items: Vec<Item>,
@@ -355,7 +356,7 @@ impl References {
     /// Reads files of benchmarks and adds the references in `more`.
     ///
     /// # Errors
-    /// If a file cannot be read.
+    /// If a file cannot be read, or one of `against` has no reference that can be compared.
     pub fn gather(
         comparison: &Comparison,
         against: &[PathBuf],
@@ -364,6 +365,7 @@ impl References {
         let mut own = References {
             comparison: comparison.clone(),
             unreadable: 0,
+            incomparable: 0,
             instructions: 0,
             items: Vec::new(),
             by_image_id: HashMap::new(),
@@ -371,10 +373,17 @@ impl References {
             by_words: HashMap::new(),
         };
         for path in against {
-            each_item(path, comparison.against_images.as_deref(), comparison, &mut |item| match item {
+            let (rows, unreadable, incomparable) = (own.rows(), own.unreadable, own.incomparable);
+            reference::each(path, comparison, &mut |item| match item {
                 Some(item) => own.add(item),
                 None => own.unreadable += 1,
             })?;
+            let rows = own.rows() - rows;
+            let (unreadable, incomparable) = (own.unreadable - unreadable, own.incomparable - incomparable);
+            if unreadable + incomparable == rows {
+                let why = without_reference(rows, unreadable, incomparable, comparison);
+                return Err(Error::NoReferences { path: path.clone(), why });
+            }
         }
         more.for_each(|reference| own.add(Item::from(reference)));
         own.instructions = own.drop_instructions();
@@ -384,6 +393,20 @@ impl References {
     /// Returns the number of references.
     pub fn len(&self) -> u64 {
         self.items.len() as u64
+    }
+
+    fn rows(&self) -> u64 {
+        self.len() + self.unreadable
+    }
+
+    /// Returns how many references could not be read.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
+    /// Returns how many of the references nothing can be like.
+    pub fn incomparable(&self) -> u64 {
+        self.incomparable
     }
 
     /// Returns how many of their images are missing or broken, if hashes are compared.
@@ -400,7 +423,7 @@ impl References {
     /// images.
     pub fn hits(&self, file: &str, row: u64, conversation: &Conversation, folder: &Path) -> Vec<Hit> {
         let mut item = Item { file: Arc::from(file), row, id: conversation.id.clone(), ..Item::default() };
-        item.asked = asked(conversation);
+        item.asked = exchanges(conversation);
         item.take_pictures(&conversation.pictures, folder, self.comparison.hash_distance.is_some());
         self.like(&item)
     }
@@ -408,6 +431,7 @@ impl References {
     fn add(&mut self, item: Item) {
         let length = self.comparison.words;
         let place = self.items.len();
+        self.incomparable += u64::from(!item.is_comparable(length));
         for id in &item.image_ids {
             self.by_image_id.entry(id.clone()).or_default().push(place);
         }
@@ -478,6 +502,29 @@ impl References {
     }
 }
 
+/// Returns what the rows of a benchmark without a reference lack.
+fn without_reference(rows: u64, unreadable: u64, incomparable: u64, comparison: &Comparison) -> String {
+    let mut why = Vec::new();
+    if unreadable > 0 {
+        why.push(format!(
+            "{unreadable} of {rows} rows have none of the fields messages, conversations, texts, question, text, image, \
+             images, image_path, image_id and imageId, and are no lines of image, question and answer"
+        ));
+    }
+    if incomparable > 0 {
+        let words = comparison.words;
+        let next = match comparison.hash_distance {
+            Some(_) => "their images are missing or broken, and --against-images names their folder",
+            None => "--hash-distance compares images by their appearance",
+        };
+        why.push(format!(
+            "{incomparable} of {rows} rows have no image with a name of COCO, Visual Genome, Flickr or Open Images, and no \
+             question of {words} words with answers, answer or label; {next}"
+        ));
+    }
+    if why.is_empty() { "it has no rows".to_owned() } else { why.join("; ") }
+}
+
 /// Returns the first answer of a reference whose words are consecutive in an answer of the record.
 fn common_answer(own: &[Vec<String>], reference: &[Vec<String>]) -> Option<String> {
     let holds = |answer: &Vec<String>| own.iter().any(|own| own.windows(answer.len()).any(|words| words == answer));
@@ -491,7 +538,7 @@ mod measured;
 mod tests {
     use std::fs;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -521,6 +568,7 @@ mod tests {
             ("val2014/COCO_val2014_000000033471.jpg", "coco 33471"),
             ("vg/VG_100K_2/2405722.jpg", "visual_genome 2405722"),
             ("gqa/images/2405722.jpg", "visual_genome 2405722"),
+            ("gqa/images/n578564.jpg", "visual_genome n578564"),
             ("flickr30k-images/1000092795.jpg", "flickr 1000092795"),
             ("Flicker8k_Dataset/1000268201_693b08cb0e.jpg", "flickr 1000268201"),
             ("textvqa/train_images/0054c91397f2fe05.jpg", "open_images 0054c91397f2fe05"),
@@ -580,6 +628,7 @@ mod tests {
         let found = compare(&own, &against, &comparison);
         assert_eq!((found.contaminated, found.without_hash, found.hits[0].by), (1, 1, Likeness::ImageHash));
         assert!(found.hits[0].evidence.ends_with("0 bits"));
-        assert_eq!(compare(&own, &against, &plain()).contaminated, 0);
+        let image_name = [json!({"image": "COCO_val2014_000000000009.jpg"})];
+        assert_eq!(compare(&own, &image_name, &plain()).contaminated, 0);
     }
 }

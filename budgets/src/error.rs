@@ -27,12 +27,26 @@ pub enum Error {
         path: PathBuf,
     },
     /// A Parquet file has no column of turns.
-    #[error("{path} has none of the columns messages, conversations, texts and instruction; its columns are {columns}")]
+    #[error(
+        "{path} has none of the columns messages, conversations, texts and instruction; its columns are {columns}{}",
+        if columns.contains("reward_model") {
+            "; it is for reinforcement learning and has no answers to learn, so use the same conversations in \
+             instruct/conversations or mixture/conversations.jsonl of the run"
+        } else { "" }
+    )]
     NoTurns {
         /// The file.
         path: PathBuf,
         /// Its columns.
         columns: String,
+    },
+    /// A benchmark has no reference that can be compared.
+    #[error("{path} has no reference to compare with: {why}")]
+    NoReferences {
+        /// The file or folder.
+        path: PathBuf,
+        /// What its rows lack.
+        why: String,
     },
     /// A model is unknown.
     #[error("there is no model {name}; known are {known}, and for any other fixed,tokens=N")]

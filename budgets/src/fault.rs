@@ -7,6 +7,12 @@ use serde::{Serialize, Serializer};
 pub enum Reason {
     /// It is not JSON, or does not have the structure of a record.
     Unreadable,
+    /// It, or its file, is not UTF-8.
+    Encoding,
+    /// Its file begins with a byte order mark.
+    ByteOrderMark,
+    /// A text has half of a surrogate pair, which is no character.
+    UnpairedSurrogate,
     /// It has no turns.
     NoConversation,
     /// A turn has no text.
@@ -42,6 +48,9 @@ impl Reason {
     pub fn name(self) -> &'static str {
         match self {
             Reason::Unreadable => "unreadable",
+            Reason::Encoding => "encoding",
+            Reason::ByteOrderMark => "byte_order_mark",
+            Reason::UnpairedSurrogate => "unpaired_surrogate",
             Reason::NoConversation => "no_conversation",
             Reason::EmptyTurn => "empty_turn",
             Reason::UnknownRole => "unknown_role",
@@ -60,9 +69,10 @@ impl Reason {
     }
 
     /// Returns whether it would end a training run or make it train on something else. Trainers
-    /// ignore repeated ids and wrong suffixes, and images on the web may exist.
+    /// ignore repeated ids and wrong suffixes, images on the web may exist, and Hugging Face
+    /// `datasets` reads a file with a byte order mark.
     pub fn breaks_training(self) -> bool {
-        !matches!(self, Reason::DuplicateId | Reason::MisnamedPicture | Reason::RemotePicture)
+        !matches!(self, Reason::DuplicateId | Reason::MisnamedPicture | Reason::RemotePicture | Reason::ByteOrderMark)
     }
 }
 

@@ -49,11 +49,12 @@ pub use audit::{Broken, Checked, Example, Report, Settings, audit, checked};
 pub use clean::{Cleaned, write_clean};
 pub use contamination::{
     Comparison, Contamination, Hit, Likeness, Reference, References, WORDS, contamination, picture_hash,
+    reference_files,
 };
 pub use error::{Error, Result};
 pub use fault::{Fault, Reason};
 pub use pack::{Packing, Placed, first_fit_decreasing};
-pub use picture::Sizes;
+pub use picture::{ReadPicture, Sizes};
 pub use plan::Plan;
 pub use read::{Asked, Conversation, Picture, Role, Turn, conversations, files};
 pub use render::{Refused, Rendered, Renderer, Template, Tokens};

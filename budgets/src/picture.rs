@@ -56,21 +56,33 @@ pub enum Sizes {
     FromRecords,
 }
 
+/// Returns the bytes of the image that a file of conversations names by a path, if it can be read.
+pub type ReadPicture<'a> = dyn Fn(&Path, &str) -> Option<Vec<u8>> + Sync + 'a;
+
+/// The place of the images of a file.
+pub(crate) struct Place<'a> {
+    /// The file of conversations.
+    pub(crate) file: &'a Path,
+    /// The folder that paths are relative to.
+    pub(crate) folder: PathBuf,
+    /// Another place, which is looked at first.
+    pub(crate) first: Option<&'a ReadPicture<'a>>,
+}
+
 /// The results for images. Each file is read once, even if many records use it.
-#[derive(Debug)]
-pub(crate) struct Pictures {
-    folder: PathBuf,
+pub(crate) struct Pictures<'a> {
+    place: Place<'a>,
     sizes: Sizes,
     known: HashMap<[u8; 16], Measured>,
 }
 
-impl Pictures {
-    pub(crate) fn new(folder: &Path, sizes: Sizes) -> Pictures {
-        Pictures { folder: folder.to_owned(), sizes, known: HashMap::new() }
+impl<'a> Pictures<'a> {
+    pub(crate) fn new(place: Place<'a>, sizes: Sizes) -> Pictures<'a> {
+        Pictures { place, sizes, known: HashMap::new() }
     }
 
     /// Reads the files of images that were not read before, on all cores.
-    pub(crate) fn look_at<'a>(&mut self, conversations: impl Iterator<Item = &'a Conversation>) {
+    pub(crate) fn look_at<'c>(&mut self, conversations: impl Iterator<Item = &'c Conversation>) {
         let mut new: Vec<(&str, [u8; 16])> = Vec::new();
         for picture in conversations.flat_map(|conversation| &conversation.pictures) {
             if let Some(path) = self.to_open(picture) {
@@ -82,13 +94,13 @@ impl Pictures {
         }
         new.sort_unstable_by_key(|(_, key)| *key);
         new.dedup_by_key(|(_, key)| *key);
-        let folder = &self.folder;
-        let measured: Vec<_> = new.par_iter().map(|(path, key)| (*key, measure_file(folder, path))).collect();
+        let place = &self.place;
+        let measured: Vec<_> = new.par_iter().map(|(path, key)| (*key, place.measure(path))).collect();
         self.known.extend(measured);
     }
 
     /// Returns the path of an image whose file must be read.
-    fn to_open<'a>(&self, picture: &'a Picture) -> Option<&'a str> {
+    fn to_open<'c>(&self, picture: &'c Picture) -> Option<&'c str> {
         let is_told = self.sizes == Sizes::FromRecords && picture.declared.is_some();
         picture.path.as_deref().filter(|path| !is_told && picture.bytes.is_none() && !is_remote(path))
     }
@@ -107,9 +119,7 @@ impl Pictures {
                 let shown: String = path.chars().take(80).collect();
                 Measured::failed(Reason::RemotePicture, format!("{shown} is not a local file and was not checked"))
             }
-            (None, Some(path)) => {
-                self.known.get(&key(path)).cloned().unwrap_or_else(|| measure_file(&self.folder, path))
-            }
+            (None, Some(path)) => self.known.get(&key(path)).cloned().unwrap_or_else(|| self.place.measure(path)),
         }
     }
 }
@@ -123,14 +133,26 @@ fn is_remote(path: &str) -> bool {
     path.starts_with("data:") || path.contains("://") && !path.starts_with("file://")
 }
 
-fn measure_file(folder: &Path, path: &str) -> Measured {
-    let file = folder.join(path.strip_prefix("file://").unwrap_or(path));
-    match fs::read(&file) {
-        Ok(bytes) => measure(&bytes, path),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Measured::failed(Reason::MissingPicture, format!("{} does not exist", file.display()))
+impl Place<'_> {
+    fn measure(&self, path: &str) -> Measured {
+        if let Some(bytes) = self.first.and_then(|read| read(self.file, path)) {
+            return measure(&bytes, path);
         }
-        Err(error) => Measured::failed(Reason::MissingPicture, format!("{} cannot be read: {error}", file.display())),
+        let also = if self.first.is_some() {
+            format!("{path} is not among the images of the run, and ")
+        } else {
+            String::new()
+        };
+        let file = self.folder.join(path.strip_prefix("file://").unwrap_or(path));
+        match fs::read(&file) {
+            Ok(bytes) => measure(&bytes, path),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                Measured::failed(Reason::MissingPicture, format!("{also}{} does not exist", file.display()))
+            }
+            Err(error) => {
+                Measured::failed(Reason::MissingPicture, format!("{also}{} cannot be read: {error}", file.display()))
+            }
+        }
     }
 }
 
@@ -164,6 +186,10 @@ mod tests {
     const BITMAP: &[u8] = b"BM\x3e\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x02\0\0\0\x01\0\0\0\x01\0\x18\0\0\0\0\0\x08\0\0\0\
         \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x02\x03\x04\x05\x06\0\0";
 
+    fn at(folder: &Path) -> Place<'_> {
+        Place { file: folder, folder: folder.to_owned(), first: None }
+    }
+
     fn named(path: &str) -> Picture {
         Picture { path: Some(path.to_owned()), ..Picture::default() }
     }
@@ -189,7 +215,7 @@ mod tests {
             "",
         ];
         let talk = Conversation { pictures: names.map(named).to_vec(), ..Conversation::default() };
-        let mut pictures = Pictures::new(folder.path(), Sizes::FromFiles);
+        let mut pictures = Pictures::new(at(folder.path()), Sizes::FromFiles);
         pictures.look_at(std::iter::once(&talk));
         let found: Vec<_> = talk.pictures.iter().map(|picture| pictures.measured(picture)).collect();
         let reasons: Vec<_> = found.iter().map(|measured| measured.fault.as_ref().map(|fault| fault.reason)).collect();
@@ -213,10 +239,10 @@ mod tests {
     fn sizes_of_records_spare_the_files_where_the_user_says_so() {
         let mut picture = named("nowhere.jpg");
         picture.declared = Some((3, 4));
-        let nowhere = Path::new("nowhere");
-        assert_eq!(Pictures::new(nowhere, Sizes::FromRecords).measured(&picture).size, Some((3, 4)));
-        assert_eq!(Pictures::new(nowhere, Sizes::FromFiles).measured(&picture).size, None);
+        let nowhere = || at(Path::new("nowhere"));
+        assert_eq!(Pictures::new(nowhere(), Sizes::FromRecords).measured(&picture).size, Some((3, 4)));
+        assert_eq!(Pictures::new(nowhere(), Sizes::FromFiles).measured(&picture).size, None);
         picture.bytes = Some(BITMAP.to_vec());
-        assert_eq!(Pictures::new(nowhere, Sizes::FromFiles).measured(&picture).size, Some((2, 1)));
+        assert_eq!(Pictures::new(nowhere(), Sizes::FromFiles).measured(&picture).size, Some((2, 1)));
     }
 }

@@ -158,6 +158,7 @@ mod tests {
             tokenizer: None,
             template: None,
             images: None,
+            of_run: None,
             sizes: Sizes::FromRecords,
             max_length: None,
         };

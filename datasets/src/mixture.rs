@@ -153,7 +153,9 @@ pub fn preset(name: &str) -> Result<Preset> {
 
 impl Preset {
     /// Returns the share of each task, 0 to 1, in the order of the groups. Shares use the sizes
-    /// that are published with the mixture; a group of one task needs no size.
+    /// that are published with the mixture; a group of one task needs no size. Tasks that share
+    /// with a group of the catalogue are left out, because it depends on the recipe which those
+    /// are.
     pub fn shares(&self) -> Vec<(&str, f64)> {
         let total: f64 = self.groups.iter().map(|group| group.weight).sum();
         let of_group = |group: &'_ Group| {
@@ -165,7 +167,12 @@ impl Preset {
             let sum: f64 = weights.iter().sum();
             weights.into_iter().map(|weight| weight / sum * group.weight / total).collect::<Vec<_>>()
         };
-        self.groups.iter().flat_map(|group| group.tasks.iter().map(String::as_str).zip(of_group(group))).collect()
+        let is_fixed = |group: &&Group| group.catalogue_groups.is_empty();
+        self.groups
+            .iter()
+            .filter(is_fixed)
+            .flat_map(|group| group.tasks.iter().map(String::as_str).zip(of_group(group)))
+            .collect()
     }
 }
 
@@ -603,7 +610,7 @@ mod tests {
     #[test]
     fn tasks_belong_to_the_group_that_names_them_or_their_group_of_the_catalogue() {
         let tasks: BTreeMap<String, String> =
-            [("vqav2", "vqa"), ("coco_caption", "captioning"), ("alpaca", "text"), ("chartqa", "chart")]
+            [("vqav2", "vqa"), ("coco_caption", "captioning"), ("alpaca", "text"), ("chartqa", "ocr")]
                 .map(|(task, group)| (task.to_owned(), group.to_owned()))
                 .into();
         let (groups, left) = assign(&preset("dcvlm-baseline").unwrap().groups, &tasks).unwrap();
@@ -624,6 +631,33 @@ mod tests {
             (groups.len(), left),
             (1, vec!["alpaca".to_owned(), "chartqa".to_owned(), "coco_caption".to_owned()])
         );
+    }
+
+    #[test]
+    fn groups_and_tasks_of_shipped_mixtures_are_those_of_the_catalogue() {
+        let catalogue = crate::Catalogue::shipped(&lynxdata_prompts::Banks::shipped().unwrap()).unwrap();
+        let of_catalogue: BTreeMap<String, String> =
+            catalogue.tasks().map(|task| (task.name.clone(), task.group.clone())).collect();
+        let known: BTreeSet<&str> = of_catalogue.values().map(String::as_str).chain([ALL_OTHERS]).collect();
+        for name in presets() {
+            for group in preset(name).unwrap().groups {
+                let unknown = group.catalogue_groups.iter().find(|own| !known.contains(own.as_str()));
+                assert_eq!(unknown, None, "{name}, group {}", group.name);
+                let unknown = group.tasks.iter().find(|task| !of_catalogue.contains_key(*task));
+                assert_eq!(unknown, None, "{name}, group {}", group.name);
+            }
+        }
+        let preset = preset("dcvlm-baseline").unwrap();
+        let (groups, left) = assign(&preset.groups, &of_catalogue).unwrap();
+        let is_for_training = |task: &&String| of_catalogue[*task] != "evaluation";
+        assert_eq!(left.iter().filter(is_for_training).collect::<Vec<_>>(), Vec::<&String>::new());
+        assert!(left.len() > 5, "tasks of evaluation are in no group");
+        let captions = &groups.iter().find(|group| group.name == "captions").unwrap().tasks;
+        // Every task whose wordings ask for a caption of a video.
+        for task in catalogue.tasks().filter(|task| task.prompts.iter().any(|bank| bank.starts_with("video_caption"))) {
+            assert!(captions.contains(&task.name), "{}", task.name);
+        }
+        assert!(preset.shares().is_empty(), "shares depend on the recipe");
     }
 
     /// The ratios of table 9 of arXiv 2307.02469 as printed, per cent.

@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::StreamExt as _;
 
@@ -28,6 +28,35 @@ pub struct Completion {
     pub is_kept: bool,
 }
 
+/// A lock of one request. Whoever has it may send the request.
+type Lock = Arc<tokio::sync::Mutex<()>>;
+
+/// A call that waits for a reply, or asks for it. The last one of equal calls removes their lock,
+/// also if it is cancelled.
+struct Turn<'a> {
+    client: &'a Client,
+    digest: Digest,
+    lock: Lock,
+}
+
+impl<'a> Turn<'a> {
+    fn of(client: &'a Client, digest: Digest) -> Turn<'a> {
+        let lock = Arc::clone(client.awaited().entry(digest).or_default());
+        Turn { client, digest, lock }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut awaited = self.client.awaited();
+        // The count changes only here and in `of`, both while the map is locked.
+        drop(std::mem::take(&mut self.lock));
+        if awaited.get(&self.digest).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            awaited.remove(&self.digest);
+        }
+    }
+}
+
 /// A client for a model that stays within a budget. With a cache it never sends the same request
 /// twice.
 #[derive(Debug)]
@@ -37,7 +66,7 @@ pub struct Client {
     cache: Option<Cache>,
     budget: Budget,
     /// Locks of requests in flight, so that equal requests wait for the same reply.
-    awaited: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    awaited: Mutex<BTreeMap<Digest, Lock>>,
     failures: AtomicU32,
 }
 
@@ -91,19 +120,16 @@ impl Client {
         if self.cache.is_none() {
             return self.send(request, digest).await;
         }
-        let turn = {
-            let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(awaited.entry(digest).or_default())
-        };
-        let completion = {
-            let _turn = turn.lock().await;
-            match self.kept(digest)? {
-                Some(completion) => Ok(completion),
-                None => self.send(request, digest).await,
-            }
-        };
-        self.awaited.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
-        completion
+        let turn = Turn::of(self, digest);
+        let _is_mine = turn.lock.lock().await;
+        match self.kept(digest)? {
+            Some(completion) => Ok(completion),
+            None => self.send(request, digest).await,
+        }
+    }
+
+    fn awaited(&self) -> MutexGuard<'_, BTreeMap<Digest, Lock>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn kept(&self, digest: Digest) -> Result<Option<Completion>> {
@@ -179,5 +205,70 @@ impl Client {
             }
         }
         kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt as _;
+    use serde_json::json;
+
+    use super::*;
+    use crate::server::{Answer, Server};
+    use crate::{EndpointConfig, Message, Role};
+
+    fn request() -> Request {
+        let messages = vec![Message::text(Role::User, "a")];
+        Request { messages, max_tokens: 100, temperature: 0.0, seed: None, schema: None }
+    }
+
+    fn client(server: &Server, folder: &std::path::Path) -> Client {
+        let config = EndpointConfig { pause: Duration::from_millis(1), ..EndpointConfig::new(&server.address, "m") };
+        let endpoint = Endpoint::with_key_for_tests(config, "key");
+        Client::new(endpoint, Some(Cache::open(folder).unwrap()), Budget::unlimited("m"))
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn a_failure_does_not_let_an_equal_request_overtake_the_one_that_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(|number, _| {
+            if number == 0 {
+                return Answer::json(400, &json!({"error": {"message": "no"}}));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            Answer::says("paid")
+        });
+        let client = client(&server, folder.path());
+        let request = request();
+        let first_then_again = async {
+            client.complete(&request).await.unwrap_err();
+            client.complete(&request).await
+        };
+        let (again, second) = block_on(futures::future::join(first_then_again, client.complete(&request)));
+        assert_eq!((again.unwrap().is_kept, second.unwrap().is_kept), (true, false));
+        assert_eq!(server.requests().len(), 2, "one failed and one was paid for");
+        assert!(client.awaited().is_empty());
+    }
+
+    #[test]
+    fn a_cancelled_request_leaves_no_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(|_, _| Answer::Silence);
+        let client = client(&server, folder.path());
+        let request = request();
+        block_on(async {
+            let mut waiting = (client.complete(&request).boxed_local(), client.complete(&request).boxed_local());
+            assert!((&mut waiting.0).now_or_never().is_none() && (&mut waiting.1).now_or_never().is_none());
+            drop(waiting.0);
+            assert_eq!(client.awaited().len(), 1, "the other one still waits");
+            drop(waiting.1);
+        });
+        assert!(client.awaited().is_empty());
     }
 }

@@ -18,7 +18,15 @@ fn talk(question: &str, answer: &str) -> Value {
 }
 
 fn settings<'a>(model: &'a Model, tokenizer: Option<&'a Tokenizer>) -> Settings<'a> {
-    Settings { model, tokenizer, template: None, images: None, sizes: Sizes::FromRecords, max_length: None }
+    Settings {
+        model,
+        tokenizer,
+        template: None,
+        images: None,
+        of_run: None,
+        sizes: Sizes::FromRecords,
+        max_length: None,
+    }
 }
 
 fn tokenizer() -> Tokenizer {
@@ -80,31 +88,73 @@ fn every_fault_is_counted_with_its_place() {
         json!({"id": 11, "image": "a.jpg", "width": 500, "height": 1, "conversations": talk("<image>", "x")})
             .to_string(),
         json!({"id": 12, "conversations": talk("<video>", "x")}).to_string(),
+        sized(&json!({"id": 13, "image": "a.jpg", "conversations": talk("Why?", "<image> so")})).to_string(),
+        json!({"id": 14, "conversations": talk("A \u{e9}", "x")}).to_string().replace('\u{e9}', "\\ud800"),
+        json!({"id": 15, "conversations": talk("A\tb", "x")}).to_string().replace("\\t", "\t"),
     ];
     let (_folder, path) = written("own.jsonl", &(lines.join("\n") + "\n"));
     let model = Model::parse("qwen2-vl").unwrap();
     let report = audit(&path, &settings(&model, None)).unwrap();
     let counts: Vec<(Reason, u64)> = report.broken.iter().map(|(reason, broken)| (*reason, broken.count)).collect();
     let expected = [
-        (Reason::Unreadable, 1),
+        (Reason::Unreadable, 2),
+        (Reason::UnpairedSurrogate, 1),
         (Reason::NoConversation, 1),
         (Reason::EmptyTurn, 1),
         (Reason::UnknownRole, 1),
         (Reason::RoleOrder, 2),
         (Reason::DuplicateId, 1),
-        (Reason::ImagePlaceholders, 2),
+        (Reason::ImagePlaceholders, 3),
         (Reason::VideoPlaceholders, 1),
         (Reason::MissingPicture, 1),
         (Reason::UnfitPicture, 1),
     ];
     assert_eq!(counts, expected);
-    assert_eq!((report.records, report.uncounted_pictures), (13, 2));
+    assert_eq!((report.records, report.uncounted_pictures), (16, 2));
     let example = &report.broken[&Reason::ImagePlaceholders].examples[0];
     assert_eq!((example.file.as_str(), example.row, example.id.as_deref()), (path.to_str().unwrap(), 3, Some("3")));
-    assert_eq!(example.detail, "1 <image> for 0 pictures");
+    assert_eq!(example.detail, "1 <image> in prompts for 0 pictures");
+    let example = &report.broken[&Reason::ImagePlaceholders].examples[2];
+    assert_eq!(example.detail, "0 <image> in prompts and 1 in answers for 1 pictures");
     let told = serde_json::to_value(&report).unwrap();
     assert_eq!(told["broken"]["duplicate_id"]["breaks_training"], json!(false));
     assert!(report.breaks_training());
+}
+
+#[test]
+fn files_that_python_refuses_are_faults() {
+    let line = json!({"conversations": talk("Say h\u{e9}", "Yes.")}).to_string();
+    let latin =
+        |text: &str| -> Vec<u8> { text.chars().map(|letter| u8::try_from(u32::from(letter)).unwrap()).collect() };
+    let utf16 = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let with_mark = ["\u{feff}", line.as_str()].concat();
+    let list = format!("[{line},\n{line}]");
+    let cases: [(&str, Vec<u8>, u64, Option<(Reason, u64, u64)>); 9] = [
+        ("good.json", list.clone().into_bytes(), 2, None),
+        ("none.json", b"[]".to_vec(), 0, None),
+        ("none.jsonl", b"\n".to_vec(), 0, None),
+        ("empty.json", Vec::new(), 1, Some((Reason::Unreadable, 1, 0))),
+        ("comma.json", list.replace(']', ",]").into_bytes(), 3, Some((Reason::Unreadable, 1, 2))),
+        ("latin.jsonl", latin(&format!("{{}}\n{line}")), 2, Some((Reason::Encoding, 1, 1))),
+        ("utf16.json", utf16(&list), 2, Some((Reason::Encoding, 2, 0))),
+        ("utf16.jsonl", utf16(&with_mark), 1, Some((Reason::Encoding, 1, 0))),
+        ("mark.jsonl", format!("{with_mark}\n{line}").into_bytes(), 2, Some((Reason::ByteOrderMark, 1, 0))),
+    ];
+    let model = Model::parse("lynx").unwrap();
+    for (name, bytes, records, fault) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let report = audit(&path, &settings(&model, None)).unwrap();
+        assert_eq!(report.records, records, "{name}");
+        let Some((reason, count, row)) = fault else {
+            assert!(report.broken.is_empty(), "{name}: {:?}", report.broken);
+            continue;
+        };
+        let broken = &report.broken[&reason];
+        assert_eq!((broken.count, broken.examples[0].row), (count, row), "{name}");
+        assert_eq!(report.breaks_training(), reason != Reason::ByteOrderMark, "{name}");
+    }
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn row(what: &str, cases: &[Case], against: &[Value], by: Likeness, distance: Op
     let comparison =
         Comparison { words: WORDS, hash_distance: distance, images: images.clone(), against_images: images };
     let found = contamination(&own, &[other], &comparison).unwrap();
-    assert_eq!((found.unreadable, found.without_hash), (0, 0));
+    assert_eq!((found.unreadable, found.unreadable_references, found.without_hash), (0, 0, 0));
     let is_hit = |row: usize| found.hits.iter().any(|hit| hit.row == row as u64 && hit.by == by);
     let count = |is_planted: bool, wanted: &dyn Fn(usize) -> bool| {
         let of_kind = cases.iter().enumerate().filter(|(_, case)| case.is_planted == is_planted);
@@ -55,7 +55,11 @@ fn check(rows: &[String]) {
 
 /// Returns the rows of Open-VQA that are about images.
 fn open_vqa() -> Option<Vec<Value>> {
-    let path = shared("data/text/vqa/open_vqa/Open_VQA_images.jsonl")?;
+    lines("data/text/vqa/open_vqa/Open_VQA_images.jsonl")
+}
+
+fn lines(path: &str) -> Option<Vec<Value>> {
+    let path = shared(path)?;
     let text = fs::read_to_string(path).unwrap();
     Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
@@ -87,6 +91,27 @@ fn names_of_pictures_are_told_apart() {
         }
     }
     check(&[row("`image_id`, Open-VQA", &cases, &references, Likeness::ImageId, None, Path::new(""))]);
+}
+
+#[test]
+fn images_of_pope_are_told_apart() {
+    let Some(references) = lines("data/tasks/pope/coco_pope_random.json") else { return };
+    let mut cases = Vec::new();
+    // Six consecutive questions are about one image.
+    for reference in references.iter().step_by(6) {
+        let number = reference["image"].as_str().unwrap().strip_prefix("COCO_val2014_").unwrap();
+        let number = number.strip_suffix(".jpg").unwrap();
+        let mut add = |is_planted: bool, image: String| {
+            let (question, answer) = (reference["text"].as_str().unwrap(), reference["label"].as_str().unwrap());
+            cases.push(case(is_planted, &image, question, answer));
+        };
+        add(true, format!("coco/val2017/{number}.jpg"));
+        add(true, format!("refcoco/COCO_train2014_{number}.jpg"));
+        // The same question about another image, and the same number in another dataset.
+        add(false, format!("coco/train2017/9{}.jpg", &number[1..]));
+        add(false, format!("vg/VG_100K/{}.jpg", number.trim_start_matches('0')));
+    }
+    check(&[row("`image_id`, POPE", &cases, &references, Likeness::ImageId, None, Path::new(""))]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lynxdata_records::python_json::parse;
+use lynxdata_records::python_json::{Refused, parse_and_tell};
 use serde_json::{Map, Value};
 
 use crate::fault::{Fault, Reason};
@@ -11,6 +11,9 @@ use crate::fault::{Fault, Reason};
 pub(crate) const IMAGE: &str = "<image>";
 /// The placeholder of a video.
 const VIDEO: &str = "<video>";
+
+/// The fields of turns. A record has at least one of them.
+pub(crate) const TURNS: &[&str] = &["messages", "conversations", "texts", "instruction"];
 
 /// The role of a speaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +100,8 @@ pub struct Conversation {
     pub videos: usize,
     /// Whether the format places images before the first text, without placeholders.
     pub is_placed_by_format: bool,
+    /// Why Python or a tokenizer refuses its JSON, although it was read here.
+    pub refused: Option<Fault>,
 }
 
 impl Conversation {
@@ -105,8 +110,8 @@ impl Conversation {
     /// # Errors
     /// If it is not JSON or not a record.
     pub fn parse(json: &[u8]) -> Result<Conversation, Fault> {
-        let record = parse(json).map_err(|error| Fault::new(Reason::Unreadable, format!("it is not JSON: {error}")))?;
-        Conversation::from_json(record)
+        let (record, refused) = parse_json(json)?;
+        Ok(Conversation { refused, ..Conversation::from_json(record)? })
     }
 
     /// Reads a record of LLaVA, ShareGPT, messages, ms-swift, The Cauldron, M3IT, Alpaca or our own
@@ -168,9 +173,21 @@ impl Conversation {
         Ok(own)
     }
 
-    /// Returns the numbers of placeholders of images and of videos.
+    /// Returns the numbers of placeholders of images and of videos in the prompts, which are all
+    /// turns but those of the assistant.
     pub fn placeholders(&self) -> (usize, usize) {
-        let count = |mark: &str| self.turns.iter().map(|turn| turn.text.matches(mark).count()).sum();
+        self.count_placeholders(|role| *role != Role::Assistant)
+    }
+
+    /// Returns the numbers of placeholders of images and of videos in the answers, where a trainer
+    /// expects none.
+    pub fn placeholders_of_answers(&self) -> (usize, usize) {
+        self.count_placeholders(|role| *role == Role::Assistant)
+    }
+
+    fn count_placeholders(&self, counts: impl Fn(&Role) -> bool) -> (usize, usize) {
+        let turns = || self.turns.iter().filter(|turn| counts(&turn.role));
+        let count = |mark: &str| turns().map(|turn| turn.text.matches(mark).count()).sum();
         (count(IMAGE), count(VIDEO))
     }
 
@@ -184,7 +201,8 @@ impl Conversation {
         })
     }
 
-    fn take_pictures(&mut self, pictures: &Value) {
+    /// Adds images: a path, an object with one, or a list of them.
+    pub(crate) fn take_pictures(&mut self, pictures: &Value) {
         match pictures {
             Value::Null => {}
             Value::Array(list) => list.iter().for_each(|picture| self.take_pictures(picture)),
@@ -296,6 +314,36 @@ impl Conversation {
         }
         Ok(())
     }
+}
+
+/// Parses JSON, including the JSON that Python writes. Also returns what Python or a tokenizer
+/// refuses in it, if there is something.
+///
+/// # Errors
+/// If it is not JSON.
+pub(crate) fn parse_json(json: &[u8]) -> Result<(Value, Option<Fault>), Fault> {
+    if json.trim_ascii().is_empty() {
+        return Err(Fault::new(Reason::Unreadable, "it is not JSON: a comma of the list has no value beside it"));
+    }
+    let parsed = parse_and_tell(json);
+    let (value, refused) =
+        parsed.map_err(|error| Fault::new(Reason::Unreadable, format!("it is not JSON: {error}")))?;
+    Ok((value, refused.map(told)))
+}
+
+/// Returns what other readers refuse as a fault.
+fn told(refused: Refused) -> Fault {
+    let (reason, detail) = match refused {
+        Refused::NotUtf8 => (Reason::Encoding, "a text is not UTF-8, so Python cannot read the file"),
+        Refused::Surrogate => (
+            Reason::UnpairedSurrogate,
+            "a text has an unpaired surrogate (\\ud800 to \\udfff), which no tokenizer takes",
+        ),
+        Refused::Control => (Reason::Unreadable, "json.load fails on a control character in a text; escape it"),
+        Refused::Escape => (Reason::Unreadable, "json.load fails on a backslash that begins no escape; double it"),
+        Refused::Number => (Reason::Unreadable, "json.load fails on a number such as nan or inf; write NaN or null"),
+    };
+    Fault::new(reason, detail)
 }
 
 /// Reads the metadata of questions in our own exports: of all packed questions of a dialog, or of

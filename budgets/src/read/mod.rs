@@ -9,19 +9,20 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lynxdata_records::text;
+use lynxdata_records::RunFolder;
+use lynxdata_records::text::{self, Encoding};
 use rayon::prelude::*;
 
-pub(crate) use conversation::IMAGE;
 pub use conversation::{Asked, Conversation, Picture, Role, Turn};
+pub(crate) use conversation::{IMAGE, TURNS, parse_json};
 use values::Values;
 
 use crate::error::{Error, Result};
-use crate::fault::Fault;
+use crate::fault::{Fault, Reason};
 
 /// Folders of formats that `lynxdata instruct` writes. Each contains all conversations; the one
-/// with the images comes first.
-const FORMATS: &[&str] = &["parquet", "conversations"];
+/// with the images comes first, and the one that always exists next.
+const FORMATS: &[&str] = &["parquet", "conversations", "llava", "messages", "swift", "sharegpt", "cauldron"];
 
 /// The folder next to [`FORMATS`] by which output of `lynxdata instruct` is recognised.
 const COUNTS: &str = "counts";
@@ -30,7 +31,7 @@ const COUNTS: &str = "counts";
 const DESCRIPTIONS: &[&str] = &["dataset_info.json", "croissant.json"];
 
 /// File suffixes of conversations.
-const SUFFIXES: &[&str] = &["json", "jsonl", "ndjson", "parquet"];
+pub(crate) const SUFFIXES: &[&str] = &["json", "jsonl", "ndjson", "parquet"];
 
 /// The number of records in a batch, which is parsed on all cores.
 const BATCH: usize = 2048;
@@ -49,6 +50,8 @@ pub(crate) struct Record {
     /// The line, element or row, from 0.
     pub(crate) row: u64,
     pub(crate) content: Content,
+    /// A fault of its file, which concerns the record.
+    pub(crate) of_file: Option<Fault>,
 }
 
 impl Content {
@@ -74,26 +77,71 @@ impl Content {
 }
 
 /// Returns the files of conversations below a folder in the order of their names, or the file
-/// itself. For output of `lynxdata instruct`, of tasks or of a mixture, only the files of one
-/// format are returned, because each format contains all conversations. Hidden folders are skipped.
+/// itself. Hidden folders are skipped. Of a run folder, the mixture is read, or else the output of
+/// `instruct`; of either, only the files of one format, because each format contains all
+/// conversations.
 ///
 /// # Errors
 /// If there is no such file, or the folder cannot be read.
 pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        |source| Error::Io { path, source }
-    };
+    Ok(listed(path, SUFFIXES)?.files)
+}
+
+/// Files to read.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) files: Vec<PathBuf>,
+    /// The file or folder that was chosen among several formats, relative to the given folder.
+    pub(crate) chosen: Option<String>,
+}
+
+/// Does the same as [`files`] for files with these suffixes.
+pub(crate) fn listed(path: &Path, suffixes: &[&str]) -> Result<Listed> {
     if !fs::metadata(path).map_err(failed(path))?.is_dir() {
-        return Ok(vec![path.to_owned()]);
+        return Ok(Listed { files: vec![path.to_owned()], chosen: None });
     }
-    let of_mixture = ["parquet.parquet", "conversations.jsonl"].map(|name| path.join(name));
-    if of_mixture[1].is_file() && path.join("croissant.json").is_file() {
-        return Ok(of_mixture.into_iter().filter(|file| file.is_file()).take(1).collect());
+    let mut set = path.to_owned();
+    if RunFolder::is_at(path) {
+        let sets = ["mixture", "instruct"].map(|name| path.join(name));
+        set = sets.into_iter().find(|set| set.is_dir()).unwrap_or(set);
     }
-    let mut formats = FORMATS.iter().map(|format| path.join(format)).filter(|folder| folder.is_dir());
-    let of_instruct = path.join(COUNTS).is_dir().then(|| formats.next()).flatten();
-    let (mut folders, mut found) = (vec![of_instruct.unwrap_or_else(|| path.to_owned())], Vec::new());
+    let chosen = |files: Vec<PathBuf>, format: &Path| {
+        let chosen = format.strip_prefix(path).unwrap_or(format).to_string_lossy().into_owned();
+        Ok(Listed { files, chosen: Some(chosen) })
+    };
+    let of_mixture = ["parquet.parquet", "conversations.jsonl"].map(|name| set.join(name));
+    if of_mixture[1].is_file() && set.join("croissant.json").is_file() {
+        let file = of_mixture.into_iter().find(|file| file.is_file());
+        return file.map_or_else(
+            || Err(Error::NoConversations { path: path.to_owned() }),
+            |file| chosen(vec![file.clone()], &file),
+        );
+    }
+    if set.join(COUNTS).is_dir() {
+        // The folder of a format that an earlier recipe asked for may be empty.
+        for format in FORMATS.iter().map(|format| set.join(format)).filter(|format| format.is_dir()) {
+            let files = below(&format, suffixes)?;
+            if !files.is_empty() {
+                return chosen(files, &format);
+            }
+        }
+    }
+    let files = below(&set, suffixes)?;
+    if files.is_empty() {
+        Err(Error::NoConversations { path: path.to_owned() })
+    } else {
+        Ok(Listed { files, chosen: None })
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    |source| Error::Io { path, source }
+}
+
+/// Returns the files with these suffixes below a folder, in the order of their names.
+fn below(folder: &Path, suffixes: &[&str]) -> Result<Vec<PathBuf>> {
+    let (mut folders, mut found) = (vec![folder.to_owned()], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).map_err(failed(&folder))? {
             let entry = entry.map_err(failed(&folder))?;
@@ -102,7 +150,7 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
             let name = entry.file_name();
             if kind.is_dir() {
                 folders.extend((!name.as_encoded_bytes().starts_with(b".")).then_some(own));
-            } else if SUFFIXES.contains(&suffix.as_str())
+            } else if suffixes.contains(&suffix.as_str())
                 && !DESCRIPTIONS.iter().any(|description| name == *description)
             {
                 found.push(own);
@@ -110,7 +158,7 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     found.sort();
-    if found.is_empty() { Err(Error::NoConversations { path: path.to_owned() }) } else { Ok(found) }
+    Ok(found)
 }
 
 /// Returns the name of a file in reports: its path below the given folder, or the given name of a
@@ -128,14 +176,38 @@ pub(crate) fn records(path: &Path, name: &Arc<str>, take: &mut dyn FnMut(Record)
     let Some(mut values) = values(path)? else {
         return parquet::read(path, &mut |row, conversation| {
             let content = Content::Read(conversation.map(Box::new));
-            take(Record { file: name.clone(), row, content })
+            take(Record { file: name.clone(), row, content, of_file: None })
         });
     };
     let failed = |source: io::Error| Error::Io { path: path.to_owned(), source };
+    let mut of_file = values.fault().cloned();
+    let mut is_empty = true;
     while let Some((row, bytes)) = values.next().map_err(failed)? {
-        take(Record { file: name.clone(), row, content: Content::Json(bytes) })?;
+        take(Record { file: name.clone(), row, content: Content::Json(bytes), of_file: of_file.clone() })?;
+        is_empty = false;
+        // The mark stands before the first record; another encoding concerns all.
+        of_file = of_file.filter(|fault| fault.reason != Reason::ByteOrderMark);
+    }
+    let is_of_lines = path.extension().is_some_and(|suffix| suffix == "jsonl" || suffix == "ndjson");
+    if is_empty && !values.is_list() && !is_of_lines {
+        let fault = Fault::new(Reason::Unreadable, "the file is empty, which is not JSON; write [] for no records");
+        take(Record { file: name.clone(), row: 0, content: Content::Read(Err(fault)), of_file })?;
     }
     Ok(())
+}
+
+/// Returns the fault of a file that starts with these bytes and is not plain UTF-8.
+fn fault_of(start: &[u8]) -> Option<Fault> {
+    match Encoding::of(start) {
+        Encoding { is_big_endian: Some(_), .. } => {
+            Some(Fault::new(Reason::Encoding, "the file is UTF-16; json.load and trainers read UTF-8"))
+        }
+        Encoding { mark: 1.., .. } => {
+            let detail = "the file begins with a byte order mark, on which json.load fails";
+            Some(Fault::new(Reason::ByteOrderMark, detail))
+        }
+        _ => None,
+    }
 }
 
 /// Starts to read a JSON file; returns `None` for Parquet.
@@ -154,8 +226,9 @@ pub(crate) fn values(path: &Path) -> Result<Option<Values<impl io::BufRead>>> {
         let reason = "it is compressed; unpack it first";
         return Err(failed(io::Error::new(io::ErrorKind::InvalidData, reason)));
     }
+    let fault = fault_of(&start);
     let input = text::utf8(io::Cursor::new(start).chain(file)).map_err(failed)?;
-    Ok(Some(Values::new(BufReader::with_capacity(1 << 16, input))))
+    Ok(Some(Values::new(BufReader::with_capacity(1 << 16, input), fault)))
 }
 
 /// Passes all conversations of a file or folder to `take` in order, each with the name of its file.
@@ -222,7 +295,25 @@ mod tests {
         assert_eq!(files(folder.path()).unwrap(), [conversations.clone(), llava], "a folder of anybody");
         write("counts/vqa.json");
         assert_eq!(files(folder.path()).unwrap(), [conversations]);
+        fs::create_dir(folder.path().join("parquet")).unwrap();
+        assert_eq!(files(folder.path()).unwrap(), [write("conversations/vqa.jsonl")], "the other folder is empty");
         let parquet = write("parquet/vqa.parquet");
         assert_eq!(files(folder.path()).unwrap(), [parquet]);
+    }
+
+    #[test]
+    fn of_a_run_the_mixture_is_read_or_else_the_tasks() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str| write(folder.path(), name);
+        fs::write(folder.path().join("manifest.jsonl"), "").unwrap();
+        write(".lock");
+        write("instruct/counts/vqa.json");
+        let tasks = write("instruct/conversations/vqa.jsonl");
+        let found = listed(folder.path(), SUFFIXES).unwrap();
+        assert_eq!((found.files, found.chosen.as_deref()), (vec![tasks], Some("instruct/conversations")));
+        write("mixture/croissant.json");
+        let mixture = write("mixture/conversations.jsonl");
+        let found = listed(folder.path(), SUFFIXES).unwrap();
+        assert_eq!((found.files, found.chosen.as_deref()), (vec![mixture], Some("mixture/conversations.jsonl")));
     }
 }

@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 use lynxdata_records::cell::as_json;
 use serde_json::{Map, Value, json};
 
-use super::conversation::{Conversation, Picture};
+use super::conversation::{Conversation, Picture, TURNS};
 use crate::error::{Error, Result};
 use crate::fault::{Fault, Reason};
 
@@ -37,8 +37,6 @@ const COLUMNS: &[&str] = &[
     "outputs",
     "output",
 ];
-/// The columns of turns. At least one must exist.
-const TURNS: &[&str] = &["messages", "conversations", "texts", "instruction"];
 
 /// Passes the rows of a file to `take`, until it wants no more.
 pub(super) fn read(

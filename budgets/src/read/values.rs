@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead};
 
+use crate::fault::Fault;
+
 /// The maximum size of a record in bytes. Longer ones occur only in files that are not lists of
 /// conversations.
 const LONGEST_RECORD: usize = 256 << 20;
@@ -17,6 +19,10 @@ pub(crate) struct Values<R> {
     is_list: bool,
     /// The number of records so far or, for lines, of lines so far.
     number: u64,
+    /// Whether a comma was the last thing that was read of a list.
+    is_after_comma: bool,
+    /// A fault of the file.
+    fault: Option<Fault>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,8 +37,14 @@ enum Shape {
 pub(crate) type Numbered = (u64, Vec<u8>);
 
 impl<R: BufRead> Values<R> {
-    pub(super) fn new(input: R) -> Self {
-        Self { input, shape: None, is_list: false, number: 0 }
+    /// Starts to read a file that has this fault.
+    pub(super) fn new(input: R, fault: Option<Fault>) -> Self {
+        Self { input, shape: None, is_list: false, number: 0, is_after_comma: false, fault }
+    }
+
+    /// Returns the fault of the file.
+    pub(crate) fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
     }
 
     /// Returns whether the file is a list. Known only after the first call of [`Self::next`].
@@ -104,10 +116,11 @@ impl<R: BufRead> Values<R> {
         }
     }
 
-    /// Returns the next element of a list, without the comma after it.
+    /// Returns the next element of a list, without the comma after it. Where an element is missing
+    /// beside a comma, it has no bytes.
     fn element(&mut self) -> io::Result<Option<Numbered>> {
         let cut_off = || io::Error::new(io::ErrorKind::UnexpectedEof, "the list is not closed; the file is cut off");
-        if self.skip_space()?.ok_or_else(cut_off)? == b']' {
+        if self.skip_space()?.ok_or_else(cut_off)? == b']' && !self.is_after_comma {
             self.input.consume(1);
             return self.end();
         }
@@ -126,6 +139,7 @@ impl<R: BufRead> Values<R> {
             // The bracket stays for the next call, where it ends the list.
             self.input.consume(length + usize::from(ends && !closes));
             if ends {
+                self.is_after_comma = !closes;
                 let number = self.number;
                 self.number += 1;
                 return Ok(Some((number, element)));
@@ -186,7 +200,7 @@ mod tests {
     use super::*;
 
     fn values(text: &str, buffer: usize) -> io::Result<Vec<(u64, String)>> {
-        let mut values = Values::new(io::BufReader::with_capacity(buffer, text.as_bytes()));
+        let mut values = Values::new(io::BufReader::with_capacity(buffer, text.as_bytes()), None);
         let mut found = Vec::new();
         while let Some((number, bytes)) = values.next()? {
             found.push((number, String::from_utf8(bytes).unwrap().trim().to_owned()));
@@ -202,6 +216,9 @@ mod tests {
             let found = values(text, buffer).unwrap();
             assert_eq!(found.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), expected);
             assert_eq!(found.last().unwrap().0, 3);
+        }
+        for text in ["[1,]", "[,1]", "[1 , ]"] {
+            assert_eq!(values(text, 1).unwrap().len(), 2, "{text} has a comma without a value");
         }
         assert_eq!(values("[]", 1).unwrap(), []);
         assert_eq!(values("", 1).unwrap(), []);

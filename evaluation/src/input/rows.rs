@@ -1,7 +1,10 @@
 //! Files of JSON as rows with fields.
 
+use std::collections::BTreeSet;
+use std::fmt::Formatter;
 use std::sync::Arc;
 
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::Source;
@@ -43,7 +46,13 @@ pub(super) fn read(source: Source, rows: &'static str) -> Result<Document> {
             let place = Place { file, position: Position::Line(1) };
             return Ok(Document::Rows(vec![Row { place, fields }]));
         }
-        Ok(Value::Object(fields)) => return Ok(Document::Object(fields)),
+        Ok(Value::Object(fields)) => {
+            if let Some(id) = repeated_key(text) {
+                let place = Place { file, position: Position::Key(id.clone()) };
+                return Err(Error::DuplicateId { first: place.clone(), place, id });
+            }
+            return Ok(Document::Object(fields));
+        }
         Ok(other) => {
             return Err(Error::NoRows { file: source.name.to_owned(), what: format!("is {}", shown(&other)), rows });
         }
@@ -58,6 +67,40 @@ pub(super) fn read(source: Source, rows: &'static str) -> Result<Document> {
         }
     });
     Ok(Document::Rows(read.collect::<Result<_>>()?))
+}
+
+/// Returns the first key that occurs twice in a JSON object; a map would keep only the last value.
+fn repeated_key(object: &str) -> Option<String> {
+    #[derive(Default)]
+    struct Keys(Option<String>);
+
+    impl<'de> Deserialize<'de> for Keys {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Keys, D::Error> {
+            deserializer.deserialize_map(Keys::default())
+        }
+    }
+
+    impl<'de> Visitor<'de> for Keys {
+        type Value = Keys;
+
+        fn expecting(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> std::result::Result<Keys, A::Error> {
+            let mut seen = BTreeSet::new();
+            while let Some((key, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+                if self.0.is_none() && seen.contains(&key) {
+                    self.0 = Some(key);
+                } else {
+                    seen.insert(key);
+                }
+            }
+            Ok(self)
+        }
+    }
+
+    serde_json::from_str::<Keys>(object).ok()?.0
 }
 
 /// Returns the objects of a list inside an official format.

@@ -57,6 +57,13 @@ fn official_formats_are_read() {
 }
 
 #[test]
+fn a_key_of_an_object_that_occurs_twice_is_told() {
+    let found = told(predictions("{\"1\": \"yes\", \"2\": \"no\", \"1\": \"no\"}"));
+    assert!(found.contains("id 1 occurs twice"), "{found}");
+    assert!(told(references(&[("r", "{\"data\": [], \"data\": []}")])).contains("data occurs twice"));
+}
+
+#[test]
 fn predictions_are_read_in_all_forms() {
     for text in [
         r#"{"id": 1, "answer": "a"}"#,

@@ -62,7 +62,12 @@ fn target(item: &Item, letters: &[char]) -> Result<char> {
         return Err(unfit(item, OPTION_ACCURACY.name, "one answer, the letter of an option".to_owned()));
     };
     let by_letter = letter(answer).filter(|letter| letters.contains(letter));
-    let by_text = item.reference.options.iter().position(|option| option == answer).map(|index| letters[index]);
+    let place = item.reference.options.iter().position(|option| option == answer);
+    if let Some(place) = place.filter(|place| by_letter.is_none() && *place >= letters.len()) {
+        let needs = format!("a letter for the right option, but it is number {} and letters end at Z", place + 1);
+        return Err(unfit(item, OPTION_ACCURACY.name, needs));
+    }
+    let by_text = place.map(|place| letters[place]);
     by_letter.or(by_text).ok_or_else(|| {
         let needs = format!("the letter or the text of an option as answer; {answer:?} is neither");
         unfit(item, OPTION_ACCURACY.name, needs)
@@ -114,5 +119,19 @@ mod tests {
         }
         let unparsed = golden.rows.iter().filter(|row| row["parsed"].is_null()).count();
         assert!(counted.notes[0].starts_with(&format!("{unparsed} answers name no option")), "{:?}", counted.notes);
+    }
+    #[test]
+    fn an_option_after_z_has_no_letter() {
+        let options: Vec<String> = (0..30).map(|number| format!("option {number}")).collect();
+        for (number, is_right) in [(25, true), (27, false)] {
+            let row = serde_json::json!({"id": 1, "options": options, "answer": options[number]}).to_string();
+            let references =
+                crate::input::read_references(&[crate::input::Source { name: "r", text: &row }]).unwrap().rows;
+            let items = [Item { reference: &references[0], prediction: Some("(Z)") }];
+            match count(&items, Variant::Official) {
+                Ok(counted) => assert!(is_right && counted.parsed[0].as_deref() == Some("Z")),
+                Err(error) => assert!(!is_right && error.to_string().contains("number 28"), "{error}"),
+            }
+        }
     }
 }

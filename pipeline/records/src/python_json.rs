@@ -30,9 +30,30 @@ const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
 /// * control characters in strings are escaped, and so is a backslash that begins no escape;
 /// * a list or object that is nested in 127 others becomes `null`.
 pub fn normalise(json: &[u8]) -> Cow<'_, [u8]> {
+    normalise_and_tell(json).0
+}
+
+/// Does the same as [`normalise`], and returns the first thing that other readers refuse.
+pub fn normalise_and_tell(json: &[u8]) -> (Cow<'_, [u8]>, Option<Refused>) {
     let mut out = Vec::with_capacity(json.len() + 16);
-    Normaliser::default().rewrite(json, true, &mut out);
-    if out == json { Cow::Borrowed(json) } else { Cow::Owned(out) }
+    let mut normaliser = Normaliser::default();
+    normaliser.rewrite(json, true, &mut out);
+    (if out == json { Cow::Borrowed(json) } else { Cow::Owned(out) }, normaliser.refused)
+}
+
+/// Something that [`normalise`] rewrites, but that Python's `json.load` or a tokenizer refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Bytes that are not UTF-8.
+    NotUtf8,
+    /// An unpaired surrogate. Python reads it, but cannot encode it as UTF-8.
+    Surrogate,
+    /// A control character in a string.
+    Control,
+    /// A backslash that begins no escape.
+    Escape,
+    /// A number that is not written as in Python, such as `nan`.
+    Number,
 }
 
 /// Parses one JSON value, rewritten by [`normalise`] if it is not standard JSON. An integer beyond
@@ -42,11 +63,26 @@ pub fn normalise(json: &[u8]) -> Cow<'_, [u8]> {
 /// # Errors
 /// If it is not JSON after rewriting either.
 pub fn parse(json: &[u8]) -> Result<Value, serde_json::Error> {
-    let value = serde_json::from_slice(json).or_else(|_| serde_json::from_slice(&normalise(json)))?;
+    parse_and_tell(json).map(|(value, _)| value)
+}
+
+/// Does the same as [`parse`], and returns the first thing that other readers refuse.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_and_tell(json: &[u8]) -> Result<(Value, Option<Refused>), serde_json::Error> {
+    let (value, refused) = match serde_json::from_slice(json) {
+        Ok(value) => (value, None),
+        Err(_) => {
+            let (normal, refused) = normalise_and_tell(json);
+            (serde_json::from_slice(&normal)?, refused)
+        }
+    };
     if !has_long_number(&value) {
-        return Ok(value);
+        return Ok((value, refused));
     }
-    Ok(serde_json::from_slice(&with_quoted_integers(&normalise(json))).unwrap_or(value))
+    let quoted = serde_json::from_slice(&with_quoted_integers(&normalise(json)));
+    Ok((quoted.unwrap_or(value), refused))
 }
 
 /// 2 to the 64th. `serde_json` reads integers from here on as floats, which may not be exact.
@@ -119,7 +155,7 @@ enum Piece {
     /// This number of bytes stays unchanged.
     Same(usize),
     /// This number of bytes is replaced.
-    Instead(usize, Cow<'static, [u8]>),
+    Instead(usize, Cow<'static, [u8]>, Option<Refused>),
     /// More bytes are needed to decide.
     Unfinished,
 }
@@ -130,6 +166,8 @@ pub struct Normaliser {
     in_string: bool,
     /// Number of open lists and objects.
     depth: usize,
+    /// The first thing so far that other readers refuse.
+    refused: Option<Refused>,
 }
 
 impl Rewrite for Normaliser {
@@ -149,11 +187,13 @@ impl Rewrite for Normaliser {
                     Piece::Same(1)
                 }
                 b'\\' if self.in_string => escape(rest, is_last),
-                ..0x20 if self.in_string => Piece::Instead(1, format!("\\u{byte:04x}").into_bytes().into()),
+                ..0x20 if self.in_string => {
+                    Piece::Instead(1, format!("\\u{byte:04x}").into_bytes().into(), Some(Refused::Control))
+                }
                 0x80.. if self.in_string => character(rest, is_last),
                 b'[' | b'{' => {
                     self.depth += 1;
-                    if was_shown && !self.is_shown() { Piece::Instead(1, b"null".into()) } else { Piece::Same(1) }
+                    if was_shown && !self.is_shown() { Piece::Instead(1, b"null".into(), None) } else { Piece::Same(1) }
                 }
                 b']' | b'}' => {
                     self.depth = self.depth.saturating_sub(1);
@@ -168,7 +208,8 @@ impl Rewrite for Normaliser {
                         from = at;
                     }
                 }
-                Piece::Instead(length, text) => {
+                Piece::Instead(length, text, refused) => {
+                    self.refused = self.refused.or(refused);
                     if was_shown {
                         out.extend_from_slice(&bytes[from..at]);
                         out.extend_from_slice(&text);
@@ -248,7 +289,11 @@ fn literal(rest: &[u8], is_last: bool) -> Piece {
         let number = std::str::from_utf8(word).ok().and_then(|word| word.parse::<f64>().ok());
         number.is_some_and(f64::is_infinite)
     };
-    if is_named || is_beyond() { Piece::Instead(length, b"null".into()) } else { Piece::Same(length) }
+    if !is_named && !is_beyond() {
+        return Piece::Same(length);
+    }
+    let is_of_python = !is_named || matches!(word, b"NaN" | b"Infinity" | b"-Infinity");
+    Piece::Instead(length, b"null".into(), (!is_of_python).then_some(Refused::Number))
 }
 
 /// Whether bytes start with the escape of one UTF-16 unit, such as `\u00e9`.
@@ -273,7 +318,7 @@ fn unit(bytes: &[u8]) -> Unit {
 
 /// Decides what becomes of a backslash and the bytes after it.
 fn escape(rest: &[u8], is_last: bool) -> Piece {
-    let no_character = Piece::Instead(6, REPLACEMENT.into());
+    let no_character = Piece::Instead(6, REPLACEMENT.into(), Some(Refused::Surrogate));
     match unit(rest) {
         Unit::Is(0xD800..0xDC00) => match unit(&rest[6..]) {
             Unit::Is(0xDC00..0xE000) => Piece::Same(12),
@@ -285,7 +330,7 @@ fn escape(rest: &[u8], is_last: bool) -> Piece {
         Unit::Unfinished if !is_last => Piece::Unfinished,
         Unit::Unfinished | Unit::No => match rest.get(1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Piece::Same(2),
-            _ => Piece::Instead(1, b"\\\\".into()),
+            _ => Piece::Instead(1, b"\\\\".into(), Some(Refused::Escape)),
         },
     }
 }
@@ -296,9 +341,9 @@ fn character(rest: &[u8], is_last: bool) -> Piece {
     match std::str::from_utf8(&rest[..end]) {
         Ok(_) => Piece::Same(end),
         Err(fault) => match (fault.valid_up_to(), fault.error_len()) {
-            (0, Some(length)) => Piece::Instead(length, REPLACEMENT.into()),
+            (0, Some(length)) => Piece::Instead(length, REPLACEMENT.into(), Some(Refused::NotUtf8)),
             (0, None) if !is_last && end == rest.len() => Piece::Unfinished,
-            (0, None) => Piece::Instead(end, REPLACEMENT.into()),
+            (0, None) => Piece::Instead(end, REPLACEMENT.into(), Some(Refused::NotUtf8)),
             (valid, _) => Piece::Same(valid),
         },
     }
@@ -356,6 +401,24 @@ mod tests {
             let shown = String::from_utf8_lossy(json).into_owned();
             assert_eq!(String::from_utf8_lossy(&normalise(json)), String::from_utf8_lossy(expected), "{shown}");
             assert_eq!(String::from_utf8_lossy(&dripped(json)), String::from_utf8_lossy(expected), "{shown}, dripped");
+        }
+    }
+
+    #[test]
+    fn what_other_readers_refuse_is_told() {
+        let cases: [(&[u8], Option<Refused>); 9] = [
+            (b"[NaN, Infinity, -Infinity, 1e999]", None),
+            (b"\"\\ud83d\\ude00 \xC3\xA9\"", None),
+            (b"[NaN, \"\\ud83d\", \"caf\xE9\"]", Some(Refused::Surrogate)),
+            (b"[\"caf\xE9\"]", Some(Refused::NotUtf8)),
+            (b"\"\xE2\x82\"", Some(Refused::NotUtf8)),
+            (b"\"a\tb\"", Some(Refused::Control)),
+            (b"\"C:\\data\"", Some(Refused::Escape)),
+            (b"[nan]", Some(Refused::Number)),
+            (b"[+Infinity]", Some(Refused::Number)),
+        ];
+        for (json, expected) in cases {
+            assert_eq!(normalise_and_tell(json).1, expected, "{}", String::from_utf8_lossy(json));
         }
     }
 

@@ -14,19 +14,36 @@ use crate::rewritten::{Rewrite, Rewritten};
 pub fn utf8<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut start = Vec::with_capacity(3);
     input.by_ref().take(3).read_to_end(&mut start)?;
-    let (mark, is_big_endian) = match start.as_slice() {
-        [0xEF, 0xBB, 0xBF] => (3, None),
-        [0xFF, 0xFE, ..] => (2, Some(false)),
-        [0xFE, 0xFF, ..] => (2, Some(true)),
-        [first, 0, ..] if *first != 0 => (0, Some(false)),
-        [0, second, ..] if *second != 0 => (0, Some(true)),
-        _ => (0, None),
-    };
+    let Encoding { mark, is_big_endian } = Encoding::of(&start);
     let input = Cursor::new(start.split_off(mark)).chain(input);
     Ok(match is_big_endian {
         None => Box::new(input),
         Some(is_big_endian) => Box::new(utf16(input, is_big_endian)),
     })
+}
+
+/// The encoding of a text file, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoding {
+    /// The length of the byte order mark; 0 if there is none.
+    pub mark: usize,
+    /// The byte order of UTF-16; `None` for UTF-8 and all others.
+    pub is_big_endian: Option<bool>,
+}
+
+impl Encoding {
+    /// Recognises the encoding of a file that starts with these bytes; three are enough.
+    pub fn of(start: &[u8]) -> Encoding {
+        let (mark, is_big_endian) = match start {
+            [0xEF, 0xBB, 0xBF, ..] => (3, None),
+            [0xFF, 0xFE, ..] => (2, Some(false)),
+            [0xFE, 0xFF, ..] => (2, Some(true)),
+            [first, 0, ..] if *first != 0 => (0, Some(false)),
+            [0, second, ..] if *second != 0 => (0, Some(true)),
+            _ => (0, None),
+        };
+        Encoding { mark, is_big_endian }
+    }
 }
 
 /// Reads UTF-16 without a byte order mark as UTF-8. An unpaired surrogate, and an odd byte at the

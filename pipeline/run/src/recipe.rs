@@ -304,7 +304,8 @@ impl LicenceChoice {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DecontaminateConfig {
-    /// Files of benchmarks: conversations, or rows with `question`, `answers` and `image`.
+    /// Files of benchmarks: conversations, rows with `question`, `answers` and `image`, or the
+    /// files of POPE, VQA, GQA, MME, Open-VQA and others as their authors publish them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub against: Vec<PathBuf>,
     /// Whether other splits of the tasks with `val`, `dev` or `test` in their names also count as

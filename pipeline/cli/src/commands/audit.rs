@@ -1,10 +1,14 @@
 //! `lynxdata audit`: what conversations cost a trainer, and which records would break its run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
-use lynxdata_budgets::{Broken, Example, Model, Reason, Report, Settings, Sizes, Template, Tokenizer, audit, models};
+use lynxdata_budgets::{
+    Broken, Example, Model, ReadPicture, Reason, Report, Settings, Sizes, Template, Tokenizer, audit, models,
+};
+use lynxdata_run::RunPictures;
+use tracing::warn;
 
 use super::{columns, grouped, print, print_json};
 use crate::exit::{BROKEN_RECORDS, DONE, Failure};
@@ -58,7 +62,8 @@ pub(super) struct Counting {
     #[arg(long, value_name = "NAME", requires = "tokenizer")]
     template: Option<String>,
 
-    /// The folder that relative image paths start from [default: the folder of the conversations]
+    /// The folder that relative image paths start from [default: the image folders of the run that
+    /// the conversations lie in, and the folder of the conversations]
     #[arg(long, value_name = "DIR", value_parser = path_parser())]
     images: Option<PathBuf>,
 
@@ -90,11 +95,13 @@ pub(super) struct Counted {
     tokenizer: Option<Tokenizer>,
     template: Option<Template>,
     images: Option<PathBuf>,
+    of_run: Option<Box<ReadPicture<'static>>>,
     sizes: Sizes,
 }
 
 impl Counting {
-    pub(super) fn open(&self) -> Result<Counted, Failure> {
+    /// Opens what counts the conversations at a path.
+    pub(super) fn open(&self, path: &Path) -> Result<Counted, Failure> {
         let usage = |error: lynxdata_budgets::Error| Failure::Usage(anyhow!(error));
         let model = Model::parse(&self.model).map_err(usage)?;
         let template = self.template.as_deref().map(Template::parse).transpose().map_err(usage)?;
@@ -106,7 +113,12 @@ impl Counting {
             SizesFrom::Files => Sizes::FromFiles,
             SizesFrom::Records => Sizes::FromRecords,
         };
-        Ok(Counted { model, tokenizer, template, images: self.images.clone(), sizes })
+        let of_run = if self.images.is_none() { RunPictures::around(path)? } else { None };
+        if let Some(note) = of_run.as_ref().and_then(RunPictures::note) {
+            warn!("{note}");
+        }
+        let of_run = of_run.map(|own| -> Box<ReadPicture> { Box::new(move |file, image| own.read(file, image)) });
+        Ok(Counted { model, tokenizer, template, images: self.images.clone(), of_run, sizes })
     }
 }
 
@@ -117,6 +129,7 @@ impl Counted {
             tokenizer: self.tokenizer.as_ref(),
             template: self.template,
             images: self.images.clone(),
+            of_run: self.of_run.as_deref(),
             sizes: self.sizes,
             max_length,
         }
@@ -124,8 +137,11 @@ impl Counted {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let counted = arguments.counting.open()?;
+    let counted = arguments.counting.open(&arguments.path)?;
     let report = audit(&arguments.path, &counted.settings(arguments.max_length)).map_err(anyhow::Error::from)?;
+    if report.records == 0 {
+        return Err(anyhow!("{} has no records", arguments.path.display()).into());
+    }
     if arguments.json {
         print_json(&report)?;
     } else {

@@ -34,7 +34,8 @@ pub(crate) struct Arguments {
     #[arg(value_parser = path_parser())]
     path: PathBuf,
 
-    /// Benchmarks: conversations, or rows with `question`, `answers` and `image`
+    /// Benchmarks: conversations, rows with `question`, `answers` and `image`, or the files of
+    /// POPE, VQA, GQA, MME, Open-VQA and others as their authors publish them
     #[arg(long, value_name = "FILE", num_args = 1.., required = true, value_parser = path_parser())]
     against: Vec<PathBuf>,
 
@@ -142,7 +143,13 @@ fn text(found: &Contamination) -> String {
         text.push_str(&format!("  … {} hits in all (--json lists them)\n", grouped(found.hits.len() as u64)));
     }
     let notes = [
-        (found.unreadable, "records or references cannot be read and were not compared"),
+        (found.unreadable, "records cannot be read and were not compared"),
+        (found.unreadable_references, "references cannot be read and were not compared"),
+        (
+            found.incomparable_references,
+            "references are like nothing: no image that is known by name or pHash, no question of enough words with an \
+             answer",
+        ),
         (found.without_hash, "images could not be decoded and have no hash"),
         (found.instructions, "runs of words occur in more than ten questions and were not compared"),
     ];

@@ -28,7 +28,8 @@ Examples:
       --out plan.parquet --json
 
 The plan has the columns pack, position, id, file, row and tokens.
-Exit code 3: records were left out because they would break a training run.")]
+Exit code 3: records were left out because they are too long or would break a training run; 1 if all
+were.")]
 pub(crate) struct Arguments {
     /// A file of conversations, or a folder of them
     #[arg(value_parser = path_parser())]
@@ -89,16 +90,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if arguments.counting.tokenizer.is_none() {
         return Err(Failure::Usage(anyhow!("counting lengths needs a tokenizer: --tokenizer FILE")));
     }
-    let counted = arguments.counting.open()?;
+    let counted = arguments.counting.open(&arguments.path)?;
     let plan = Plan::make(&arguments.path, &counted.settings(None), arguments.length).map_err(anyhow::Error::from)?;
-    plan.write(&arguments.out).map_err(anyhow::Error::from)?;
+    let is_empty = plan.packing().placed.is_empty();
+    if !is_empty {
+        plan.write(&arguments.out).map_err(anyhow::Error::from)?;
+    }
     let outcome = outcome(&plan, arguments.length);
     if arguments.json {
         print_json(&outcome)?;
     } else {
         print(&text(&outcome, arguments))?;
     }
-    Ok(if plan.left_out().is_empty() { DONE } else { BROKEN_RECORDS })
+    if is_empty {
+        let out = arguments.out.display();
+        return Err(anyhow!("no record is in a pack of {} tokens, so {out} was not written", arguments.length).into());
+    }
+    let is_complete = outcome.left_out.count + outcome.too_long.count == 0;
+    Ok(if is_complete { DONE } else { BROKEN_RECORDS })
 }
 
 fn outcome(plan: &Plan, length: u64) -> Outcome<'_> {

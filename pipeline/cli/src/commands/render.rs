@@ -1,11 +1,12 @@
 //! `lynxdata render`: conversations as tokens with their loss masks.
 
-use std::io::BufRead;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use lynxdata_budgets::{Conversation, Renderer, Template, Tokenizer};
+use lynxdata_records::text;
 use serde::Serialize;
 
 use super::{print, print_json};
@@ -61,12 +62,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let tokenizer = Tokenizer::read(&arguments.tokenizer).map_err(anyhow::Error::from)?;
     let renderer = Renderer::new(template, &tokenizer).map_err(anyhow::Error::from)?;
     let mut code = DONE;
-    for (number, line) in std::io::stdin().lock().split(b'\n').enumerate() {
-        let line = line.context("cannot read standard input")?;
+    let failed = "cannot read standard input";
+    let input = BufReader::new(text::utf8(std::io::stdin().lock()).context(failed)?);
+    for (number, line) in input.split(b'\n').enumerate() {
+        let line = line.context(failed)?;
         if line.trim_ascii().is_empty() {
             continue;
         }
         let (id, shown) = match Conversation::parse(&line) {
+            Ok(Conversation { id, refused: Some(fault), .. }) => (id, Err(fault.detail)),
             Ok(conversation) => (conversation.id.clone(), shown(&renderer, &conversation, arguments.json)),
             Err(fault) => (None, Err(fault.detail)),
         };

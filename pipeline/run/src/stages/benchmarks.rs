@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
-use lynxdata_budgets::{Comparison, Hit, Likeness, Picture, Reference, References, Turn, picture_hash};
+use lynxdata_budgets::{
+    Comparison, Hit, Likeness, Picture, Reference, References, Turn, picture_hash, reference_files,
+};
 use lynxdata_datasets::{Catalogue, Conversation, Pictures, Record, Records, Role, SlotValue};
 use lynxdata_records::file_digest;
 use rayon::prelude::*;
@@ -85,7 +87,7 @@ impl<'a> Benchmarks<'a> {
             folder_digest::add(&self.folder.join(images), inputs)?;
         }
         for path in self.against() {
-            for file in lynxdata_budgets::files(&path)? {
+            for file in reference_files(&path)? {
                 inputs.push(file_digest(&file)?);
             }
         }
@@ -150,6 +152,16 @@ impl<'a> Benchmarks<'a> {
         }
         let references = References::gather(&comparison, &self.against(), &mut references.into_iter())
             .context("in instruct.decontaminate")?;
+        let (unreadable, incomparable) = (references.unreadable(), references.incomparable());
+        if unreadable + incomparable > 0 {
+            warn!(
+                references = references.len(),
+                unreadable,
+                incomparable,
+                "some references of benchmarks are compared with nothing: they cannot be read, or have neither an \
+                 image that is known by name or pHash nor a question of enough words with an answer"
+            );
+        }
         let without_hash = references.without_hash();
         if without_hash > 0 {
             warn!(

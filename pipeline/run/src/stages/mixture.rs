@@ -32,7 +32,7 @@ const FORMAT_VERSION: &str = "2";
 const COUNTED: usize = 4096;
 
 /// The folder of the set.
-const FOLDER: &str = "mixture";
+pub(crate) const FOLDER: &str = "mixture";
 
 /// The file of the number of conversations that formats leave out, by task, format and reason.
 const LEFT_OUT: &str = "mixture/left_out.json";

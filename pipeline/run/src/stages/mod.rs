@@ -17,7 +17,7 @@ pub mod samples;
 pub mod select;
 pub mod shards;
 pub mod signals;
-mod task_pictures;
+pub(crate) mod task_pictures;
 pub mod train;
 
 use crate::recipe::Recipe;

@@ -382,7 +382,7 @@ pub(super) fn kept_folder(name: &str) -> String {
 }
 
 /// Returns the images of a committed part: those that the run keeps, and those of its authors.
-pub(super) fn committed(run: &Path, name: &str, folder: PathBuf) -> Pictures {
+pub(crate) fn committed(run: &Path, name: &str, folder: PathBuf) -> Pictures {
     Pictures::of([run.join(kept_folder(name)), folder])
 }
 
