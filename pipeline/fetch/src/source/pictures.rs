@@ -141,7 +141,7 @@ fn text_of(mut bytes: &[u8]) -> Option<String> {
 pub(super) fn values_of(bytes: &[u8]) -> serde_json::Result<Value> {
     let text = text_of(bytes);
     let bytes = text.as_ref().map_or(bytes, |text| text.as_bytes());
-    python_json::parse(bytes)
+    serde_json::from_slice(bytes).or_else(|_| serde_json::from_slice(&python_json::normalise(bytes)))
 }
 
 /// The result of the first pass over a folder or an archive.
