@@ -133,7 +133,9 @@ fn the_card_of_texts_and_images_loads_in_every_format() {
     let folder = folder.path();
     let more = "prompts = \"one\"\nmixture = {}";
     prepare(folder, &[("alpaca", "alpaca_data"), ("nlvr2", "train"), ("msvd_qa", "test"), ("okvqa", "val")], more);
-    let formats = ["parquet", "llava", "sharegpt", "messages", "swift", "cauldron", "webdataset", "energon", ""];
+    // Without a format, the card describes `conversations`; the others have a schema in their files
+    // or the same files.
+    let formats = ["llava", "sharegpt", "messages", "swift", "webdataset", ""];
     for format in formats {
         let formats = if format.is_empty() { "[]".to_owned() } else { format!("[{format:?}]") };
         let (formats, output) =
@@ -142,9 +144,8 @@ fn the_card_of_texts_and_images_loads_in_every_format() {
         lynxdata(folder, &[&["instruct", "recipe.toml"][..], &sets].concat()).ended_with(0);
     }
     let seen = run_python(&python, "read_cards.py", &[folder.as_os_str()], &folder.join("cache"));
-    let mut expected =
-        written(&folder.join("run-/mixture/conversations.jsonl")).into_iter().map(|(row, _)| row[0].clone());
-    let expected = sorted(&mut expected);
+    let expected = written(&folder.join("run-/mixture/conversations.jsonl"));
+    let expected = sorted(expected.into_iter().map(|(row, _)| row[0].clone()));
     for format in formats {
         for set in ["instruct", "mixture"] {
             let ids = seen[format!("run-{format}/{set}")].as_array().unwrap_or_else(|| panic!("{format}: {seen}"));

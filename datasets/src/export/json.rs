@@ -110,7 +110,8 @@ fn features_of_packed() -> Value {
     lists("packed", texts.into_iter().chain(numbers).collect::<Vec<_>>())
 }
 
-/// Returns the columns of `conversations/*.jsonl`, in the form of [`Format::features`](super::Format::features).
+/// Returns the columns of `conversations/*.jsonl`, in the form of
+/// [`Format::features`](super::Format::features).
 pub fn features_of_lines() -> Vec<Value> {
     let text = |name| column(name, "string");
     vec![

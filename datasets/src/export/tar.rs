@@ -113,7 +113,7 @@ impl TarWriter {
     }
 }
 
-/// Returns the columns of shards: the member `json`, and every member that a sample has in addition.
+/// Returns the columns of shards: the member `json`, and all members that samples have in addition.
 pub(super) fn features(set: &[SetFile]) -> Result<Vec<Value>> {
     let mut names = BTreeSet::new();
     for file in set {

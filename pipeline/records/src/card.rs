@@ -13,8 +13,8 @@ pub struct Card<'a> {
     /// The configurations: their names, and globs of their files relative to the folder of the
     /// card.
     pub configs: &'a [(String, Vec<String>)],
-    /// The columns of all configurations, as a JSON list of the features of `datasets`; empty if the
-    /// files have a schema.
+    /// The columns of all configurations, as a JSON list of the features of `datasets`; empty if
+    /// the files have a schema.
     pub features: &'a str,
     /// Digest of everything in the files.
     pub content: &'a str,

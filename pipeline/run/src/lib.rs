@@ -174,6 +174,8 @@ pub fn keep_recipe(context: &Context) -> Result<(), Failure> {
     if context.loaded.is_of_flags
         && let Ok(there) = std::fs::read_to_string(&copy)
         && !recipe::is_as_written(&there)
+        // Earlier versions wrote the same lines without a digest.
+        && !context.loaded.text.ends_with(&there)
     {
         return Err(Failure::Usage(anyhow!(
             "{0} was edited or is not of flags, and the flags of this command would replace it\nhint: `lynxdata run {0}` runs it; remove it to use the flags",
