@@ -229,7 +229,9 @@ impl Item {
                 let answers = || question.answers.iter().map(|text| words(text)).collect();
                 own.asked = question.text.iter().map(|text| (words(text), answers())).collect();
                 own.take_pictures(&question.pictures, folder, with_hashes);
-                own.image_ids.extend(question.image_id);
+                if let Some(id) = question.image_id.filter(|id| !own.image_ids.contains(id)) {
+                    own.image_ids.push(id);
+                }
                 own.id = question.id;
             }
         }

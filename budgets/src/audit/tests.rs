@@ -134,7 +134,7 @@ fn files_that_python_refuses_are_faults() {
         ("none.json", b"[]".to_vec(), 0, None),
         ("none.jsonl", b"\n".to_vec(), 0, None),
         ("empty.json", Vec::new(), 1, Some((Reason::Unreadable, 1, 0))),
-        ("comma.json", list.replace(']', ",]").into_bytes(), 3, Some((Reason::Unreadable, 1, 2))),
+        ("comma.json", format!("[{line},\n{line},]").into_bytes(), 3, Some((Reason::Unreadable, 1, 2))),
         ("latin.jsonl", latin(&format!("{{}}\n{line}")), 2, Some((Reason::Encoding, 1, 1))),
         ("utf16.json", utf16(&list), 2, Some((Reason::Encoding, 2, 0))),
         ("utf16.jsonl", utf16(&with_mark), 1, Some((Reason::Encoding, 1, 0))),

@@ -25,7 +25,8 @@ const IMAGES: &[&str] = &["image", "images", "image_path"];
 /// The fields of a document with a list of rows: questions of VQA, the images of COCO, the rows of
 /// TextVQA, and the answers of VQA, which also name images.
 const LISTS: &[&str] = &["questions", "images", "data", "annotations"];
-/// The suffixes of tables without a header, with image, question and answer in each line, as in MME.
+/// The suffixes of tables without a header, with image, question and answer in each line, as in
+/// MME.
 const TABLES: &[&str] = &["txt", "tsv"];
 
 /// What a row of a benchmark asks.
