@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use lynxdata_filters::{ImageData, hamming, hash, hash_hex};
 use rayon::prelude::*;
-use reference::Asked;
+use reference::{Asked, Numbers};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -211,8 +211,8 @@ impl Item {
     /// Reads a conversation, or a row with a question or an image.
     fn read(file: &Arc<str>, row: u64, content: Content, folder: &Path, with_hashes: bool) -> Option<Item> {
         let asked = match content {
-            Content::Json(bytes) => Asked::of(parse_json(&bytes).ok()?.0, None)?,
-            read => Asked::Conversation(read.conversation().ok()?),
+            Content::Json(bytes) => Asked::of(parse_json(&bytes).ok()?.0, &Numbers::OfAny)?,
+            read @ Content::Read(_) => Asked::Conversation(read.conversation().ok()?),
         };
         Some(Item::of(file, row, asked, folder, with_hashes))
     }
