@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use lynxdata_filters::{ImageData, hamming, hash, hash_hex};
 use rayon::prelude::*;
-use reference::Asked;
+use reference::{Asked, Numbers};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -211,8 +211,8 @@ impl Item {
     /// Reads a conversation, or a row with a question or an image.
     fn read(file: &Arc<str>, row: u64, content: Content, folder: &Path, with_hashes: bool) -> Option<Item> {
         let asked = match content {
-            Content::Json(bytes) => Asked::of(parse_json(&bytes).ok()?.0, None)?,
-            read => Asked::Conversation(read.conversation().ok()?),
+            Content::Json(bytes) => Asked::of(parse_json(&bytes).ok()?.0, &Numbers::OfAny)?,
+            read @ Content::Read(_) => Asked::Conversation(read.conversation().ok()?),
         };
         Some(Item::of(file, row, asked, folder, with_hashes))
     }
@@ -229,7 +229,9 @@ impl Item {
                 let answers = || question.answers.iter().map(|text| words(text)).collect();
                 own.asked = question.text.iter().map(|text| (words(text), answers())).collect();
                 own.take_pictures(&question.pictures, folder, with_hashes);
-                own.image_ids.extend(question.image_id);
+                if let Some(id) = question.image_id.filter(|id| !own.image_ids.contains(id)) {
+                    own.image_ids.push(id);
+                }
                 own.id = question.id;
             }
         }

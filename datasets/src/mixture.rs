@@ -33,8 +33,8 @@ pub struct Group {
     /// Its tasks.
     #[serde(default)]
     pub tasks: Vec<String>,
-    /// Groups of the catalogue whose tasks also belong to it; `*` means all tasks that are in no
-    /// other group.
+    /// Groups of the catalogue whose tasks also belong to it, except those that another group
+    /// names; `*` means all tasks that are in no other group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub catalogue_groups: Vec<String>,
     /// How its tasks share its quota.
@@ -227,7 +227,7 @@ impl FromStr for TokenTotal {
     }
 }
 
-/// Assigns each task to the group that names it or its catalogue group. Tasks that are not in
+/// Assigns each task to the group that names it, or else its catalogue group. Tasks that are not in
 /// `tasks` are removed from the groups. Returns the groups that have tasks, and the tasks without a
 /// group. `tasks` maps names to catalogue groups.
 ///
@@ -238,7 +238,8 @@ pub fn assign(groups: &[Group], tasks: &BTreeMap<String, String>) -> Result<(Vec
     let mut filled: Vec<Group> = Vec::new();
     for group in groups {
         let named = |task: &str, of_catalogue: &String| {
-            group.tasks.iter().any(|name| name == task) || group.catalogue_groups.contains(of_catalogue)
+            let names = |group: &Group| group.tasks.iter().any(|name| name == task);
+            names(group) || group.catalogue_groups.contains(of_catalogue) && !groups.iter().any(names)
         };
         let own: Vec<&str> = tasks.iter().filter(|(task, of)| named(task, of)).map(|(task, _)| task.as_str()).collect();
         if let Some(task) = own.iter().find(|task| !assigned.insert(task)) {

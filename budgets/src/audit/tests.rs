@@ -123,18 +123,20 @@ fn every_fault_is_counted_with_its_place() {
 
 #[test]
 fn files_that_python_refuses_are_faults() {
+    /// A file with the number of its records, and the reason, number and first row of its fault.
+    type Case = (&'static str, Vec<u8>, u64, Option<(Reason, u64, u64)>);
     let line = json!({"conversations": talk("Say h\u{e9}", "Yes.")}).to_string();
     let latin =
         |text: &str| -> Vec<u8> { text.chars().map(|letter| u8::try_from(u32::from(letter)).unwrap()).collect() };
     let utf16 = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
     let with_mark = ["\u{feff}", line.as_str()].concat();
     let list = format!("[{line},\n{line}]");
-    let cases: [(&str, Vec<u8>, u64, Option<(Reason, u64, u64)>); 9] = [
+    let cases: [Case; 9] = [
         ("good.json", list.clone().into_bytes(), 2, None),
         ("none.json", b"[]".to_vec(), 0, None),
         ("none.jsonl", b"\n".to_vec(), 0, None),
         ("empty.json", Vec::new(), 1, Some((Reason::Unreadable, 1, 0))),
-        ("comma.json", list.replace(']', ",]").into_bytes(), 3, Some((Reason::Unreadable, 1, 2))),
+        ("comma.json", format!("[{line},\n{line},]").into_bytes(), 3, Some((Reason::Unreadable, 1, 2))),
         ("latin.jsonl", latin(&format!("{{}}\n{line}")), 2, Some((Reason::Encoding, 1, 1))),
         ("utf16.json", utf16(&list), 2, Some((Reason::Encoding, 2, 0))),
         ("utf16.jsonl", utf16(&with_mark), 1, Some((Reason::Encoding, 1, 0))),

@@ -25,13 +25,23 @@ const IMAGES: &[&str] = &["image", "images", "image_path"];
 /// The fields of a document with a list of rows: questions of VQA, the images of COCO, the rows of
 /// TextVQA, and the answers of VQA, which also name images.
 const LISTS: &[&str] = &["questions", "images", "data", "annotations"];
-/// The suffixes of tables without a header, with image, question and answer in each line, as in MME.
+/// The suffixes of tables without a header, with image, question and answer in each line, as in
+/// MME.
 const TABLES: &[&str] = &["txt", "tsv"];
 
 /// What a row of a benchmark asks.
 pub(super) enum Asked {
     Conversation(Box<Conversation>),
     Question(Question),
+}
+
+/// The dataset of which numbers in `image_id` are ids.
+#[derive(Debug)]
+pub(super) enum Numbers {
+    /// Unknown.
+    OfAny,
+    /// COCO, with the part of it (`val2014`) if it is known.
+    OfCoco(Option<String>),
 }
 
 /// A row of a benchmark: a question with its answers, or only an image.
@@ -105,7 +115,7 @@ fn is_table(file: &Path) -> bool {
 fn items(name: &Arc<str>, row: u64, content: Content, folder: &Path, with_hashes: bool) -> Vec<Option<Item>> {
     let bytes = match content {
         Content::Json(bytes) => bytes,
-        read => return vec![Item::read(name, row, read, folder, with_hashes)],
+        read @ Content::Read(_) => return vec![Item::read(name, row, read, folder, with_hashes)],
     };
     let Ok((value, _)) = parse_json(&bytes) else { return vec![None] };
     let rows = Document::new(value).rows(row);
@@ -127,14 +137,13 @@ fn pretty_document(file: &Path) -> Result<Option<Value>> {
 /// A JSON object: one row, or a file of rows.
 struct Document {
     rows: Vec<(Option<String>, Value)>,
-    /// Whether numbers in `image_id` are ids of COCO, with the part of COCO if it is known.
-    coco: Option<Option<String>>,
+    numbers: Numbers,
     is_file: bool,
 }
 
 impl Document {
     fn new(value: Value) -> Document {
-        let one = |value: Value| Document { rows: vec![(None, value)], coco: None, is_file: false };
+        let one = |value: Value| Document { rows: vec![(None, value)], numbers: Numbers::OfAny, is_file: false };
         let Value::Object(mut fields) = value else { return one(value) };
         let has = |names: &[&str]| names.iter().any(|name| fields.get(*name).is_some_and(|value| !value.is_null()));
         let holds_rows = |name: &&&str| {
@@ -149,23 +158,23 @@ impl Document {
             let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
             // Questions in the layout of VQA are about COCO unless they say otherwise.
             let is_coco = text("data_type").map_or(*list == "questions", |data| data == "mscoco");
-            let coco = is_coco.then(|| text("data_subtype"));
+            let numbers = if is_coco { Numbers::OfCoco(text("data_subtype")) } else { Numbers::OfAny };
             let Some(Value::Array(list)) = fields.remove(*list) else { unreachable!("it was just found") };
-            return Document { rows: list.into_iter().map(|row| (None, row)).collect(), coco, is_file: true };
+            return Document { rows: list.into_iter().map(|row| (None, row)).collect(), numbers, is_file: true };
         }
         let is_by_id = !fields.is_empty() && fields.values().all(Value::is_object);
         if is_by_id && !has(IMAGES) {
             let rows = fields.into_iter().map(|(id, row)| (Some(id), row)).collect();
-            return Document { rows, coco: None, is_file: true };
+            return Document { rows, numbers: Numbers::OfAny, is_file: true };
         }
         one(Value::Object(fields))
     }
 
     /// Returns its rows with their numbers: `row` for a single one, otherwise from 0.
     fn rows(self, row: u64) -> impl Iterator<Item = (u64, Option<Asked>)> {
-        let Document { rows, coco, is_file } = self;
+        let Document { rows, numbers, is_file } = self;
         rows.into_iter().zip(if is_file { 0.. } else { row.. }).map(move |((id, value), row)| {
-            let mut asked = Asked::of(value, coco.as_ref().map(Option::as_deref));
+            let mut asked = Asked::of(value, &numbers);
             if let Some(Asked::Question(question)) = &mut asked {
                 question.id = question.id.take().or(id);
             }
@@ -175,21 +184,20 @@ impl Document {
 }
 
 impl Asked {
-    /// Reads a conversation, or else a row with a question or an image. `coco` says that numbers in
-    /// `image_id` are ids of COCO, and gives the part of COCO if it is known.
-    pub(super) fn of(row: Value, coco: Option<Option<&str>>) -> Option<Asked> {
+    /// Reads a conversation, or else a row with a question or an image.
+    pub(super) fn of(row: Value, numbers: &Numbers) -> Option<Asked> {
         let has_turns = TURNS.iter().any(|name| row.get(*name).is_some_and(|turns| !turns.is_null()));
         if has_turns {
             return Conversation::from_json(row).ok().map(|own| Asked::Conversation(Box::new(own)));
         }
-        Question::of(row.as_object()?, coco).map(Asked::Question)
+        Question::of(row.as_object()?, numbers).map(Asked::Question)
     }
 }
 
 impl Question {
     /// Reads a row, as `lynxdata eval` reads references; `None` if it has neither a question nor an
     /// image.
-    fn of(row: &Map<String, Value>, coco: Option<Option<&str>>) -> Option<Question> {
+    fn of(row: &Map<String, Value>, numbers: &Numbers) -> Option<Question> {
         let plain = |value: &Value| match value {
             Value::String(text) => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
@@ -215,14 +223,14 @@ impl Question {
             own.pictures = conversation.pictures;
         }
         if own.pictures.is_empty() {
-            own.take_image_id(row, coco);
+            own.take_image_id(row, numbers);
         }
         let has_image = own.image_id.is_some() || !own.pictures.is_empty();
         (own.text.is_some() || has_image).then_some(own)
     }
 
     /// Reads `imageId` as GQA has it, and `image_id` as VQA and TextVQA have it.
-    fn take_image_id(&mut self, row: &Map<String, Value>, coco: Option<Option<&str>>) {
+    fn take_image_id(&mut self, row: &Map<String, Value>, numbers: &Numbers) {
         let named = |path: String| vec![Picture { path: Some(path), ..Picture::default() }];
         match (row.get("imageId"), row.get("image_id")) {
             (Some(Value::String(name)), _) => {
@@ -240,10 +248,10 @@ impl Question {
                 // with three more digits.
                 let of_question = row.get("question_id").and_then(Value::as_u64);
                 let is_vqa = of_question.is_some_and(|own| own / 1000 == number);
-                if coco.is_some() || is_vqa {
+                if is_vqa || matches!(numbers, Numbers::OfCoco(_)) {
                     self.image_id = Some(("coco", number.to_string()));
                 }
-                if let Some(Some(part)) = coco {
+                if let Numbers::OfCoco(Some(part)) = numbers {
                     self.pictures = named(format!("COCO_{part}_{number:012}.jpg"));
                 }
             }

@@ -1,4 +1,5 @@
-//! Finds the images of the conversations that a run wrote, which stay in the folders of their tasks.
+//! Finds the images of the conversations that a run wrote, which stay in the folders of their
+//! tasks.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
