@@ -91,6 +91,7 @@ pub struct ShapeCount {
     pub misfits: u64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }

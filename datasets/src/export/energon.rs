@@ -22,7 +22,7 @@ pub(super) const FORMAT: Format = Format {
     names_pictures: false,
     is_default: false,
     leaves_out: |_| None,
-    features: features,
+    features,
     begin: |_| Ok(begin(true)),
     describe: Some(describe),
 };

@@ -87,8 +87,8 @@ pub(super) fn lists(name: &str, of: impl Into<Value>) -> Value {
 }
 
 /// Returns a column of structs.
-pub(super) fn structs(name: &str, columns: Vec<Value>) -> Value {
-    json!({"name": name, "struct": columns})
+pub(super) fn structs(name: &str, columns: impl Into<Value>) -> Value {
+    json!({"name": name, "struct": columns.into()})
 }
 
 /// Returns the columns of [`Provenance`].

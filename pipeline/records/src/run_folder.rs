@@ -776,7 +776,9 @@ mod tests {
         let run = RunFolder::open(&root).unwrap();
         let commit = |part: &str, print: &str, files: &[&str]| {
             let mut new = NewPart::new("stage", part, print.to_owned());
-            files.iter().for_each(|path| fs::write(run.stage_file(&mut new, path).unwrap(), part).unwrap());
+            for path in files {
+                fs::write(run.stage_file(&mut new, path).unwrap(), part).unwrap();
+            }
             run.commit(new).unwrap();
         };
         commit("a", "1", &["out/json/a.json", "out/tar/a/0.tar", "out/mixed/a"]);

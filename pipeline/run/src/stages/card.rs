@@ -246,8 +246,8 @@ impl Set<'_> {
 
     /// Returns the described format and its files: the first one that holds conversations.
     fn described(&self) -> (&'static str, Vec<(String, &FileEntry)>) {
-        let formats = self.config.formats.iter().map(|format| format.name);
-        let format = formats.filter(|format| self.held(format) > 0).next().unwrap_or("conversations");
+        let mut formats = self.config.formats.iter().map(|format| format.name);
+        let format = formats.find(|format| self.held(format) > 0).unwrap_or("conversations");
         let files = files_of(self.folder, format, self.files).into_iter();
         let is_data =
             |file: &&FileEntry| [".parquet", ".json", ".jsonl", ".tar"].iter().any(|end| file.path.ends_with(end));
