@@ -1,7 +1,8 @@
 //! Prints what training steps cost: seconds and user CPU seconds per step, as a line of JSON per
 //! round.
 //!
-//! `cargo run -p lynxdata-burn-model --example step_time -- SHAPE MODE STEPS [DEVICE [BATCH [PRECISION]]]`
+//! `cargo run -p lynxdata-burn-model --example step_time -- SHAPE MODE STEPS [DEVICE [BATCH
+//! [PRECISION]]]`
 //!
 //! SHAPE is `tiny` or `middle`; `benches/model/` has PyTorch models of the same sizes. MODE is
 //! `full` or `frozen`, which trains resampler and adapters only. After three warm-up steps, the

@@ -102,8 +102,8 @@ impl Expression {
         json(&value).map_err(|fault| format!("expression `{}`: {fault}", self.source))
     }
 
-    /// Writes the same as JSON text behind what is there. Lists and objects of the row are copied as
-    /// they stand in it: what is broken inside of them is an error of whoever asks for it.
+    /// Appends the same as JSON text. Lists and objects of the row are copied unchanged: an error
+    /// inside them is returned only when that part is used.
     pub(crate) fn write_json(&self, context: &Value, out: &mut Vec<u8>) -> Result<(), String> {
         if self.direct.as_ref().is_some_and(|direct| direct.write_column(context, out)) {
             return Ok(());

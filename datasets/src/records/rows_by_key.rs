@@ -53,8 +53,8 @@ struct Place {
 }
 
 impl RowsByKey {
-    /// Adds a row. If the key has one already, adds it after that only if `is_list`; returns whether
-    /// it was added.
+    /// Adds a row and returns whether it was added: a key that has one already gets another one only
+    /// if `is_list`.
     pub(super) fn add(&mut self, key: &str, text: &[u8], is_list: bool) -> bool {
         let Self { chunks, keys, hasher, more } = self;
         let has_key = |rows: &Rows| key_of(chunks, rows) == key.as_bytes();
