@@ -53,8 +53,8 @@ struct Place {
 }
 
 impl RowsByKey {
-    /// Adds a row and returns whether it was added: a key that has one already gets another one only
-    /// if `is_list`.
+    /// Adds a row and returns whether it was added: a key that has a row gets another one only if
+    /// `is_list`.
     pub(super) fn add(&mut self, key: &str, text: &[u8], is_list: bool) -> bool {
         let Self { chunks, keys, hasher, more } = self;
         let has_key = |rows: &Rows| key_of(chunks, rows) == key.as_bytes();
