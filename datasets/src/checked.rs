@@ -57,7 +57,7 @@ pub fn count_difference(task: &Task, split: &str, counts: &TaskCounts) -> Option
     if [seen, of_split].contains(&published) {
         return None;
     }
-    let source = task.facts_from.get(&Fact::Splits).map_or("from memory", String::as_str);
+    let source = task.facts_from.get(&Fact::Splits).map_or("a number without a source", String::as_str);
     let sifted = if sifted == 0 { String::new() } else { format!(", of which {of_split} pass the predicates") };
     Some(format!("{seen} records were read{sifted}, and {published} are published ({source})"))
 }

@@ -176,6 +176,7 @@ impl<R: Read> Document<R> {
     /// Returns the line and column of the next byte, from 1.
     fn place(&self) -> (u64, u64) {
         let taken = &self.piece[..self.at];
+        #[allow(clippy::naive_bytecount, reason = "at opt-level 3 the compiler makes vector code of it")]
         let ends = taken.iter().filter(|byte| **byte == b'\n').count() as u64;
         let column = match taken.iter().rposition(|byte| *byte == b'\n') {
             Some(end) => (taken.len() - end - 1) as u64,

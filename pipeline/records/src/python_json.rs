@@ -71,12 +71,11 @@ pub fn parse(json: &[u8]) -> Result<Value, serde_json::Error> {
 /// # Errors
 /// As [`parse`].
 pub fn parse_and_tell(json: &[u8]) -> Result<(Value, Option<Refused>), serde_json::Error> {
-    let (value, refused) = match serde_json::from_slice(json) {
-        Ok(value) => (value, None),
-        Err(_) => {
-            let (normal, refused) = normalise_and_tell(json);
-            (serde_json::from_slice(&normal)?, refused)
-        }
+    let (value, refused) = if let Ok(value) = serde_json::from_slice(json) {
+        (value, None)
+    } else {
+        let (normal, refused) = normalise_and_tell(json);
+        (serde_json::from_slice(&normal)?, refused)
     };
     if !has_long_number(&value) {
         return Ok((value, refused));
