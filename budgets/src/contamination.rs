@@ -189,21 +189,31 @@ fn each_item(path: &Path, comparison: &Comparison, take: &mut dyn FnMut(Option<I
     for file in files(path)? {
         let name = name_below(path, &file);
         let folder = comparison.images.as_deref().or(file.parent()).unwrap_or(Path::new(""));
-        let mut batch = Vec::new();
-        let mut run = |batch: Vec<(u64, Content)>| {
-            let read = |(row, content)| Item::read(&name, row, content, folder, comparison.hash_distance.is_some());
-            let items: Vec<Option<Item>> = batch.into_par_iter().map(read).collect();
-            items.into_iter().for_each(&mut *take);
-        };
-        records(&file, &name, &mut |record| {
-            batch.push((record.row, record.content));
-            if batch.len() == BATCH {
-                run(std::mem::take(&mut batch));
-            }
-            Ok(())
-        })?;
-        run(batch);
+        let with_hashes = comparison.hash_distance.is_some();
+        let read = |row, content| vec![Item::read(&name, row, content, folder, with_hashes)];
+        each_of_file(&file, &name, &read, take)?;
     }
+    Ok(())
+}
+
+/// Makes the items of a record from its row and content.
+type ReadItems<'a> = dyn Fn(u64, Content) -> Vec<Option<Item>> + Sync + 'a;
+
+/// Passes the items of the records of a file to `take` in order. They are read on all cores.
+fn each_of_file(file: &Path, name: &Arc<str>, read: &ReadItems, take: &mut dyn FnMut(Option<Item>)) -> Result<()> {
+    let mut batch = Vec::new();
+    let mut run = |batch: Vec<(u64, Content)>| {
+        let items: Vec<Vec<Option<Item>>> = batch.into_par_iter().map(|(row, content)| read(row, content)).collect();
+        items.into_iter().flatten().for_each(&mut *take);
+    };
+    records(file, name, &mut |record| {
+        batch.push((record.row, record.content));
+        if batch.len() == BATCH {
+            run(std::mem::take(&mut batch));
+        }
+        Ok(())
+    })?;
+    run(batch);
     Ok(())
 }
 

@@ -12,9 +12,9 @@ use rayon::prelude::*;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use super::{BATCH, Comparison, Item, image_id, visual_genome_id};
+use super::{Comparison, Item, each_of_file, image_id, visual_genome_id};
 use crate::error::{Error, Result};
-use crate::read::{Content, Conversation, Picture, SUFFIXES, TURNS, listed, name_below, parse_json, records, values};
+use crate::read::{Content, Conversation, Picture, SUFFIXES, TURNS, listed, name_below, parse_json, values};
 
 /// The fields of a question, in this order: POPE and LLaVA-Bench call it `text`.
 const QUESTION: &[&str] = &["question", "text"];
@@ -88,20 +88,7 @@ pub(super) fn each(path: &Path, comparison: &Comparison, take: &mut dyn FnMut(Op
             rows.into_par_iter().map(read).collect::<Vec<_>>().into_iter().for_each(&mut *take);
             continue;
         }
-        let mut batch = Vec::new();
-        let mut run = |batch: Vec<(u64, Content)>| {
-            let read = |(row, content)| items(&name, row, content, folder, with_hashes);
-            let items: Vec<Vec<Option<Item>>> = batch.into_par_iter().map(read).collect();
-            items.into_iter().flatten().for_each(&mut *take);
-        };
-        records(&file, &name, &mut |record| {
-            batch.push((record.row, record.content));
-            if batch.len() == BATCH {
-                run(std::mem::take(&mut batch));
-            }
-            Ok(())
-        })?;
-        run(batch);
+        each_of_file(&file, &name, &|row, content| items(&name, row, content, folder, with_hashes), take)?;
     }
     Ok(())
 }
