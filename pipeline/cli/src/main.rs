@@ -22,6 +22,7 @@ use clap::{Parser, Subcommand};
 
 use crate::exit::Failure;
 
+/// With glibc's allocator, threads that make many small texts wait for each other.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
