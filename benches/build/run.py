@@ -26,8 +26,25 @@ def cpu_seconds(command, **settings):
 def build(profile, target):
     """Builds from nothing and returns the CPU-seconds and the binary. A build that was stopped goes on: then the seconds are of the rest."""
     command = ["cargo", "build", "--locked", "--package", "lynxdata", *PROFILES[profile]]
-    seconds = cpu_seconds(command, cwd=ROOT, env={**os.environ, "CARGO_TARGET_DIR": str(target), "CARGO_INCREMENTAL": "0"})
+    target.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "CARGO_TARGET_DIR": str(target),
+        "CARGO_INCREMENTAL": "0",
+        "RUSTC_WRAPPER": str(HERE / "rustc_seconds.py"),
+        "RUSTC_SECONDS": str(target / "rustc_seconds.tsv"),
+    }
+    seconds = cpu_seconds(command, cwd=ROOT, env={**os.environ, **settings})
     return seconds, target / profile / "lynxdata"
+
+
+def dearest(target, most=30):
+    """Prints the crates whose compilation takes the most CPU-seconds. Build scripts, which compile C, are not among them."""
+    lines = (line.split("\t") for line in (target / "rustc_seconds.tsv").read_text().splitlines())
+    crates = sorted(((float(seconds), crate) for crate, seconds in lines), reverse=True)
+    print(f"\n| crate in {target.name} | CPU-seconds |\n|---|---|")
+    for seconds, crate in crates[:most]:
+        print(f"| {crate} | {seconds:.0f} |")
+    print(f"| {len(crates[most:])} others | {sum(seconds for seconds, _ in crates[most:]):.0f} |")
 
 
 def select(binary, pool):
@@ -51,6 +68,8 @@ def main():
         seconds, binaries[profile] = build(profile, chosen.target.resolve() / profile)
         size = binaries[profile].stat().st_size / 1e6
         print(f"| {profile} | {seconds:.0f} | {size:.0f} |", flush=True)
+    for profile in chosen.profiles:
+        dearest(chosen.target.resolve() / profile)
     if chosen.pool:
         print("\n| profile | `select`, CPU-seconds by round |\n|---|---|")
         rounds = {profile: [] for profile in binaries}

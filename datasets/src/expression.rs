@@ -98,6 +98,9 @@ impl Expression {
 
     /// The same as plain JSON, so that lazy lists are walked and their faults found.
     pub(crate) fn evaluate_json(&self, context: &Value) -> Result<Json, String> {
+        if let Some(json) = self.direct.as_ref().and_then(|direct| direct.json(context)) {
+            return Ok(json);
+        }
         let value = self.evaluate(context)?;
         json(&value).map_err(|fault| format!("expression `{}`: {fault}", self.source))
     }
@@ -119,6 +122,9 @@ impl Expression {
     /// Does the same as [`Expression::evaluate_json`] but returns `None` for a value that is
     /// missing or null.
     pub(crate) fn evaluate_optional(&self, context: &Value) -> Result<Option<Json>, String> {
+        if let Some(json) = self.direct.as_ref().and_then(|direct| direct.json(context)) {
+            return Ok(Some(json));
+        }
         let value = self.evaluate_or_none(context)?;
         let value = value.as_ref().map(json).transpose();
         value.map_err(|fault| format!("expression `{}`: {fault}", self.source))

@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 
 use minijinja::Value;
 use minijinja::value::ValueKind;
+use serde_json::Value as Json;
 
 use super::Token;
-use crate::rows::row::{Node, scalar};
+use crate::rows::row::{Node, scalar, string};
 
 /// A path of names, such as `q.question`.
 type Path = Vec<String>;
@@ -110,25 +111,65 @@ impl Direct {
                 };
                 counts.then_some(value)
             }
-            Self::Format(pieces) => {
-                let mut text = String::new();
-                for piece in pieces {
-                    match piece {
-                        Piece::Text(own) => text.push_str(own),
-                        Piece::Shown(path) => {
-                            let value = look_up(path, context)?;
-                            match value.as_str() {
-                                Some(own) => text.push_str(own),
-                                None => write!(text, "{}", whole(&value)?).ok()?,
-                            }
-                        }
-                        Piece::Number(path, width) => {
-                            write!(text, "{:0width$}", whole(&look_up(path, context)?)?).ok()?;
-                        }
-                    }
-                }
-                Some(Value::from(text))
+            Self::Format(pieces) => formatted(pieces, context).map(Value::from),
+        }
+    }
+
+    /// Returns the value over one row as JSON, or nothing where [`Direct::value`] or minijinja must
+    /// say what it is.
+    pub(super) fn json(&self, context: &Value) -> Option<Json> {
+        match self {
+            Self::Path(path) => scalar_at(path, context),
+            Self::Column { list, attribute } => {
+                let values = |tokens: &[&[u8]]| tokens.iter().map(|token| scalar_json(token)).collect();
+                let values: Option<Vec<Json>> = column(list, attribute, context, values)?;
+                values.map(Json::Array)
             }
+            Self::OrElse { path, is_trimmed } => {
+                let value = scalar_at(path, context)?;
+                let text = value.as_str()?;
+                let counts = if *is_trimmed { !text.trim().is_empty() } else { !text.is_empty() };
+                counts.then_some(value)
+            }
+            Self::Format(pieces) => formatted(pieces, context).map(Json::String),
+        }
+    }
+}
+
+/// Returns the text of a `format`.
+fn formatted(pieces: &[Piece], context: &Value) -> Option<String> {
+    let mut text = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Text(own) => text.push_str(own),
+            Piece::Shown(path) => {
+                let value = look_up(path, context)?;
+                match value.as_str() {
+                    Some(own) => text.push_str(own),
+                    None => write!(text, "{}", whole(&value)?).ok()?,
+                }
+            }
+            Piece::Number(path, width) => write!(text, "{:0width$}", whole(&look_up(path, context)?)?).ok()?,
+        }
+    }
+    Some(text)
+}
+
+/// Returns the text, number or truth value of a row at a path.
+fn scalar_at(path: &[String], context: &Value) -> Option<Json> {
+    let [path @ .., name] = path else { return None };
+    let object = look_up(path, context)?;
+    scalar_json(object.downcast_object_ref::<Node>()?.token(name)?)
+}
+
+/// Parses a text, number or truth value.
+fn scalar_json(token: &[u8]) -> Option<Json> {
+    match token[0] {
+        b'"' => string(token).ok().map(|text| Json::String(text.into_owned())),
+        b'[' | b'{' => None,
+        _ => {
+            let value = scalar(token).ok().filter(|value| !value.is_undefined())?;
+            serde_json::to_value(value).ok()
         }
     }
 }
@@ -304,7 +345,9 @@ mod tests {
         let context = Value::from_pairs([("r", row)]);
         for source in sources {
             let own = Expression::compile(source, &["r"]).unwrap();
-            assert!(own.direct.unwrap().value(&context).is_some(), "{source}");
+            let direct = own.direct.unwrap();
+            assert!(direct.value(&context).is_some(), "{source}");
+            assert_eq!(direct.json(&context).is_some(), !source.starts_with("r.votes if") && source != "r.votes");
         }
     }
 }

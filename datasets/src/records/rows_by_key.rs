@@ -1,9 +1,9 @@
 //! The rows of a joined table in memory, as text, by their keys.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use hashbrown::hash_table::Entry as TableEntry;
 
 /// The number of bytes of a chunk.
@@ -20,7 +20,7 @@ const NONE: u32 = u32::MAX;
 pub(super) struct RowsByKey {
     chunks: Vec<Vec<u8>>,
     keys: HashTable<Rows>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     /// The second and later rows of keys.
     more: Vec<Next>,
 }

@@ -8,7 +8,8 @@ use std::ops::ControlFlow;
 use lynxdata_records::python_json::normalise;
 use serde_json::json;
 
-use super::row::{Row, Scan};
+use super::row::Row;
+use super::scan::Scan;
 use super::{Emit, Shape};
 
 /// The maximum number of keys that an error message lists.
@@ -176,9 +177,8 @@ impl<R: Read> Document<R> {
     /// Returns the line and column of the next byte, from 1.
     fn place(&self) -> (u64, u64) {
         let taken = &self.piece[..self.at];
-        #[allow(clippy::naive_bytecount, reason = "at opt-level 3 the compiler makes vector code of it")]
-        let ends = taken.iter().filter(|byte| **byte == b'\n').count() as u64;
-        let column = match taken.iter().rposition(|byte| *byte == b'\n') {
+        let ends = memchr::memchr_iter(b'\n', taken).count() as u64;
+        let column = match memchr::memrchr(b'\n', taken) {
             Some(end) => (taken.len() - end - 1) as u64,
             None => self.column + taken.len() as u64,
         };

@@ -14,6 +14,7 @@ mod parquet;
 mod pickle;
 pub(crate) mod python;
 pub(crate) mod row;
+mod scan;
 pub(crate) mod table;
 mod tfrecord;
 mod xml;

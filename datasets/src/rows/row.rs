@@ -11,6 +11,7 @@ use minijinja::value::{Enumerator, Object, ObjectExt, ObjectRepr};
 use minijinja::{Error, ErrorKind, Value};
 use serde_json::Value as Json;
 
+use super::scan::Scan;
 use crate::value::value_of;
 
 /// The field name of a row that is not an object.
@@ -196,12 +197,17 @@ impl Node {
         &self.text[self.range.clone()]
     }
 
+    /// Returns the JSON text that this object has under a name.
+    pub(crate) fn token(&self, name: &str) -> Option<&[u8]> {
+        let Ok(parts @ Parts::Object { parts: all, .. }) = self.parts() else { return None };
+        Some(&self.text[all[parts.place(&self.text, name)?].range.clone()])
+    }
+
     /// Returns the texts, numbers and truth values, as they stand in the text, that all elements of
     /// the list `list` of this object have under the name `attribute`. Returns nothing if there is
     /// no such list of objects, or if one of them has something else there.
     pub(crate) fn column(&self, list: &str, attribute: &str) -> Option<Vec<&[u8]>> {
-        let Ok(parts @ Parts::Object { parts: all, .. }) = self.parts() else { return None };
-        let text = &self.text[all[parts.place(&self.text, list)?].range.clone()];
+        let text = self.token(list)?;
         if text.first() != Some(&b'[') {
             return None;
         }
@@ -408,7 +414,7 @@ pub(crate) fn scalar(token: &[u8]) -> Result<Value, String> {
 }
 
 /// Parses a text with its quotes. What is no character becomes U+FFFD.
-fn string(token: &[u8]) -> Result<Cow<'_, str>, String> {
+pub(crate) fn string(token: &[u8]) -> Result<Cow<'_, str>, String> {
     let inner = &token[1..token.len() - 1];
     if !inner.contains(&b'\\')
         && let Ok(text) = std::str::from_utf8(inner)
@@ -425,7 +431,7 @@ fn skip(text: &[u8], start: usize) -> Result<usize, String> {
     let rest = text.get(start..).unwrap_or_default();
     let length = scan.value(rest).map_err(|()| fault_at(text, start, "a value is missing"))?;
     match length {
-        _ if scan.deepest >= DEEPEST => Err(fault_at(text, start, "lists and objects are nested too deeply")),
+        _ if scan.deepest() >= DEEPEST => Err(fault_at(text, start, "lists and objects are nested too deeply")),
         Some(length) => Ok(start + length),
         None if scan.may_end() => Ok(text.len()),
         None => Err(fault_at(text, text.len(), "it ends within a value")),
@@ -471,108 +477,6 @@ fn fault_at(text: &[u8], at: usize, reason: &str) -> String {
     match near {
         [] => format!("{reason} at its end"),
         near => format!("{reason} at byte {at}, before {:?}", String::from_utf8_lossy(near)),
-    }
-}
-
-/// Finds the end of one JSON value in text that comes in pieces.
-#[derive(Debug, Default)]
-pub(super) struct Scan {
-    depth: usize,
-    /// The deepest nesting of lists and objects so far.
-    deepest: usize,
-    state: State,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Start,
-    /// Inside a list or object, outside of texts.
-    Between,
-    Text,
-    Escape,
-    /// In a number or word that is the whole value.
-    Word,
-}
-
-/// The bytes that matter in lists and objects outside of texts.
-const MARKS: [bool; 256] = {
-    let mut marks = [false; 256];
-    let mut place = 0;
-    let all = b"\"[]{}";
-    while place < all.len() {
-        marks[all[place] as usize] = true;
-        place += 1;
-    }
-    marks
-};
-
-impl Scan {
-    /// Reads the next piece and returns how many bytes of it belong to the value, or `None` if the
-    /// value continues.
-    ///
-    /// # Errors
-    /// If no value begins at the start.
-    pub(super) fn value(&mut self, piece: &[u8]) -> Result<Option<usize>, ()> {
-        let mut at = 0;
-        loop {
-            let rest = &piece[at..];
-            let Some(&first) = rest.first() else { return Ok(None) };
-            match self.state {
-                State::Start => match first {
-                    b'"' => {
-                        self.state = State::Text;
-                        at += 1;
-                    }
-                    b'[' | b'{' => self.state = State::Between,
-                    b',' | b':' | b']' | b'}' => return Err(()),
-                    _ => self.state = State::Word,
-                },
-                State::Between => {
-                    let Some(mark) = rest.iter().position(|byte| MARKS[usize::from(*byte)]) else { return Ok(None) };
-                    at += mark + 1;
-                    match rest[mark] {
-                        b'"' => self.state = State::Text,
-                        b'[' | b'{' => {
-                            self.depth += 1;
-                            self.deepest = self.deepest.max(self.depth);
-                        }
-                        _ => {
-                            self.depth -= 1;
-                            if self.depth == 0 {
-                                return Ok(Some(at));
-                            }
-                        }
-                    }
-                }
-                State::Text => {
-                    let Some(mark) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) else {
-                        return Ok(None);
-                    };
-                    at += mark + 1;
-                    if rest[mark] == b'\\' {
-                        self.state = State::Escape;
-                    } else if self.depth == 0 {
-                        return Ok(Some(at));
-                    } else {
-                        self.state = State::Between;
-                    }
-                }
-                State::Escape => {
-                    self.state = State::Text;
-                    at += 1;
-                }
-                State::Word => {
-                    let is_end = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b',' | b':' | b']' | b'}');
-                    return Ok(rest.iter().position(is_end).map(|length| at + length));
-                }
-            }
-        }
-    }
-
-    /// Returns whether the value is complete if nothing follows.
-    pub(super) fn may_end(&self) -> bool {
-        self.state == State::Word
     }
 }
 
