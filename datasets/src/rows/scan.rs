@@ -114,10 +114,11 @@ impl Scan {
     /// Reads the first `length` bytes of a block, after which it has zeros. Returns the position
     /// after the closing bracket of the value.
     fn block(&mut self, block: &[u8; BLOCK], length: usize) -> Option<usize> {
-        let escaped = self.escaped(mask(block, |byte| byte == b'\\'), length);
-        let quotes = mask(block, |byte| byte == b'"') & !escaped;
+        if self.is_escaped || block.contains(&b'\\') {
+            return block[..length].iter().position(|byte| self.byte(*byte)).map(|place| place + 1);
+        }
         // A bit is set between an opening quote, which counts, and the closing one.
-        let mut texts = quotes;
+        let mut texts = mask(block, |byte| byte == b'"');
         for shift in [1, 2, 4, 8, 16, 32] {
             texts ^= texts << shift;
         }
@@ -131,33 +132,38 @@ impl Scan {
         while marks != 0 {
             let place = marks.trailing_zeros();
             marks &= marks - 1;
-            if opening >> place & 1 == 1 {
-                self.depth += 1;
-                self.deepest = self.deepest.max(self.depth);
-            } else {
-                self.depth -= 1;
-                if self.depth == 0 {
-                    return Some(place as usize + 1);
-                }
+            if self.bracket(opening >> place & 1 == 1) {
+                return Some(place as usize + 1);
             }
         }
         None
     }
 
-    /// Returns the bytes that follow a backslash which is not escaped itself.
-    fn escaped(&mut self, mut backslashes: u64, length: usize) -> u64 {
-        let mut escaped = u64::from(std::mem::take(&mut self.is_escaped));
-        backslashes &= !escaped;
-        while backslashes != 0 {
-            let place = backslashes.trailing_zeros() as usize;
-            if place + 1 == length {
-                self.is_escaped = true;
-                break;
-            }
-            escaped |= 2 << place;
-            backslashes &= !(3 << place);
+    /// Reads one byte and returns whether the value ends with it. Outside of texts a backslash means
+    /// nothing: where it is by mistake, the texts after it must still be told apart.
+    fn byte(&mut self, byte: u8) -> bool {
+        if std::mem::take(&mut self.is_escaped) {
+            return false;
         }
-        escaped
+        match (byte, self.is_text) {
+            (b'\\', true) => self.is_escaped = true,
+            (b'"', _) => self.is_text = !self.is_text,
+            (b'[' | b'{', false) => return self.bracket(true),
+            (b']' | b'}', false) => return self.bracket(false),
+            _ => {}
+        }
+        false
+    }
+
+    /// Counts a bracket and returns whether the value ends with it.
+    fn bracket(&mut self, is_opening: bool) -> bool {
+        if is_opening {
+            self.depth += 1;
+            self.deepest = self.deepest.max(self.depth);
+        } else {
+            self.depth -= 1;
+        }
+        self.depth == 0
     }
 }
 
@@ -211,7 +217,7 @@ mod tests {
         for (place, byte) in text.iter().enumerate() {
             match byte {
                 _ if is_escaped => is_escaped = false,
-                b'\\' => is_escaped = true,
+                b'\\' if is_text => is_escaped = true,
                 b'"' => is_text = !is_text,
                 b'[' | b'{' if !is_text => depth += 1,
                 b']' | b'}' if !is_text => depth -= 1,

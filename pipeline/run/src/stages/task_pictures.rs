@@ -87,9 +87,9 @@ pub(super) struct TaskPictures<'a> {
     has_loose: bool,
     list: Option<(PathBuf, BufWriter<File>)>,
     left_out: LeftOut,
-    /// The ids of conversations that were looked at last and are kept with a missing image or
-    /// video.
-    incomplete: BTreeSet<String>,
+    /// The videos, of the conversations that were looked at last, that are missing or broken, with
+    /// their reasons.
+    faulty_videos: BTreeMap<String, &'static str>,
 }
 
 impl<'a> TaskPictures<'a> {
@@ -109,7 +109,7 @@ impl<'a> TaskPictures<'a> {
             has_loose: false,
             list: None,
             left_out: LeftOut::new(),
-            incomplete: BTreeSet::new(),
+            faulty_videos: BTreeMap::new(),
         }
     }
 
@@ -121,21 +121,13 @@ impl<'a> TaskPictures<'a> {
     /// Replaces videos by frames if the recipe says so. Removes conversations with a missing or
     /// broken image or video, and lists these.
     pub(super) fn look_at(&mut self, conversations: &mut Vec<Conversation>) -> Result<()> {
-        let faulty_videos = self.look_at_videos(conversations)?;
+        self.faulty_videos = self.look_at_videos(conversations)?;
         self.look_at_pictures(conversations)?;
         let mut kept = Vec::with_capacity(conversations.len());
-        self.incomplete.clear();
         for mut conversation in std::mem::take(conversations) {
             let of_row = std::mem::take(&mut conversation.embedded);
-            let video = conversation
-                .video
-                .as_ref()
-                .and_then(|video| Some((video.path.clone(), *faulty_videos.get(&video.path)?)));
-            let images = conversation.images.iter().filter_map(|image| match self.looks.get(&image.path) {
-                Some(Look::Faulty(fault)) => Some((image.path.clone(), *fault)),
-                _ => None,
-            });
-            let faults: Vec<(String, &'static str)> = video.into_iter().chain(images).collect();
+            let faults: Vec<(String, &'static str)> =
+                self.faults(&conversation).map(|(path, fault)| (path.to_owned(), fault)).collect();
             let is_kept =
                 |fault: &str| !self.rules.needs_all && (fault == MISSING_IMAGE || fault == VideoFault::Missing.name());
             let reason = faults.iter().find(|(_, fault)| !is_kept(fault)).cloned();
@@ -143,12 +135,7 @@ impl<'a> TaskPictures<'a> {
                 self.list(&conversation.id, path, fault, reason.is_none())?;
             }
             match reason {
-                None => {
-                    if !faults.is_empty() {
-                        self.incomplete.insert(conversation.id.clone());
-                    }
-                    kept.push(conversation);
-                }
+                None => kept.push(conversation),
                 Some((path, fault)) if of_row.contains_key(&path) => {
                     let example = || format!("{} with a picture of its row", conversation.id);
                     self.left_out.entry(fault).or_insert_with(|| (0, example())).0 += 1;
@@ -163,7 +150,18 @@ impl<'a> TaskPictures<'a> {
     /// Returns whether a conversation of those that were looked at last is kept with a missing
     /// image or video.
     pub(super) fn is_incomplete(&self, conversation: &Conversation) -> bool {
-        self.incomplete.contains(&conversation.id)
+        self.faults(conversation).next().is_some()
+    }
+
+    /// Returns the missing and broken videos and images of a conversation, and the reasons.
+    fn faults<'b>(&'b self, conversation: &'b Conversation) -> impl Iterator<Item = (&'b str, &'static str)> {
+        let video = conversation.video.as_ref().map(|video| video.path.as_str());
+        let video = video.and_then(|path| Some((path, *self.faulty_videos.get(path)?)));
+        let images = conversation.images.iter().filter_map(|image| match self.looks.get(&image.path) {
+            Some(Look::Faulty(fault)) => Some((image.path.as_str(), *fault)),
+            _ => None,
+        });
+        video.into_iter().chain(images)
     }
 
     fn leave_out(&mut self, id: &str, path: &str, fault: &'static str) {
