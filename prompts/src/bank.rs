@@ -673,7 +673,8 @@ mod tests {
         };
         let banks = Banks::shipped().unwrap();
         banks.iter().for_each(|bank| bank.templates.iter().for_each(|template| compare(bank, template)));
-        let texts = ["{{question}}.", "a } b {{ question }}", "{{ question -}} x", "{{ question | upper }}", "{# x #}a{"];
+        let texts =
+            ["{{question}}.", "a } b {{ question }}", "{{ question -}} x", "{{ question | upper }}", "{# x #}a{"];
         let own = texts.iter().enumerate().map(|(place, text)| entry(&format!("own_{place}"), text));
         let own = bank(&own.collect::<String>()).unwrap();
         own.templates.iter().for_each(|template| compare(&own, template));

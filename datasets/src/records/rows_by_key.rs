@@ -3,8 +3,8 @@
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
 use hashbrown::hash_table::Entry as TableEntry;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// The number of bytes of a chunk.
 const CHUNK_BYTES: usize = 1 << 20;

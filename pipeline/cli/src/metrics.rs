@@ -23,7 +23,7 @@ use lynxdata_run::Context;
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Pause after a connection could not be accepted.
-const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Serves the counters until the process ends.
 ///

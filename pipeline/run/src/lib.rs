@@ -32,6 +32,7 @@ pub mod video;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
+use lynxdata_engine::Session;
 
 pub use host::{Host, Silent, StageProgress};
 pub use outcome::{Ending, outcome};
@@ -40,6 +41,8 @@ pub use run_pictures::RunPictures;
 pub use runner::{StagePlan, run_stage};
 pub use stage::{Context, Stage, runtime};
 use stages::STAGES;
+use stages::download::Download;
+use stages::signals::Signals;
 
 /// The reason why a run was not done.
 #[derive(Debug)]
@@ -116,29 +119,33 @@ pub fn check_wanted(loaded: &LoadedRecipe, wanted: &Wanted) -> Result<(), Failur
     Ok(())
 }
 
+/// Checks, before any work, that a recipe can be run: its folders and models, and what the wanted
+/// stages check.
+///
+/// # Errors
+/// If it cannot be run.
+pub fn check(loaded: &LoadedRecipe, session: &Session, wanted: &Wanted) -> Result<()> {
+    loaded.check_surroundings()?;
+    lynx::check_pretrained(loaded)?;
+    STAGES.iter().filter(|stage| wanted.has(stage.name())).try_for_each(|stage| stage.check(loaded, session))
+}
+
 /// Runs stages of a recipe: makes the parts that are missing, and logs the outcome.
 ///
 /// # Errors
 /// [`Failure::Usage`] if the recipe cannot be run, [`Failure::Failed`] if the work fails; the same
 /// call then continues from the parts that exist.
 pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result<Ending, Failure> {
-    loaded.check_surroundings().and_then(|()| lynx::check_pretrained(&loaded)).map_err(Failure::Usage)?;
     let session = lynxdata_engine::session::local();
-    if wanted.has("select") {
-        stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
-    }
-    if wanted.has("instruct") {
-        stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;
-        stages::mixture::check_groups(&loaded).map_err(Failure::Usage)?;
-    }
+    check(&loaded, &session, wanted).map_err(Failure::Usage)?;
     let mut context = Context::new(loaded, session, host)?;
     context.replaces = wanted.replaces;
-    if wanted.has("download") {
+    if wanted.has(Download.name()) {
         stages::download::check_list(&context)?;
     }
     keep_recipe(&context)?;
     let stages = wanted.of(&context);
-    context.measures_downloads = stages.iter().any(|stage| stage.name() == stages::signals::Signals.name());
+    context.measures_downloads = stages.iter().any(|stage| stage.name() == Signals.name());
     for stage in &stages {
         run_stage(*stage, &context)?;
     }
@@ -150,14 +157,11 @@ pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result
 /// # Errors
 /// As [`run`].
 pub fn plan(loaded: LoadedRecipe, wanted: &Wanted) -> Result<Vec<StagePlan>, Failure> {
-    loaded.check_surroundings().and_then(|()| lynx::check_pretrained(&loaded)).map_err(Failure::Usage)?;
     let session = lynxdata_engine::session::local();
-    stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
-    stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;
-    stages::mixture::check_groups(&loaded).map_err(Failure::Usage)?;
+    check(&loaded, &session, wanted).map_err(Failure::Usage)?;
     let mut context = Context::inspecting(loaded, session, Arc::new(Silent))?;
     context.replaces = wanted.replaces;
-    if wanted.has("download") {
+    if wanted.has(Download.name()) {
         stages::download::check_list(&context)?;
     }
     let stages = wanted.of(&context);

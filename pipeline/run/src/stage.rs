@@ -165,7 +165,7 @@ impl Context {
         if !self.is_current(stage)? {
             let (name, command) = (stage.name(), stage.command());
             let fault = if manifest.is_complete(name) {
-                "out of date: its inputs or its settings in the recipe have changed"
+                "out of date: its inputs, its settings in the recipe or the version of its output have changed"
             } else {
                 "not complete"
             };
@@ -203,7 +203,7 @@ pub trait Stage: Sync {
 
     /// Returns the version of its output. It is raised when the same inputs and settings give other
     /// bytes, so that older parts are made again.
-    fn format_version(&self) -> &'static str;
+    fn format_version(&self) -> String;
 
     /// Returns the stages whose parts it reads.
     fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage>;
@@ -214,6 +214,15 @@ pub trait Stage: Sync {
     /// # Errors
     /// If the recipe names something that does not exist, such as a preset.
     fn settings(&self, recipe: &Recipe) -> Result<String>;
+
+    /// Checks, before any work, what the recipe says about it: that files exist, that rules can be
+    /// compiled.
+    ///
+    /// # Errors
+    /// If the recipe cannot be run.
+    fn check(&self, _loaded: &LoadedRecipe, _session: &Session) -> Result<()> {
+        Ok(())
+    }
 
     /// Returns how many parts are made at the same time.
     fn workers(&self, _context: &Context) -> usize {
@@ -294,9 +303,10 @@ pub fn is_current(manifest: &Manifest, stage: &dyn Stage, recipe: &Recipe) -> Re
     Ok(manifest.is_current(stage.name(), &names(&stage.reads(recipe)), &settings_digest(stage, recipe)?))
 }
 
-/// Returns a digest of the settings of a stage.
+/// Returns a digest of the settings of a stage and of the version of its output: a stage whose parts
+/// an earlier version of this program made is out of date.
 fn settings_digest(stage: &dyn Stage, recipe: &Recipe) -> Result<String> {
-    Ok(fingerprint([stage.name(), stage.settings(recipe)?.as_str()]))
+    Ok(fingerprint([stage.name(), &stage.format_version(), &stage.settings(recipe)?]))
 }
 
 fn names(stages: &[&'static dyn Stage]) -> Vec<&'static str> {

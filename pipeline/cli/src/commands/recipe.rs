@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::print;
 use crate::exit::{DONE, Failure};
 use crate::paths::path_parser;
-use lynxdata_run::{recipe, stages};
+use lynxdata_run::{Wanted, recipe, stages};
 
 /// Write, check or describe recipes
 #[derive(Args)]
@@ -72,12 +72,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         }
         Action::Check { path, sets } => {
             let loaded = recipe::load(path, sets).map_err(Failure::Usage)?;
-            loaded.check_surroundings().map_err(Failure::Usage)?;
             stages::download::check_source(&loaded).map_err(Failure::Usage)?;
             let session = lynxdata_engine::session::local();
-            stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
-            stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;
-            stages::mixture::check_groups(&loaded).map_err(Failure::Usage)?;
+            lynxdata_run::check(&loaded, &session, &Wanted::all()).map_err(Failure::Usage)?;
             let text = toml::to_string(&loaded.recipe).context("cannot write the recipe as TOML")?;
             print(&text)?;
         }

@@ -46,8 +46,8 @@ impl Stage for Card {
         Ok(settings_text(&(&recipe.name, instruct)))
     }
 
-    fn format_version(&self) -> &'static str {
-        FORMAT_VERSION
+    fn format_version(&self) -> String {
+        FORMAT_VERSION.to_owned()
     }
 
     fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage> {

@@ -44,8 +44,8 @@ impl Stage for Check {
         Ok(check_settings(recipe))
     }
 
-    fn format_version(&self) -> &'static str {
-        FORMAT_VERSION
+    fn format_version(&self) -> String {
+        FORMAT_VERSION.to_owned()
     }
 
     fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage> {

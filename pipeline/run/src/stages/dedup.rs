@@ -35,8 +35,8 @@ impl Stage for Dedup {
         Ok(settings_text(&recipe.dedup))
     }
 
-    fn format_version(&self) -> &'static str {
-        FORMAT_VERSION
+    fn format_version(&self) -> String {
+        FORMAT_VERSION.to_owned()
     }
 
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {

@@ -51,8 +51,8 @@ impl Stage for Download {
         Ok(settings_text(&(&recipe.source, settings(recipe)?)))
     }
 
-    fn format_version(&self) -> &'static str {
-        "7, tar 2"
+    fn format_version(&self) -> String {
+        format!("{FORMAT_VERSION}, tar {TAR_VERSION}")
     }
 
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {

@@ -13,6 +13,7 @@ use lynxdata_datasets::{
     Build, Catalogue, Conversation, Dialogs, Diversity, DiversityMeter, Exchange, FormatsLeftOut, NOT_DRAWN, Task,
     TaskCounts, count_difference, exchanges, ffmpeg_version,
 };
+use lynxdata_engine::Session;
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, Media, PromptMode};
 use lynxdata_records::{NewPart, PartEntry, file_digest, fingerprint, nearest};
@@ -63,8 +64,12 @@ impl Stage for Instruct {
         Ok(settings_text(&(recipe.seed, instruct)))
     }
 
-    fn format_version(&self) -> &'static str {
-        FORMAT_VERSION
+    fn check(&self, loaded: &LoadedRecipe, _session: &Session) -> Result<()> {
+        check_tasks(loaded)
+    }
+
+    fn format_version(&self) -> String {
+        FORMAT_VERSION.to_owned()
     }
 
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
@@ -278,7 +283,7 @@ impl<'a> Iterator for Split<'a> {
 }
 
 /// Checks before any work that every task exists and its files are present.
-pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
+fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
     let Some(config) = &loaded.recipe.instruct else { return Ok(()) };
     let (catalogue, banks) = loaded.tasks()?;
     for faulty in catalogue.faulty() {

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use lynxdata_budgets::Tokenizer;
 use lynxdata_datasets::mixture::{Group, assign, mixed, quotas, select, select_tokens};
 use lynxdata_datasets::{Conversation, Message, Pictures};
+use lynxdata_engine::Session;
 use lynxdata_prompts::keyed_hash;
 use lynxdata_records::{FileEntry, Manifest, NewPart, PartEntry, RunFolder, file_digest, fingerprint};
 use lynxdata_report::count as grouped;
@@ -58,8 +59,12 @@ impl Stage for Mixture {
         Ok(settings_text(&(recipe.seed, instruct.map(|instruct| (&instruct.mixture, &instruct.formats)))))
     }
 
-    fn format_version(&self) -> &'static str {
-        FORMAT_VERSION
+    fn check(&self, loaded: &LoadedRecipe, _session: &Session) -> Result<()> {
+        check_groups(loaded)
+    }
+
+    fn format_version(&self) -> String {
+        FORMAT_VERSION.to_owned()
     }
 
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
@@ -251,7 +256,7 @@ impl Draw {
 ///
 /// # Errors
 /// If none has one, or the groups are impossible.
-pub fn check_groups(loaded: &LoadedRecipe) -> Result<()> {
+fn check_groups(loaded: &LoadedRecipe) -> Result<()> {
     let Some(instruct) = &loaded.recipe.instruct else { return Ok(()) };
     let Some(mixture) = &instruct.mixture else { return Ok(()) };
     let (catalogue, _) = loaded.tasks()?;

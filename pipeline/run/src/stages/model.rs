@@ -55,8 +55,8 @@ impl Stage for Model {
         Ok(settings_text(&(recipe.seed, &recipe.training)))
     }
 
-    fn format_version(&self) -> &'static str {
-        FORMAT_VERSION
+    fn format_version(&self) -> String {
+        FORMAT_VERSION.to_owned()
     }
 
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {

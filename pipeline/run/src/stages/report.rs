@@ -45,8 +45,8 @@ impl Stage for Report {
         Ok(settings_text(recipe))
     }
 
-    fn format_version(&self) -> &'static str {
-        FORMAT_VERSION
+    fn format_version(&self) -> String {
+        FORMAT_VERSION.to_owned()
     }
 
     fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage> {

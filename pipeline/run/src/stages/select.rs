@@ -52,8 +52,12 @@ impl Stage for Select {
         Ok(settings_text(&(texts, &recipe.dedup)))
     }
 
-    fn format_version(&self) -> &'static str {
-        FORMAT_VERSION
+    fn check(&self, loaded: &LoadedRecipe, session: &Session) -> Result<()> {
+        check_rules(loaded, session)
+    }
+
+    fn format_version(&self) -> String {
+        FORMAT_VERSION.to_owned()
     }
 
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
@@ -323,7 +327,7 @@ fn file_name(selection: &str, part: &str) -> String {
 
 /// Checks every rule of the recipe against the columns that the pairs will have, before anything is
 /// downloaded.
-pub fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()> {
+fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()> {
     let Some(source) = &loaded.recipe.source else { return Ok(()) };
     if loaded.recipe.select.is_empty() && loaded.recipe.check.is_none() {
         return Ok(());

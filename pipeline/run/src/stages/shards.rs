@@ -41,8 +41,8 @@ impl Stage for Shards {
         Ok(settings_text(&(&recipe.name, &recipe.shards, recipe.download.encode)))
     }
 
-    fn format_version(&self) -> &'static str {
-        "3, tar 2"
+    fn format_version(&self) -> String {
+        format!("{FORMAT_VERSION}, tar {TAR_VERSION}")
     }
 
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {

@@ -42,8 +42,9 @@ impl Stage for Signals {
         Ok(String::new())
     }
 
-    fn format_version(&self) -> &'static str {
-        FORMAT_VERSION
+    fn format_version(&self) -> String {
+        let groups = GROUPS.iter().map(|group| format!(", {} {}", group.name, version(group)));
+        FORMAT_VERSION.to_owned() + &groups.collect::<String>()
     }
 
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
@@ -72,6 +73,12 @@ impl Stage for Signals {
     }
 }
 
+/// Returns the version of the values of a group, and the names of its signals.
+fn version(group: &Group) -> String {
+    let names: Vec<&str> = group.signals.iter().map(|signal| signal.name).collect();
+    format!("{} of {}", group.version, names.join(" "))
+}
+
 /// Plans the table of a group for a part of the pool. It is one batch, so that the file is the same
 /// wherever the signals were measured.
 fn plan<'a>(
@@ -80,15 +87,7 @@ fn plan<'a>(
     input: PartEntry,
     measure: impl FnOnce(&PartEntry) -> Result<RecordBatch> + Send + 'a,
 ) -> Planned<'a> {
-    let names: Vec<&str> = group.signals.iter().map(|signal| signal.name).collect();
-    let print = fingerprint([
-        "signals",
-        FORMAT_VERSION,
-        group.name,
-        &group.version.to_string(),
-        &names.join(" "),
-        &input.digest(),
-    ]);
+    let print = fingerprint(["signals", FORMAT_VERSION, group.name, &version(group), &input.digest()]);
     Planned::new(signal_part(group.name, &input.part), print, move |new: &mut NewPart| {
         let measured = measure(&input)?;
         let rows = measured.num_rows() as u64;

@@ -51,8 +51,8 @@ impl Stage for Train {
         Ok(arms::check_settings(recipe))
     }
 
-    fn format_version(&self) -> &'static str {
-        FORMAT_VERSION
+    fn format_version(&self) -> String {
+        FORMAT_VERSION.to_owned()
     }
 
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
@@ -91,8 +91,8 @@ impl Stage for Controls {
         Ok(arms::check_settings(recipe))
     }
 
-    fn format_version(&self) -> &'static str {
-        FORMAT_VERSION
+    fn format_version(&self) -> String {
+        FORMAT_VERSION.to_owned()
     }
 
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {

@@ -14,6 +14,8 @@ use hyper_util::rt::TokioIo;
 use include_dir::Dir;
 use tokio::net::TcpListener;
 
+use crate::metrics::ACCEPT_AGAIN;
+
 /// The port is part of the URLs and so of every key. A fixed port makes runs repeat byte for byte;
 /// if another program uses it, any other port is taken.
 const PORT: u16 = 8731;
@@ -64,7 +66,10 @@ async fn listen() -> std::io::Result<TcpListener> {
 
 async fn serve(listener: &TcpListener, images: &'static Dir<'static>) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_AGAIN).await; // probably there are no file descriptors left
+            continue;
+        };
         tokio::spawn(async move {
             let service = service_fn(move |request| async move { Ok::<_, Infallible>(answer(&request, images)) });
             // A client that disconnects in the middle of an answer is ignored.

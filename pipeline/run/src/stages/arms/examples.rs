@@ -45,8 +45,8 @@ impl Stage for Examples {
         Ok(settings_text(&(recipe.seed, &recipe.training)))
     }
 
-    fn format_version(&self) -> &'static str {
-        FORMAT_VERSION
+    fn format_version(&self) -> String {
+        FORMAT_VERSION.to_owned()
     }
 
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {

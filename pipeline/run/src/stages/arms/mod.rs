@@ -74,8 +74,8 @@ impl Stage for Arms {
         Ok(settings_text(&(recipe.seed, recipe.check.as_ref().map(settings))))
     }
 
-    fn format_version(&self) -> &'static str {
-        FORMAT_VERSION
+    fn format_version(&self) -> String {
+        FORMAT_VERSION.to_owned()
     }
 
     fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage> {
