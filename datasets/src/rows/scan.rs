@@ -139,8 +139,8 @@ impl Scan {
         None
     }
 
-    /// Reads one byte and returns whether the value ends with it. Outside of texts a backslash means
-    /// nothing: where it is by mistake, the texts after it must still be told apart.
+    /// Reads one byte and returns whether the value ends with it. Outside of texts, a backslash
+    /// means nothing: if one is there by mistake, the texts after it must still be found.
     fn byte(&mut self, byte: u8) -> bool {
         if std::mem::take(&mut self.is_escaped) {
             return false;

@@ -6,8 +6,8 @@ use gif::{ColorOutput, DecodeOptions, DecodingError, MemoryLimit};
 use image::metadata::Orientation;
 use image::{DynamicImage, RgbImage, RgbaImage};
 
+use super::broken;
 use super::colour::{Channels, ToSrgb};
-use super::structure::broken;
 use super::{Decoded, Format, PictureError, Pixels, check_size};
 
 /// Maximum number of bytes of a colour profile and of other data that the decoder keeps.

@@ -214,6 +214,14 @@ pub enum PictureError {
     },
 }
 
+fn broken(reason: impl Into<String>) -> PictureError {
+    PictureError::Broken(reason.into())
+}
+
+fn cut_off(place: &str) -> PictureError {
+    PictureError::Broken(format!("the file is cut off {place}"))
+}
+
 /// Returns the stored form of an image.
 ///
 /// [`Resize::Keep`] keeps the bytes. The other modes keep them if the image needs no change: if it

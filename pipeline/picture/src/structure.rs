@@ -7,7 +7,7 @@
 
 pub(super) mod tiff;
 
-use super::{Format, PictureError, check_size};
+use super::{Format, PictureError, broken, check_size, cut_off};
 
 /// Checks that a file is complete. Returns the width and height of its header, in pixels, before
 /// orientation (except for TIFF, which is upright).
@@ -28,14 +28,6 @@ pub(super) fn check(bytes: &[u8], format: Format, max_pixels: u64) -> Result<(u3
 }
 
 type Size = (u32, u32);
-
-pub(super) fn broken(reason: impl Into<String>) -> PictureError {
-    PictureError::Broken(reason.into())
-}
-
-pub(super) fn cut_off(place: &str) -> PictureError {
-    PictureError::Broken(format!("the file is cut off {place}"))
-}
 
 fn sized(width: u32, height: u32, max_pixels: u64) -> Result<Size, PictureError> {
     check_size(u64::from(width), u64::from(height), max_pixels)?;

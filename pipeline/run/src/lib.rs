@@ -42,7 +42,6 @@ pub use runner::{StagePlan, run_stage};
 pub use stage::{Context, Stage, runtime};
 use stages::STAGES;
 use stages::download::Download;
-use stages::signals::Signals;
 
 /// The reason why a run was not done.
 #[derive(Debug)]
@@ -145,7 +144,7 @@ pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result
     }
     keep_recipe(&context)?;
     let stages = wanted.of(&context);
-    context.measures_downloads = stages.iter().any(|stage| stage.name() == Signals.name());
+    context.along_download = stages.iter().copied().find(|stage| stage.along_download().is_some());
     for stage in &stages {
         run_stage(*stage, &context)?;
     }

@@ -5,8 +5,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, bail};
+use arrow::array::RecordBatch;
 use lynxdata_engine::Session;
-use lynxdata_fetch::Metrics;
+use lynxdata_fetch::{Measure, Metrics};
 use lynxdata_records::{Manifest, NewPart, PartEntry, RunFolder, fingerprint};
 use serde::Serialize;
 use tracing::info;
@@ -35,8 +36,9 @@ pub struct Context {
     pub is_compared: AtomicBool,
     /// The counters of the download.
     pub metrics: Arc<Metrics>,
-    /// Whether signals are measured during the download, while the pixels are in memory.
-    pub measures_downloads: bool,
+    /// The stage whose parts come along with downloads: signals are measured while the pixels are
+    /// in memory.
+    pub along_download: Option<&'static dyn Stage>,
     /// Parts that were made along with parts of an earlier stage: names of the stage and of the
     /// part.
     along: Mutex<BTreeSet<(&'static str, String)>>,
@@ -80,7 +82,7 @@ impl Context {
             replaces: false,
             is_compared: AtomicBool::new(false),
             metrics: Arc::default(),
-            measures_downloads: false,
+            along_download: None,
             along: Mutex::default(),
             mirror: None,
         }
@@ -224,6 +226,12 @@ pub trait Stage: Sync {
         Ok(())
     }
 
+    /// Returns what makes its parts along with a part that is being downloaded, if they can be made
+    /// like that.
+    fn along_download(&self) -> Option<Box<dyn AlongDownload>> {
+        None
+    }
+
     /// Returns how many parts are made at the same time.
     fn workers(&self, _context: &Context) -> usize {
         1
@@ -273,6 +281,22 @@ pub struct Along<'a> {
     pub plan: Box<dyn FnOnce(PartEntry) -> Planned<'a> + Send + 'a>,
 }
 
+/// Measures the pairs of a part of the pool while they are downloaded, so that parts of a later
+/// stage come along with it.
+pub trait AlongDownload: Send {
+    /// Returns what measures a pair while its pixels are in memory.
+    fn measure(&self) -> Arc<dyn Measure>;
+
+    /// Adds the measurements of these pairs, which are these rows of the part.
+    ///
+    /// # Errors
+    /// If the pairs are not those of a pool.
+    fn add(&mut self, pairs: &RecordBatch, rows: &[u32]) -> Result<()>;
+
+    /// Returns the parts that come along.
+    fn finish(self: Box<Self>, context: &Context) -> Vec<Along<'_>>;
+}
+
 /// A part that a stage should have, and how to make it.
 pub struct Planned<'a> {
     /// The name of the part, ordered as text.
@@ -303,8 +327,8 @@ pub fn is_current(manifest: &Manifest, stage: &dyn Stage, recipe: &Recipe) -> Re
     Ok(manifest.is_current(stage.name(), &names(&stage.reads(recipe)), &settings_digest(stage, recipe)?))
 }
 
-/// Returns a digest of the settings of a stage and of the version of its output: a stage whose parts
-/// an earlier version of this program made is out of date.
+/// Returns a digest of the settings of a stage and of the version of its output: a stage whose
+/// parts an earlier version of this program made is out of date.
 fn settings_digest(stage: &dyn Stage, recipe: &Recipe) -> Result<String> {
     Ok(fingerprint([stage.name(), &stage.format_version(), &stage.settings(recipe)?]))
 }

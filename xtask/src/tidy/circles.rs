@@ -1,4 +1,5 @@
-//! Circular imports among the top-level modules of a crate: `a` imports `b`, which imports `a`.
+//! Circular imports among the modules of a crate that have the same parent: `a` imports `b`, which
+//! imports `a`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,86 +9,112 @@ use anyhow::Result;
 /// The modules that each module imports.
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
+/// The names of a module and of its parents, from the root of the crate: `["source", "files"]`.
+type ModulePath = Vec<String>;
+
 /// Returns the circles among the modules of the crate whose source is in a folder, each as `a -> b
 /// -> a`. Tests are not checked; they may import anything.
 pub(super) fn circles(source: &Path) -> Result<Vec<String>> {
-    let mut imports = Imports::new();
-    let mut root = String::new();
-    for entry in std::fs::read_dir(source)? {
-        let path = entry?.path();
-        let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
-        if ["lib", "main", "tests"].contains(&name.as_str()) {
-            if name != "tests" {
-                root = std::fs::read_to_string(&path)?;
-            }
-            continue;
+    let mut texts = BTreeMap::new();
+    read_below(source, &ModulePath::new(), &mut texts)?;
+    // Names that a module re-exports stand for the modules that they come from.
+    let exported: BTreeMap<&ModulePath, BTreeMap<String, String>> =
+        texts.iter().map(|(module, text)| (module, exported(text))).collect();
+    let mut circles = Vec::new();
+    for parent in texts.keys() {
+        let is_child = |module: &ModulePath| module.len() > parent.len() && module.starts_with(parent);
+        let mut imports = Imports::new();
+        for (module, text) in texts.iter().filter(|(module, _)| is_child(module)) {
+            let own = &module[parent.len()];
+            let imported = mentioned(text, module).into_iter().filter(is_child).filter_map(|path| {
+                let name = &path[parent.len()];
+                let name = exported[parent].get(name).unwrap_or(name);
+                let is_module = texts.contains_key(&[parent.as_slice(), std::slice::from_ref(name)].concat());
+                (is_module && name != own).then(|| name.clone())
+            });
+            imports.entry(own.clone()).or_default().extend(imported);
         }
-        let mut text = String::new();
-        read_below(&path, &mut text)?;
-        imports.entry(name).or_default().extend(mentioned(&text));
+        let within = parent.join("::") + if parent.is_empty() { "" } else { "::" };
+        circles.extend(circles_in(&imports).into_iter().map(|circle| within.clone() + &circle));
     }
-    let exported = exported(&root);
-    let modules: BTreeSet<String> = imports.keys().cloned().collect();
-    for (module, mentioned) in &mut imports {
-        let of_modules = mentioned.iter().filter_map(|name| {
-            let name = exported.get(name).unwrap_or(name);
-            (modules.contains(name) && name != module).then(|| name.clone())
-        });
-        *mentioned = of_modules.collect();
-    }
-    Ok(circles_in(&imports))
+    Ok(circles)
 }
 
-/// Appends the text of a file, or of all files below a folder, without their tests.
-fn read_below(path: &Path, text: &mut String) -> Result<()> {
-    if path.is_dir() {
-        for entry in std::fs::read_dir(path)? {
-            read_below(&entry?.path(), text)?;
+/// Reads the files below a folder, without their tests, by the modules that they are.
+fn read_below(folder: &Path, parent: &ModulePath, texts: &mut BTreeMap<ModulePath, String>) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let mut module = parent.clone();
+        if !["lib", "main", "mod"].contains(&name) {
+            module.push(name.to_owned());
         }
-    } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
-        let whole = std::fs::read_to_string(path)?;
-        let tests = ["#[cfg(test)]\nmod tests", "#[cfg(test)]\npub(crate) mod tests"];
-        let end = tests.iter().filter_map(|start| whole.find(start)).min().unwrap_or(whole.len());
-        let code = &whole[..end];
-        let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-        text.extend(code.flat_map(|line| [line, "\n"]));
+        if path.is_dir() {
+            read_below(&path, &module, texts)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") && name != "tests" {
+            let text = std::fs::read_to_string(&path)?;
+            texts.entry(module).or_default().push_str(&without_tests(&text));
+        }
     }
     Ok(())
 }
 
-/// Returns the names that follow `crate::`, also those in braces.
-fn mentioned(text: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for (place, found) in text.match_indices("crate::") {
-        // `pub(in crate::…)` and `$crate::` are the same names.
-        let rest = &text[place + found.len()..];
-        match rest.strip_prefix('{') {
-            None => names.extend(identifier(rest)),
-            Some(list) => names.extend(first_names(list)),
-        }
-    }
-    names
+/// Removes comments, and the tests at the end of a file.
+fn without_tests(text: &str) -> String {
+    let tests = ["#[cfg(test)]\nmod tests {", "#[cfg(test)]\npub(crate) mod tests {"];
+    let end = tests.iter().filter_map(|start| text.find(start)).min().unwrap_or(text.len());
+    let code = text[..end].lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Returns the first name of each element of a list in braces, which may contain lists.
-fn first_names(list: &str) -> Vec<String> {
-    let (mut depth, mut start, mut names) = (0, 0, Vec::new());
-    for (place, character) in list.char_indices() {
-        match character {
-            '{' => depth += 1,
-            '}' if depth == 0 => {
-                names.extend(identifier(list[start..place].trim_start()));
-                break;
+/// Returns the paths from the root of the crate that a text of a module mentions: those that begin
+/// with `crate`, `self` or `super`.
+fn mentioned(text: &str, module: &ModulePath) -> Vec<ModulePath> {
+    let mut paths = Vec::new();
+    let is_of_name = |character: char| character.is_alphanumeric() || character == '_';
+    for (start, found) in ["crate::", "self::", "super::"].iter().flat_map(|found| text.match_indices(found)) {
+        // `pub(in crate::…)` and `$crate::` are the same names; the end of another path is not.
+        if text[..start].ends_with(|before: char| is_of_name(before) || before == ':') {
+            continue;
+        }
+        let (mut base, mut rest) = match found {
+            "crate::" => (ModulePath::new(), &text[start + found.len()..]),
+            "self::" => (module.clone(), &text[start + found.len()..]),
+            _ => (module.clone(), &text[start..]),
+        };
+        while let Some(behind) = rest.strip_prefix("super::") {
+            (rest, _) = (behind, base.pop());
+        }
+        paths_of(rest, &base, &mut paths);
+    }
+    paths
+}
+
+/// Appends the paths of the tree of names that a text begins with, such as `a::{b, c::D}`, below a
+/// module. Returns the text after it.
+fn paths_of<'a>(text: &'a str, base: &ModulePath, paths: &mut Vec<ModulePath>) -> &'a str {
+    let Some(mut rest) = text.strip_prefix('{') else {
+        let Some(name) = identifier(text) else { return text };
+        let path = [base.as_slice(), std::slice::from_ref(&name)].concat();
+        let rest = &text[name.len()..];
+        return match rest.strip_prefix("::") {
+            Some(behind) if behind.starts_with('{') || identifier(behind).is_some() => paths_of(behind, &path, paths),
+            _ => {
+                paths.push(path);
+                rest
             }
-            '}' => depth -= 1,
-            ',' if depth == 0 => {
-                names.extend(identifier(list[start..place].trim_start()));
-                start = place + 1;
-            }
-            _ => {}
+        };
+    };
+    loop {
+        rest = paths_of(rest.trim_start(), base, paths);
+        // What stands between the names of a list: `as other`, white space.
+        let Some(mark) = rest.find([',', '}']) else { return "" };
+        let is_last = rest[mark..].starts_with('}');
+        rest = &rest[mark + 1..];
+        if is_last {
+            return rest;
         }
     }
-    names
 }
 
 fn identifier(text: &str) -> Option<String> {
@@ -95,16 +122,20 @@ fn identifier(text: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// Returns the module of every name that the root of a crate re-exports: `use a::{B, C};`.
-fn exported(root: &str) -> BTreeMap<String, String> {
+/// Returns the module of every name that a module re-exports from one below it: `use a::{B, C};`.
+fn exported(text: &str) -> BTreeMap<String, String> {
     let mut exported = BTreeMap::new();
-    for statement in root.split(';') {
-        let Some((_, path)) = statement.rsplit_once("use ") else { continue };
-        let Some((module, names)) = path.split_once("::") else { continue };
-        // The last name of each path, as in `{Alpha, inner::Beta}`.
-        for name in names.trim().trim_matches(['{', '}']).split(',') {
-            let name = name.rsplit("::").next().unwrap_or(name).trim();
-            exported.insert(name.to_owned(), module.trim().to_owned());
+    for statement in text.split(';') {
+        let Some((before, path)) = statement.rsplit_once("use ") else { continue };
+        if !before.trim_end().ends_with("pub") && !before.trim_end().ends_with(')') {
+            continue;
+        }
+        let mut paths = Vec::new();
+        paths_of(path.strip_prefix("self::").unwrap_or(path), &ModulePath::new(), &mut paths);
+        for path in paths {
+            if let [module, .., name] = path.as_slice() {
+                exported.insert(name.clone(), module.clone());
+            }
         }
     }
     exported
@@ -173,5 +204,22 @@ mod tests {
             ],
         );
         assert_eq!(circles(folder.path()).unwrap(), ["a -> b -> a"]);
+    }
+
+    #[test]
+    fn circles_are_found_below_the_root_and_through_super() {
+        let folder = tempfile::tempdir().unwrap();
+        write(
+            folder.path(),
+            &[
+                ("lib.rs", "mod a; mod b;\n"),
+                ("a.rs", "mod deep;\nmod other;\npub(crate) use deep::Deep;\nuse super::b::{self, One};\n"),
+                ("a/deep.rs", "use super::other::Other as Another;\n"),
+                ("a/other.rs", "fn f(deep: super::Deep) {}\n"),
+                ("b.rs", "fn one() {}\n"),
+                ("b/deep.rs", "use super::super::a;\nuse super::one;\n"),
+            ],
+        );
+        assert_eq!(circles(folder.path()).unwrap(), ["a -> b -> a", "a::deep -> other -> deep"]);
     }
 }

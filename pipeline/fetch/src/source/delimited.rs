@@ -10,13 +10,14 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
+use super::columns::{position, unique_names};
 use super::csv::{Escape, Field, Record, State};
 use super::jsonl::changed;
 use super::lines::{Lines, MAX_ROW_BYTES, without_end};
 use super::numbers::{self, Number};
 use super::rows::{Batch, ExtraBuilder, Rows};
 use super::types::Seen;
-use super::{Columns, ReadRows, tsv};
+use super::{Columns, ReadRows, SourceConfig, SourceFormat, tsv};
 use crate::{Error, Result};
 
 /// Separators of the fields of a CSV file, the most likely first.
@@ -494,4 +495,54 @@ impl Taken {
 fn has_backslashes(text: &[u8]) -> bool {
     // The first test is many times faster, and most texts have no backslash.
     text.contains(&b'\\') && text.windows(2).any(|pair| pair == b"\\\"")
+}
+
+/// Returns the layout of a CSV or TSV file and the names of its columns; `None` if it is empty. The
+/// separator of CSV is the one that a line `sep=…` names, otherwise the first with which the
+/// columns of the recipe are found, otherwise the first that gives more than one column.
+pub(super) fn layout(
+    path: &Path,
+    format: SourceFormat,
+    config: &SourceConfig,
+) -> Result<Option<(Layout, Vec<String>)>> {
+    let (quotes, told) = match format {
+        SourceFormat::Tsv => (Quotes::Tsv, None),
+        _ => (Quotes::Csv, separator_line(path)?),
+    };
+    let candidates = match (quotes, told) {
+        (_, Some(told)) => vec![told],
+        (Quotes::Tsv, None) => vec![b'\t'],
+        (Quotes::Csv, None) => SEPARATORS.to_vec(),
+    };
+    let layout = |separator| Layout { separator, quotes, has_separator_line: told.is_some(), header: config.header };
+    let names = |separator| -> Result<Option<Vec<String>>> {
+        Ok(first_row(path, layout(separator))?.map(|row| column_names(row, config.header)))
+    };
+    let mut best: Option<(u8, Vec<String>, usize)> = None;
+    for separator in candidates {
+        let found = match names(separator) {
+            Err(error) if best.is_none() => return Err(error),
+            Ok(Some(found)) => found,
+            Err(_) | Ok(None) => continue,
+        };
+        let position = |wanted: &str| position(wanted, &found, format);
+        let is_found = |column: Option<&String>| usize::from(column.is_none_or(|name| position(name).is_some()));
+        // 3: both columns are found; 2: only the URL; 1: only the caption; 0: none.
+        let score = is_found(Some(&config.url)) * 2 + is_found(config.caption.as_ref());
+        let is_better = best.as_ref().is_none_or(|(_, names, before)| {
+            score > *before || (score == *before && score < 3 && names.len() == 1 && found.len() > 1)
+        });
+        if is_better {
+            best = Some((separator, found, score));
+        }
+    }
+    Ok(best.map(|(separator, names, _)| (layout(separator), names)))
+}
+
+/// Returns the names of the columns of a CSV or TSV file.
+fn column_names(first_row: Vec<String>, header: bool) -> Vec<String> {
+    let names = first_row.into_iter().enumerate().map(|(index, name)| {
+        if header && !name.trim().is_empty() { name.trim().to_owned() } else { format!("column_{index}") }
+    });
+    unique_names(names).collect()
 }

@@ -1,16 +1,17 @@
 //! Describes each file of a source: its columns, the layout of its text, and where its images are.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::{DataType, Field};
 use lynxdata_records::schema::text_list_type;
 
-use super::delimited::{Layout, Quotes, SEPARATORS};
+use super::columns::{Column, Columns, Extra, Pictures, find_column, position};
+use super::delimited::{Layout, layout};
 use super::files::{Found, no_files};
 use super::left_out::{Kind, LeftOut};
 use super::pictures::Scanned;
-use super::source_file::{Column, Columns, Extra, Pictures, SourceFile, find_column, position};
+use super::source_file::SourceFile;
 use super::types::Seen;
 use super::{SourceConfig, SourceFormat, decoded, delimited, folder, jsonl, lists, metadata, parquet, webdataset};
 use crate::digest::is_digest_column;
@@ -202,48 +203,6 @@ impl Describing<'_> {
     }
 }
 
-/// Returns the layout of a CSV or TSV file and the names of its columns; `None` if it is empty. The
-/// separator of CSV is the one that a line `sep=…` names, otherwise the first with which the
-/// columns of the recipe are found, otherwise the first that gives more than one column.
-pub(super) fn layout(
-    path: &Path,
-    format: SourceFormat,
-    config: &SourceConfig,
-) -> Result<Option<(Layout, Vec<String>)>> {
-    let (quotes, told) = match format {
-        SourceFormat::Tsv => (Quotes::Tsv, None),
-        _ => (Quotes::Csv, delimited::separator_line(path)?),
-    };
-    let candidates = match (quotes, told) {
-        (_, Some(told)) => vec![told],
-        (Quotes::Tsv, None) => vec![b'\t'],
-        (Quotes::Csv, None) => SEPARATORS.to_vec(),
-    };
-    let layout = |separator| Layout { separator, quotes, has_separator_line: told.is_some(), header: config.header };
-    let names = |separator| -> Result<Option<Vec<String>>> {
-        Ok(delimited::first_row(path, layout(separator))?.map(|row| column_names(row, config.header)))
-    };
-    let mut best: Option<(u8, Vec<String>, usize)> = None;
-    for separator in candidates {
-        let found = match names(separator) {
-            Err(error) if best.is_none() => return Err(error),
-            Ok(Some(found)) => found,
-            Err(_) | Ok(None) => continue,
-        };
-        let position = |wanted: &str| position(wanted, &found, format);
-        let is_found = |column: Option<&String>| usize::from(column.is_none_or(|name| position(name).is_some()));
-        // 3: both columns are found; 2: only the URL; 1: only the caption; 0: none.
-        let score = is_found(Some(&config.url)) * 2 + is_found(config.caption.as_ref());
-        let is_better = best.as_ref().is_none_or(|(_, names, before)| {
-            score > *before || (score == *before && score < 3 && names.len() == 1 && found.len() > 1)
-        });
-        if is_better {
-            best = Some((separator, found, score));
-        }
-    }
-    Ok(best.map(|(separator, names, _)| (layout(separator), names)))
-}
-
 /// Reads a CSV or TSV file to find the types of its columns besides URLs and captions. Columns of
 /// digests are texts.
 fn scan_texts(
@@ -271,23 +230,4 @@ fn scan_texts(
         Field::new(name, if is_text(position) { DataType::Utf8 } else { DataType::Null }, true)
     };
     Ok(names.iter().enumerate().map(field).collect())
-}
-
-/// Returns the names of the columns of a CSV or TSV file.
-fn column_names(first_row: Vec<String>, header: bool) -> Vec<String> {
-    let names = first_row.into_iter().enumerate().map(|(index, name)| {
-        if header && !name.trim().is_empty() { name.trim().to_owned() } else { format!("column_{index}") }
-    });
-    unique_names(names).collect()
-}
-
-/// Makes the names of columns unique by appending `_` to repeated ones.
-pub(super) fn unique_names(names: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
-    let mut taken = BTreeSet::new();
-    names.map(move |mut name| {
-        while !taken.insert(name.clone()) {
-            name += "_";
-        }
-        name
-    })
 }

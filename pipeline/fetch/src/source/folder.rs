@@ -2,16 +2,17 @@
 //! beside each image.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, FileType, Metadata};
+use std::ffi::OsString;
+use std::fs::{self, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use lynxdata_records::RunFolder;
 
-use super::files::{is_hidden, kind_of};
+use super::file_names::{is_hidden, kind_of};
 use super::left_out::{Kind, LeftOut};
 use super::lines::MAX_ROW_BYTES;
+use super::links::Links;
 use super::metadata;
 use super::pictures::{
     Beside, Scanned, TEXT_SUFFIXES, VALUES_SUFFIX, is_beside, is_picture, names_beside, push_picture,
@@ -176,39 +177,6 @@ impl Picture {
             }
         }
         Ok(beside)
-    }
-}
-
-/// Decides which symbolic links are followed.
-pub(super) struct Links {
-    all: bool,
-    root: PathBuf,
-    /// Folders that link targets may be in.
-    allowed: Vec<PathBuf>,
-}
-
-impl Links {
-    /// Returns the rules for the links of a source folder. Links may lead into the folder itself,
-    /// and into a folder `blobs` beside it or beside a parent folder `snapshots`, as in the cache
-    /// of `huggingface_hub`. If `all` is set, they may lead anywhere.
-    pub(super) fn of(root: &Path, all: bool) -> io::Result<Links> {
-        let root = root.canonicalize()?;
-        let snapshots = root.ancestors().filter(|folder| folder.file_name() == Some(OsStr::new("snapshots")));
-        let blobs = [root.as_path()].into_iter().chain(snapshots).map(|folder| folder.with_file_name("blobs"));
-        let blobs = blobs.filter_map(|blobs| blobs.canonicalize().ok());
-        Ok(Links { all, allowed: [root.clone()].into_iter().chain(blobs).collect(), root })
-    }
-
-    /// Returns the target of a link and its metadata, or the reason why the link is not followed.
-    pub(super) fn follow(&self, path: &Path) -> std::result::Result<(PathBuf, Metadata), &'static str> {
-        let nowhere = "is a symbolic link that leads nowhere";
-        let target = path.canonicalize().map_err(|_| nowhere)?;
-        if !self.all && !self.allowed.iter().any(|folder| target.starts_with(folder)) {
-            return Err("is a symbolic link out of the folder, which is not followed; `follow_links` in [source] \
-                        (--set source.follow_links=true) follows it");
-        }
-        let metadata = fs::metadata(&target).map_err(|_| nowhere)?;
-        Ok((target, metadata))
     }
 }
 

@@ -9,9 +9,9 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArra
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 
-use super::describe::layout;
-use super::folder::Links;
+use super::delimited::layout;
 use super::lines::Lines;
+use super::links::Links;
 use super::pictures::values_of;
 use super::rows::{Batch, column};
 use super::{ReadRows, SourceConfig, SourceFormat, default_url, parquet};

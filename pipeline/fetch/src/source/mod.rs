@@ -5,11 +5,13 @@
 //! reader, a variant of [`SourceFormat`], its suffixes in `files`, and its cases in `describe` and
 //! `source_file`.
 
+mod columns;
 mod csv;
 mod decoded;
 mod delimited;
 mod describe;
 mod embedded;
+mod file_names;
 mod files;
 mod fingerprint;
 mod folder;
@@ -17,6 +19,7 @@ mod json;
 mod jsonl;
 mod left_out;
 mod lines;
+mod links;
 mod lists;
 mod metadata;
 mod numbers;
@@ -41,13 +44,13 @@ use arrow::error::ArrowError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::columns::{Column, Columns, Extra};
 pub(crate) use self::embedded::{Embedded, EmbeddedPicture};
 use self::left_out::LeftOut;
 pub(crate) use self::pictures::{check_length, read_picture};
 use self::plan::{Added, Plan};
 use self::rows::Batch;
 pub(crate) use self::rows::column;
-use self::source_file::{Column, Columns, Extra};
 use crate::objects::Cache;
 use crate::{Error, Result};
 

@@ -12,13 +12,12 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
-use super::describe::unique_names;
 use lynxdata_records::nan_as_null;
 
+use super::columns::{Pictures, unique_names};
 use super::embedded::{self, PictureColumns};
 use super::lists::{self, Expansion};
 use super::rows::{Batch, ROWS_PER_BATCH, leading_fields, no_places};
-use super::source_file::Pictures;
 use super::types::{EXACT_IN_FLOAT, is_printable};
 use super::{Column, Columns, Extra, ReadRows};
 use crate::{Error, Result};

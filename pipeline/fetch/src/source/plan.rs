@@ -7,12 +7,13 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tracing::warn;
 
+use super::columns::{Column, Columns, Extra, Pictures, find_column};
 use super::describe::{Described, describe};
 use super::files::Found;
 use super::left_out::LeftOut;
 use super::pictures::{CAPTION_KEY, TEXT_COLUMN};
 use super::rows::ExtraBuilder;
-use super::source_file::{Column, Columns, Extra, Pictures, SourceFile, find_column};
+use super::source_file::SourceFile;
 use super::{SourceConfig, SourceFormat, default_url, jsonl, lists, parquet, rows, types};
 use crate::{Error, Result};
 

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::is_hidden;
+use super::file_names::is_hidden;
 use super::left_out::{Kind, LeftOut};
 use super::lines::MAX_ROW_BYTES;
 use super::pictures::{Beside, Scanned, TEXT_SUFFIXES, VALUES_SUFFIX, is_picture, push_picture};

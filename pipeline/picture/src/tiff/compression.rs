@@ -5,10 +5,10 @@ use std::io::{self, Cursor, Read};
 
 use flate2::read::ZlibDecoder;
 
-use super::super::structure::broken;
 use super::super::{PictureError, jpeg};
 use super::directory::{COMPRESSION, Directory, JPEG_TABLES, T4_OPTIONS};
 use super::fax;
+use crate::broken;
 
 /// The compression of the strips or tiles of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use image::metadata::Orientation;
 
 use super::super::PictureError;
 use super::super::resize::turned;
-use super::super::structure::{broken, cut_off};
+use crate::{broken, cut_off};
 
 const IMAGE_WIDTH: u16 = 256;
 const IMAGE_LENGTH: u16 = 257;

@@ -15,8 +15,8 @@ use image::metadata::Orientation;
 use image::{DynamicImage, GrayAlphaImage, GrayImage, ImageBuffer, RgbImage, RgbaImage};
 
 use super::colour::{Channels, ToSrgb};
-use super::structure::{broken, cut_off};
 use super::{Decoded, Format, PictureError, Pixels, check_size, too_many_bytes};
+use super::{broken, cut_off};
 use compression::{Compressed, Compression};
 use directory::{
     BITS_PER_SAMPLE, COLOR_MAP, Chunks, Directory, EXTRA_SAMPLES, FILL_ORDER, ICC_PROFILE, PHOTOMETRIC_INTERPRETATION,

@@ -19,7 +19,6 @@ use tracing::warn;
 
 use crate::recipe::{LoadedRecipe, Recipe};
 use crate::stage::{Along, Context, Parts, Planned, Stage, StageOutcome, part_name, settings_text};
-use crate::stages::signals::{MeasureAll, Tables};
 use crate::table;
 use fresh::Fresh;
 use pool::PoolWriter;
@@ -179,15 +178,15 @@ fn make<'a>(
     }
     let config = &context.recipe().download;
     let mut writer = PoolWriter::create(&context.run, new, config, &name, part.index)?;
-    let mut signals = context.measures_downloads.then(|| (Arc::new(MeasureAll::default()), Tables::new()));
-    let measure = signals.as_ref().map(|(measured, _)| Arc::clone(measured) as Arc<dyn Measure>);
+    let mut along = context.along_download.and_then(Stage::along_download);
+    let measure = along.as_ref().map(|along| along.measure());
     let log = download(context, downloader, part, measure, &mut |pairs, rows| {
         writer.write(&pairs)?;
-        signals.as_mut().map_or(Ok(()), |(measured, tables)| tables.add(&pairs, rows, measured))
+        along.as_mut().map_or(Ok(()), |along| along.add(&pairs, rows))
     })?;
     writer.finish(new)?;
     write_log(context, &name, &log, new)?;
-    Ok(signals.map_or_else(Vec::new, |(_, tables)| tables.finish(context)))
+    Ok(along.map_or_else(Vec::new, |along| along.finish(context)))
 }
 
 /// Returns whether the committed part of this name stays, unchanged or with added rows; `None` if

@@ -6,7 +6,7 @@
 //! with the same result.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
 use arrow::array::RecordBatch;
@@ -19,7 +19,7 @@ use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet, schema};
 
 use crate::pool::{SIGNALS, signal_part};
 use crate::recipe::Recipe;
-use crate::stage::{Along, Context, Parts, Planned, Stage};
+use crate::stage::{Along, AlongDownload, Context, Parts, Planned, Stage};
 use crate::stages::download::Download;
 use crate::table;
 
@@ -49,6 +49,10 @@ impl Stage for Signals {
 
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
         vec![&Download]
+    }
+
+    fn along_download(&self) -> Option<Box<dyn AlongDownload>> {
+        Some(Box::<Tables>::default())
     }
 
     fn counts_rows(&self, part: &str, first: &str, _main_selection: Option<&str>) -> bool {
@@ -102,7 +106,7 @@ fn plan<'a>(
 /// All signals of the pairs of a part that is being downloaded, measured while their pixels are in
 /// memory: the values of each group, by the row of the part.
 #[derive(Debug, Default)]
-pub(super) struct MeasureAll {
+struct MeasureAll {
     rows: Mutex<HashMap<u32, Vec<Vec<Value>>>>,
 }
 
@@ -116,21 +120,22 @@ impl Measure for MeasureAll {
 }
 
 /// The tables of signals of a part that is being downloaded, filled as its pairs arrive.
-pub(super) struct Tables {
-    /// Batches of each group.
-    batches: Vec<Vec<RecordBatch>>,
+#[derive(Default)]
+struct Tables {
+    measured: Arc<MeasureAll>,
+    /// Batches, by group.
+    batches: [Vec<RecordBatch>; GROUPS.len()],
     /// Whether a measurement failed. The stage then repeats it and reports the error.
     is_incomplete: bool,
 }
 
-impl Tables {
-    pub(super) fn new() -> Tables {
-        Tables { batches: vec![Vec::new(); GROUPS.len()], is_incomplete: false }
+impl AlongDownload for Tables {
+    fn measure(&self) -> Arc<dyn Measure> {
+        self.measured.clone()
     }
 
-    /// Adds the measurements of these pairs, which are these rows of the part.
-    pub(super) fn add(&mut self, pairs: &RecordBatch, rows: &[u32], measured: &MeasureAll) -> Result<()> {
-        let mut found = measured.rows.lock().expect("nobody panics with the values");
+    fn add(&mut self, pairs: &RecordBatch, rows: &[u32]) -> Result<()> {
+        let mut found = self.measured.rows.lock().expect("nobody panics with the values");
         let values: Option<Vec<Vec<Vec<Value>>>> = rows.iter().map(|row| found.remove(row)).collect();
         drop(found);
         let Some(mut values) = values else {
@@ -145,9 +150,8 @@ impl Tables {
         Ok(())
     }
 
-    /// Returns the tables as parts that come along with the part of the pool; none if they are
-    /// incomplete.
-    pub(super) fn finish(self, context: &Context) -> Vec<Along<'_>> {
+    /// Returns no part if the tables are incomplete.
+    fn finish(self: Box<Self>, context: &Context) -> Vec<Along<'_>> {
         if self.is_incomplete {
             return Vec::new();
         }
