@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use lynxdata_datasets::export::FORMATS;
 use serde_json::{Value, json};
 
 use crate::machine::{energon, python};
@@ -23,15 +24,13 @@ const TASKS: [(&str, &str); 9] = [
     ("msvd_qa", "test"),
 ];
 
-const FORMATS: &str =
-    r#"["parquet", "llava", "sharegpt", "messages", "swift", "cauldron", "webdataset", "energon", "verl"]"#;
-
 /// Writes a recipe of the fixtures of tasks, and an image at every path that they use.
 fn prepare(folder: &Path, tasks: &[(&str, &str)], more: &str) {
     let fixtures = repository().join("datasets/fixtures");
     // There are no video files: conversations about one are kept with its path.
+    let formats: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
     let mut recipe =
-        format!("output = \"run\"\nseed = 3\n[instruct]\nrequire_images = false\nformats = {FORMATS}\n{more}\n");
+        format!("output = \"run\"\nseed = 3\n[instruct]\nrequire_images = false\nformats = {formats:?}\n{more}\n");
     let pictures = files(&repository().join("examples/quickstart/images"));
     for (task, split) in tasks {
         let root = fixtures.join(task);

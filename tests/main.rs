@@ -41,6 +41,8 @@ mod instruct;
 mod interop;
 /// Layouts of folders and archives: those of other libraries are read, and they read ours.
 mod layouts;
+/// A program other than this one runs a recipe by the library.
+mod library;
 /// Resources that not every machine has: the large real data and a Python with packages.
 mod machine;
 /// Images of tasks: in archives, in rows, missing, copied from elsewhere, and videos.

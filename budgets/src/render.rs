@@ -56,14 +56,18 @@ impl Template {
         }
     }
 
+    /// Returns the names of all templates, with commas between them.
+    pub fn names() -> String {
+        Template::ALL.map(Template::name).join(", ")
+    }
+
     /// Finds a template by its name.
     ///
     /// # Errors
     /// If there is no such template.
     pub fn parse(name: &str) -> Result<Template> {
-        let known = || Template::ALL.map(Template::name).join(", ");
         let found = Template::ALL.into_iter().find(|template| template.name() == name);
-        found.ok_or_else(|| Error::UnknownTemplate { name: name.to_owned(), known: known() })
+        found.ok_or_else(|| Error::UnknownTemplate { name: name.to_owned(), known: Template::names() })
     }
 
     /// Returns the strings in the template that must be single tokens of the tokenizer.

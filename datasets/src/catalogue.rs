@@ -8,6 +8,7 @@ use include_dir::{Dir, include_dir};
 use lynxdata_prompts::Banks;
 use toml::{Table, Value};
 
+use crate::build::Conversation;
 use crate::task::Task;
 use crate::{Error, Result};
 
@@ -50,6 +51,15 @@ impl FaultyTask {
     pub fn error(&self) -> Error {
         Error::TaskFile { file: self.file.clone(), reason: self.reason.clone() }
     }
+}
+
+/// A conversation of each shipped task, one per line.
+const EXAMPLES: &str = include_str!("../examples.jsonl");
+
+/// Returns a conversation of a shipped task, made from its fixture.
+pub fn example(task: &str) -> Option<Conversation> {
+    let mut all = EXAMPLES.lines().filter_map(|line| serde_json::from_str::<Conversation>(line).ok());
+    all.find(|conversation| conversation.task == task)
 }
 
 impl Catalogue {

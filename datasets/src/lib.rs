@@ -66,7 +66,7 @@ mod video;
 mod machine;
 
 pub use build::{Build, BuildSettings, Conversation, Dialogs, ImageReference, Message, Negatives, PackedRecord, Role};
-pub use catalogue::{Catalogue, FaultyTask};
+pub use catalogue::{Catalogue, FaultyTask, example};
 pub use checked::{Checked, MediaCount, check, count_difference};
 pub use counts::{FormatsLeftOut, NOT_DRAWN, ShapeCount, TaskCounts};
 pub use diversity::{

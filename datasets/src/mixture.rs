@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use include_dir::{Dir, include_dir};
+use lynxdata_records::nearest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -145,10 +146,13 @@ pub fn presets() -> Vec<&'static str> {
 /// If there is no mixture of this name.
 pub fn preset(name: &str) -> Result<Preset> {
     let file = PRESETS.get_file(format!("{name}.toml"));
-    let text = file
-        .and_then(|file| file.contents_utf8())
-        .ok_or_else(|| Error::Mixture(format!("there is no mixture {name}; there are: {}", presets().join(", "))))?;
-    toml::from_str(text).map_err(|reason| Error::Mixture(format!("mixture {name}: {reason}")))
+    let text = file.and_then(|file| file.contents_utf8()).ok_or_else(|| {
+        let all = presets();
+        let near = nearest(name, all.iter().copied());
+        let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        Error::Mixture(format!("there is none of the name {name}; there are: {}{hint}", all.join(", ")))
+    })?;
+    toml::from_str(text).map_err(|reason| Error::Mixture(format!("{name}: {reason}")))
 }
 
 impl Preset {

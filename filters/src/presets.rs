@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn every_file_is_a_preset_of_its_name() {
         let names: Vec<&str> = presets().iter().map(|preset| preset.name.as_str()).collect();
-        assert_eq!(names, ["datacomp-basic", "lynx-clean"]);
+        assert_eq!(names.len(), FILES.files().count());
         for file in FILES.files() {
             let preset: Preset = toml::from_str(file.contents_utf8().unwrap()).unwrap();
             assert_eq!(file.path().to_str(), Some(format!("{}.toml", preset.name).as_str()));

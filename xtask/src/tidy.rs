@@ -34,6 +34,9 @@ const FENCED: &[(&str, &[&str])] = &[
     ("anyhow", &["lynxdata-run", "lynxdata", "xtask"]),
 ];
 
+/// Packages whose library has another name.
+const LIBRARIES: &[(&str, &str)] = &[("md-5", "md5"), ("rustls-webpki", "webpki")];
+
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -73,6 +76,7 @@ pub(crate) fn run() -> Result<()> {
         bail!("ARCHITECTURE.md has no table of folders and crates");
     }
     let mut faults = faults(&members, &metadata);
+    faults.extend(unused(&metadata)?);
     for member in &members {
         let source = root.join(&member.folder).join("src");
         let found = circles::circles(&source).with_context(|| format!("cannot read {}", source.display()))?;
@@ -82,6 +86,46 @@ pub(crate) fn run() -> Result<()> {
     faults.extend(columns::faults(root)?);
     if !faults.is_empty() {
         bail!("the workspace is not tidy:\n  {}", faults.join("\n  "));
+    }
+    Ok(())
+}
+
+/// Returns the dependencies that no code of their crate names. The tests of the program are in the
+/// folder `tests`.
+fn unused(metadata: &Metadata) -> Result<Vec<String>> {
+    let root = Path::new(&metadata.workspace_root);
+    let mut faults = Vec::new();
+    for package in &metadata.packages {
+        let folder = Path::new(&package.manifest_path).parent().context("a manifest is in a folder")?;
+        let mut code = String::new();
+        for part in ["src", "tests", "examples", "benches"].map(|part| folder.join(part)) {
+            read_code(&part, &mut code)?;
+        }
+        code += &std::fs::read_to_string(folder.join("build.rs")).unwrap_or_default();
+        if package.name == "lynxdata" {
+            read_code(&root.join("tests"), &mut code)?;
+        }
+        for dependency in &package.dependencies {
+            let library = LIBRARIES.iter().find(|(package, _)| *package == dependency.name);
+            let name = library.map_or_else(|| dependency.name.replace('-', "_"), |(_, name)| (*name).to_owned());
+            if !code.contains(&format!("{name}::")) && !code.contains(&format!("use {name}")) {
+                faults.push(format!("{} depends on {}, but no code names it", package.name, dependency.name));
+            }
+        }
+    }
+    Ok(faults)
+}
+
+/// Appends the Rust files below a folder, if there is such a folder.
+fn read_code(folder: &Path, code: &mut String) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            read_code(&path, code)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            *code += &std::fs::read_to_string(&path)?;
+        }
     }
     Ok(())
 }

@@ -71,6 +71,7 @@ fn answer(conversation: &Conversation) -> &str {
 
 #[test]
 fn conversations_equal_the_golden_files() {
+    let mut examples = Vec::new();
     for task in shipped().tasks() {
         let split = fixture_split(task);
         let (conversations, counts) = build_all(task, &fixtures().join(&task.name), &split, PromptMode::All, SEED);
@@ -86,7 +87,17 @@ fn conversations_equal_the_golden_files() {
             "{} differs; look at what changed with {REWRITE}=1 cargo test -p lynxdata-datasets and git diff",
             path.display()
         );
+        examples.extend(conversations.into_iter().next());
     }
+    // `tasks show` prints them.
+    let path = fixtures().with_file_name("examples.jsonl");
+    let mut lines = Vec::new();
+    Conversation::write_lines(&examples, &mut lines).unwrap();
+    if std::env::var_os(REWRITE).is_some() {
+        fs::write(&path, &lines).unwrap();
+    }
+    assert!(fs::read(&path).unwrap() == lines, "{} differs; {REWRITE}=1 writes it again", path.display());
+    assert_eq!(crate::example("vqav2"), examples.into_iter().find(|example| example.task == "vqav2"));
 }
 
 #[test]

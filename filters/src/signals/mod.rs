@@ -1,8 +1,8 @@
 //! Signals: values that are measured once per pair, with one file for each signal.
 //!
-//! A new signal is one file in this folder, named as the signal, and one line in [`GROUPS`]. The
-//! SQL function, the column of the signal table, its documentation and its histogram in the report
-//! are made from its definition in that file.
+//! A new signal is one file in this folder, named as the signal, a `mod` line and a line in
+//! [`GROUPS`]. The SQL function, the column of the signal table, its documentation and its
+//! histogram in the report are made from its definition in that file.
 
 mod aspect_ratio;
 mod brightness;

@@ -46,7 +46,8 @@ pub struct Recipe {
     /// Seed of all random choices, which depend only on it and on the keys of rows.
     #[serde(default)]
     pub seed: u64,
-    /// The list of URLs and captions. Without it, nothing is downloaded and only `instruct` runs.
+    /// The list of URLs and captions. Without it, nothing is downloaded: only `instruct`, a `check`
+    /// of folders, `train` and the report can run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceConfig>,
     /// How images are downloaded and stored.
@@ -765,6 +766,8 @@ pub struct LoadedRecipe {
     pub folder: PathBuf,
     /// Its text, with the overrides of the command line as comments.
     pub text: String,
+    /// The values that `--set` overrode, which the file does not have.
+    sets: Vec<String>,
     /// Whether it was made from flags, so that there is no file of it yet.
     pub is_of_flags: bool,
     /// Loaded on first use.
@@ -772,6 +775,12 @@ pub struct LoadedRecipe {
 }
 
 impl LoadedRecipe {
+    /// Returns the arguments of a command that loads the same recipe: its path and the overrides.
+    pub(crate) fn arguments(&self) -> String {
+        let sets = self.sets.iter().map(|set| format!(" --set '{}'", set.replace('\'', "'\\''")));
+        format!("{}{}", self.path.display(), sets.collect::<String>())
+    }
+
     /// Checks before any work that the files, folders and devices of the recipe exist and are
     /// usable.
     pub fn check_surroundings(&self) -> Result<()> {
@@ -919,6 +928,7 @@ pub fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
         path: path.to_owned(),
         folder,
         text: commented,
+        sets: sets.to_vec(),
         is_of_flags: false,
         tasks: OnceLock::new(),
     })
@@ -947,6 +957,7 @@ pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Res
         path: folder.join("recipe.toml"),
         folder,
         text: format!("{OF_FLAGS}{}\n{text}", fingerprint([text.as_str()])),
+        sets: Vec::new(),
         is_of_flags: true,
         tasks: OnceLock::new(),
     })

@@ -174,7 +174,7 @@ impl Context {
             bail!(
                 "stage {name} of {} is {fault}\nhint: run `lynxdata {command} {}` first, or `lynxdata run` for all stages",
                 self.run.root().display(),
-                self.loaded.path.display()
+                self.loaded.arguments()
             );
         }
         Ok(manifest.parts(stage.name()).cloned().collect())

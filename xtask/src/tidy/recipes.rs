@@ -17,7 +17,10 @@ struct Example {
 
 const EXAMPLES: &[Example] = &[
     Example { recipe: "A signal.", texts: &["repeated_words"] },
-    Example { recipe: "An export of conversations.", texts: &["//! LLaVA's JSON", "mod llava;", "&llava::FORMAT"] },
+    Example {
+        recipe: "An export of conversations.",
+        texts: &["//! LLaVA's JSON", "mod llava;", "&llava::FORMAT", "\"conversations\", \"llava\""],
+    },
     Example {
         recipe: "A stage.",
         texts: &["//! Stage `shards`", "mod shards;", "&shards::Shards,", "pub shards:", "Shards(commands"],

@@ -58,8 +58,12 @@ pub(super) struct Counting {
     #[arg(long, value_name = "FILE", value_parser = path_parser())]
     pub(super) tokenizer: Option<PathBuf>,
 
-    /// Also count the tokens of this chat template: vicuna, llama2, llama3, chatml, qwen, lynx
-    #[arg(long, value_name = "NAME", requires = "tokenizer")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "tokenizer",
+        help = format!("Also count the tokens of this chat template: {}", Template::names())
+    )]
     template: Option<String>,
 
     /// The folder that relative image paths start from [default: the image folders of the run that

@@ -28,8 +28,7 @@ Examples:
 Exit code 3: some conversations were refused; the reason is printed instead of the tokens.
 Templates and their sources: docs/audit.md")]
 pub(crate) struct Arguments {
-    /// The chat template: vicuna, llama2, llama3, chatml, qwen, lynx
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = format!("The chat template: {}", Template::names()))]
     template: String,
 
     /// The tokenizer.json of the language model

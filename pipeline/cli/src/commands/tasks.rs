@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use lynxdata_datasets::{
-    Build, BuildSettings, Catalogue, Checked, Conversation, MediaCount, Records, Task, TaskCounts, check,
+    Build, BuildSettings, Catalogue, Checked, Conversation, MediaCount, Records, Task, TaskCounts, check, example,
 };
 use lynxdata_prompts::Banks;
 use lynxdata_records::nearest;
@@ -69,7 +69,7 @@ Examples:
         #[arg(long)]
         json: bool,
     },
-    /// Show one task: its files and their sources, splits, slots, answers and banks
+    /// Show one task: its files and their sources, splits, slots, answers, banks and an example
     #[command(after_help = "\
 Examples:
   lynxdata tasks show vqav2
@@ -105,6 +105,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   lynxdata tasks preview vqav2 ~/vqa
+  lynxdata tasks preview vqav2 ~/vqa --json | jq .messages
   lynxdata tasks preview my_task ~/data --catalogue my_tasks --banks my_banks --seed 1")]
     Preview {
         #[command(flatten)]
@@ -115,6 +116,9 @@ Examples:
         /// Seed that draws the wordings
         #[arg(long, default_value_t = 0)]
         seed: u64,
+        /// Print one JSON object per line
+        #[arg(long)]
+        json: bool,
     },
     /// Read all files of a task and list what is missing or malformed
     ///
@@ -145,7 +149,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Action::List { own, json } => list(own, *json),
         Action::Show { name, own, json } => show(name, own, *json),
         Action::Read { native, split, limit, json } => read(native, split.as_deref(), *limit, *json),
-        Action::Preview { native, split, seed } => preview(native, split.as_deref(), *seed),
+        Action::Preview { native, split, seed, json } => preview(native, split.as_deref(), *seed, *json),
         Action::Check { native, split, images, json } => {
             check_files(native, split.as_deref(), images.as_deref(), *json)
         }
@@ -237,6 +241,8 @@ fn show(name: &str, own: &Own, json: bool) -> Result<u8, Failure> {
     let wordings = task.wordings(&banks, None).map_err(anyhow::Error::from)?;
     facts["wordings"] = json!(wordings.len());
     facts["definition"] = json!(task.definition);
+    let example = example(&task.name);
+    facts["example"] = json!(example);
     if json {
         print_json(&facts)?;
         return Ok(DONE);
@@ -273,7 +279,11 @@ fn show(name: &str, own: &Own, json: bool) -> Result<u8, Failure> {
     lines.extend(task.obtain.iter().map(|own| ("obtain", format!("{} from {}", own.file, own.from))));
     lines.extend(task.facts_from.iter().map(|(fact, from)| ("looked up", format!("{} at {from}", fact.name()))));
     let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key:<15} {value}")).collect();
-    let text = lines.join("\n") + "\n";
+    let mut text = lines.join("\n") + "\n";
+    if let Some(example) = example {
+        text.push_str(&format!("\nfor example\n{}", spoken(&example).trim_end()));
+        text.push('\n');
+    }
     print(&text)?;
     Ok(DONE)
 }
@@ -305,14 +315,19 @@ fn read(native: &Native, split: Option<&str>, limit: usize, json: bool) -> Resul
     Ok(DONE)
 }
 
-fn preview(native: &Native, split: Option<&str>, seed: u64) -> Result<u8, Failure> {
+fn preview(native: &Native, split: Option<&str>, seed: u64, json: bool) -> Result<u8, Failure> {
     let (catalogue, banks) = load(&native.own)?;
     let task = find(&catalogue, &native.name)?;
     let split = split_of(task, &native.folder, split);
     let settings = BuildSettings { seed, ..BuildSettings::default() };
     let mut build = Build::start(task, &banks, &native.folder, &split, &settings).map_err(anyhow::Error::from)?;
     for conversation in build.by_ref().take(PREVIEWED) {
-        print(&spoken(&conversation.map_err(anyhow::Error::from)?))?;
+        let conversation = conversation.map_err(anyhow::Error::from)?;
+        if json {
+            print_json(&conversation)?;
+        } else {
+            print(&spoken(&conversation))?;
+        }
     }
     fail_if_nothing(build.counts(), task, &native.folder)?;
     Ok(DONE)

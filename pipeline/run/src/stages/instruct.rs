@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use lynxdata_datasets::export::{Format, Pictures, Writer};
 use lynxdata_datasets::{
     Build, Catalogue, Conversation, Dialogs, Diversity, DiversityMeter, Exchange, FormatsLeftOut, NOT_DRAWN, Task,
@@ -291,10 +291,10 @@ fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
     }
     for source in &config.tasks {
         let name = source.name.as_str();
-        let task = catalogue.get(name).with_context(|| {
+        let task = catalogue.get(name).map_err(|error| {
             let known = catalogue.tasks().map(|task| task.name.as_str());
             let hint = nearest(name, known).map(|right| format!("\nhint: did you mean {right:?}?"));
-            format!("in instruct.tasks{}", hint.unwrap_or_default())
+            anyhow!("{error}{}", hint.unwrap_or_default()).context("in instruct.tasks")
         })?;
         task.native_files(&loaded.folder.join(&source.root), &source.split).context("in instruct.tasks")?;
         if let Some(language) = &config.language {
