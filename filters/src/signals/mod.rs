@@ -31,6 +31,9 @@ pub struct Group {
     pub name: &'static str,
     /// Increased when one of its signals gives another value for the same pair.
     pub version: u32,
+    /// Whether its signals identify a pair, as perceptual hashes do. Their distribution says
+    /// nothing, so the report has no histogram of them.
+    pub identifies: bool,
     /// Its signals, in the order of columns.
     pub signals: &'static [Signal],
 }
@@ -40,6 +43,7 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "caption",
         version: 1,
+        identifies: false,
         signals: &[
             caption_characters::SIGNAL,
             caption_words::SIGNAL,
@@ -52,6 +56,7 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "picture",
         version: 1,
+        identifies: false,
         signals: &[
             width::SIGNAL,
             height::SIGNAL,
@@ -63,7 +68,7 @@ pub const GROUPS: &[Group] = &[
             entropy::SIGNAL,
         ],
     },
-    Group { name: "hashes", version: 1, signals: &[phash::SIGNAL, dhash::SIGNAL] },
+    Group { name: "hashes", version: 1, identifies: true, signals: &[phash::SIGNAL, dhash::SIGNAL] },
 ];
 
 impl Group {

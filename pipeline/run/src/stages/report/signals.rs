@@ -22,8 +22,7 @@ pub(super) fn histograms(
     selection: &str,
     rules: &[Rule],
 ) -> Result<Vec<SignalHistogram>> {
-    // Perceptual hashes are identifiers, not quantities: their distribution means nothing.
-    let groups = GROUPS.iter().filter(|group| group.name != "hashes");
+    let groups = GROUPS.iter().filter(|group| !group.identifies);
     let signals: Vec<&Signal> = groups.flat_map(|group| group.signals).collect();
     let numeric: Vec<&Signal> =
         signals.iter().copied().filter(|signal| signal.signal_type != SignalType::Text).collect();
