@@ -52,9 +52,11 @@ fn prepare(folder: &Path, tasks: &[(&str, &str)], more: &str) {
     std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
 }
 
-/// Returns id, licence, native file, row and number of images of every conversation, and the shape
-/// of its answer.
-fn written(lines: &Path) -> Vec<(Value, String)> {
+/// A conversation: id, licence, native file, row and number of images; the shape of its answer, and
+/// whether it has a video.
+type Written = (Value, String, bool);
+
+fn written(lines: &Path) -> Vec<Written> {
     let names = if lines.is_dir() {
         files(lines).into_iter().map(|name| lines.join(name)).collect()
     } else {
@@ -68,6 +70,7 @@ fn written(lines: &Path) -> Vec<(Value, String)> {
             all.push((
                 json!([own["id"], own["licence"], own["source_file"], own["source_row"], pictures]),
                 own["answer_shape"].as_str().unwrap().to_owned(),
+                own.get("video").is_some(),
             ));
         }
     }
@@ -85,10 +88,14 @@ fn is_checkable(shape: &str) -> bool {
 }
 
 /// Compares what libraries read from a set with its conversations.
-fn compare(seen: &Value, expected: &[(Value, String)]) {
-    let all = sorted(expected.iter().map(|(row, _)| row.clone()));
-    let checkable = sorted(expected.iter().filter(|(_, shape)| is_checkable(shape)).map(|(row, _)| row.clone()));
-    let without_pictures = sorted(expected.iter().map(|(row, _)| {
+fn compare(seen: &Value, expected: &[Written]) {
+    let held = |is_held: &dyn Fn(&Written) -> bool| {
+        sorted(expected.iter().filter(|own| is_held(own)).map(|(row, ..)| row.clone()))
+    };
+    let all = held(&|_| true);
+    let checkable = held(&|(_, shape, _)| is_checkable(shape));
+    let without_videos = held(&|(.., has_video)| !has_video);
+    let without_pictures = sorted(expected.iter().map(|(row, ..)| {
         let mut row = row.clone();
         row[4] = json!(0);
         row
@@ -97,6 +104,7 @@ fn compare(seen: &Value, expected: &[(Value, String)]) {
     for (reader, rows) in seen {
         let expected = match reader.as_str() {
             "verl" => &checkable,
+            "cauldron" => &without_videos,
             "croissant" => &without_pictures,
             _ => &all,
         };
@@ -111,10 +119,14 @@ fn every_format_is_read_with_licence_file_and_row_of_every_conversation() {
     let folder = folder.path();
     prepare(folder, &TASKS, "mixture = {}");
     let output = lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(0);
-    output.says(&["left out of the format: no rule checks a sentence", "format=\"verl\""]);
+    output.says(&[
+        "left out of the format: no rule checks a sentence",
+        "format=\"verl\"",
+        "left out of the format: it has no place for a video",
+    ]);
     for (set, lines) in [("instruct", "instruct/conversations"), ("mixture", "mixture/conversations.jsonl")] {
         let expected = written(&folder.join("run").join(lines));
-        let shapes: Vec<&str> = expected.iter().map(|(_, shape)| shape.as_str()).collect();
+        let shapes: Vec<&str> = expected.iter().map(|(_, shape, _)| shape.as_str()).collect();
         for shape in ["phrase", "letter", "boxes", "number", "true_false", "turns"] {
             assert!(shapes.contains(&shape), "no {shape}: {shapes:?}");
         }
@@ -144,13 +156,111 @@ fn the_card_of_texts_and_images_loads_in_every_format() {
     }
     let seen = run_python(&python, "read_cards.py", &[folder.as_os_str()], &folder.join("cache"));
     let expected = written(&folder.join("run-/mixture/conversations.jsonl"));
-    let expected = sorted(expected.into_iter().map(|(row, _)| row[0].clone()));
+    let expected = sorted(expected.into_iter().map(|(row, ..)| row[0].clone()));
     for format in formats {
         for set in ["instruct", "mixture"] {
             let ids = seen[format!("run-{format}/{set}")].as_array().unwrap_or_else(|| panic!("{format}: {seen}"));
             assert_eq!(sorted(ids.iter().cloned()), expected, "{format}, {set}");
         }
     }
+}
+
+/// Returns what `tasks read` makes of a split: the system message, the turns and the paths of the
+/// images and the video of every record.
+fn read_back(folder: &Path, task: &str, root: &str, split: &str) -> Vec<Value> {
+    let arguments = ["tasks", "read", task, root, "--split", split, "--limit", "100", "--json"];
+    let told = lynxdata(folder, &arguments).ended_with(0).stdout;
+    let of_record = |line: &str| {
+        let own: Value = serde_json::from_str(line).unwrap();
+        json!([own["system"], own["answers"]["turns"], own["images"], own["video"]])
+    };
+    told.lines().map(of_record).collect()
+}
+
+#[test]
+fn what_is_exported_can_be_a_source_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let own = folder.join("own");
+    std::fs::create_dir(&own).unwrap();
+    let pictures = repository().join("examples/quickstart/images");
+    let names = files(&pictures);
+    for (name, picture) in ["1.jpg", "2.jpg"].iter().zip(&names) {
+        std::fs::copy(pictures.join(picture), own.join(name)).unwrap();
+    }
+    // A file that consists of an empty index is a whole one.
+    std::fs::write(own.join("v.mp4"), b"\0\0\0\x08moov").unwrap();
+    let said = |role: &str, content: &str| json!({"role": role, "content": content});
+    let rows = json!([
+        {"messages": [said("user", "Hello."), said("assistant", "Hi.")]},
+        {"messages": [said("system", "Reply with nothing but a letter."), said("user", "<image>A or B?"), said("assistant", "B")], "images": ["1.jpg"]},
+        {"messages": [said("user", "<image><image>Which is older?"), said("assistant", "The first."), said("user", "Why?"), said("assistant", "It is worn.")], "images": ["1.jpg", "2.jpg"]},
+        {"messages": [said("user", "<video>What happens?"), said("assistant", "Nothing.")], "videos": ["v.mp4"], "video_start": 1.5, "video_end": 4.0},
+        {"messages": [said("user", "What is said?"), said("assistant", "Nothing.")], "audios": ["a.wav"]},
+    ]);
+    std::fs::write(own.join("mixed.json"), rows.to_string()).unwrap();
+    let formats = "llava,sharegpt,messages,swift,cauldron,webdataset,energon";
+    let told = lynxdata(folder, &["instruct", "--task", "messages_json=own:mixed", "--to", formats, "--out", "set"]);
+    told.ended_with(0).says(&["left out of the format: it has no place for a video", "where:has_no_sound"]);
+    let name = "messages_json-mixed";
+    let lines = std::fs::read_to_string(folder.join(format!("set/instruct/conversations/{name}.jsonl"))).unwrap();
+    let conversations: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(conversations.len(), 4);
+    // The wordings of the set are part of the first questions.
+    let record = |own: &Value, has_system: bool| {
+        let (mut system, mut turns) = (Value::Null, Vec::new());
+        for message in own["messages"].as_array().unwrap() {
+            let content = message["content"].as_str().unwrap();
+            match message["role"].as_str().unwrap() {
+                "system" => system = json!(content),
+                "user" if turns.is_empty() && !has_system && !system.is_null() => {
+                    turns.push(vec![format!("{}\n\n{content}", system.take().as_str().unwrap())]);
+                }
+                "user" => turns.push(vec![content.to_owned()]),
+                _ => turns.last_mut().unwrap().push(content.to_owned()),
+            }
+        }
+        let images: Vec<&Value> = own["images"].as_array().unwrap().iter().map(|image| &image["path"]).collect();
+        json!([system, turns, images, own["video"]])
+    };
+    for (format, task) in [
+        ("llava", "llava_json"),
+        ("sharegpt", "sharegpt_json"),
+        ("messages", "messages_json"),
+        ("swift", "swift_jsonl"),
+    ] {
+        let expected: Vec<Value> = conversations.iter().map(|own| record(own, format != "llava")).collect();
+        assert_eq!(read_back(folder, task, &format!("set/instruct/{format}"), name), expected, "{format}");
+    }
+    assert_eq!(read_back(folder, "messages_json", "set/instruct/swift", name).len(), 4);
+    // The images of the others are in the set, and get other names.
+    let without_paths = |records: Vec<Value>| -> Vec<Value> {
+        let of_record = |own: Value| json!([own[0], own[1], own[2].as_array().unwrap().len(), own[3]["start"]]);
+        records.into_iter().map(of_record).collect()
+    };
+    for format in ["webdataset", "energon"] {
+        let expected = without_paths(conversations.iter().map(|own| record(own, true)).collect());
+        let found = read_back(folder, "webdataset_tar", &format!("set/instruct/{format}"), name);
+        assert_eq!(without_paths(found), expected, "{format}");
+        let (task, out) = (format!("webdataset_tar=set/instruct/{format}:{name}"), format!("back-{format}"));
+        lynxdata(folder, &["instruct", "--task", &task, "--to", "llava", "--out", &out]).ended_with(0);
+        let kept = folder.join(out).join(format!("instruct/pictures/webdataset_tar-{name}"));
+        let read = |path: &Path| std::fs::read(path).unwrap();
+        let mut found: Vec<Vec<u8>> = files(&kept).iter().map(|path| read(&kept.join(path))).collect();
+        found.sort();
+        found.dedup();
+        let mut expected = vec![read(&own.join("1.jpg")), read(&own.join("2.jpg"))];
+        expected.sort();
+        assert_eq!(found, expected, "{format}");
+    }
+    std::fs::create_dir_all(folder.join("rows/own")).unwrap();
+    std::fs::copy(
+        folder.join(format!("set/instruct/cauldron/{name}.parquet")),
+        folder.join("rows/own/train-00000.parquet"),
+    )
+    .unwrap();
+    let expected = conversations[..3].iter().map(|own| record(own, false)).collect();
+    assert_eq!(without_paths(read_back(folder, "cauldron", "rows", "train")), without_paths(expected));
 }
 
 #[test]
@@ -166,7 +276,7 @@ fn megatron_energon_reads_every_sample_and_would_make_the_same_index() {
     };
     let (tasks, mixture) = (read("instruct/energon"), read("mixture/energon"));
     let rows = |seen: &Value| sorted(seen.as_array().unwrap().iter().cloned());
-    let of_lines = |lines: &str| sorted(written(&folder.join("run").join(lines)).into_iter().map(|(row, _)| row));
+    let of_lines = |lines: &str| sorted(written(&folder.join("run").join(lines)).into_iter().map(|(row, ..)| row));
     assert_eq!(rows(&tasks["splits"]["train"]), of_lines("instruct/conversations"));
     assert_eq!(rows(&mixture["splits"]["train"]), of_lines("mixture/conversations.jsonl"));
     for (task, split) in TASKS {

@@ -322,7 +322,7 @@ This page is written by a test: `LYNXDATA_REWRITE=1 cargo test -p lynxdata-datas
                 task.name,
                 task.paper_row.map_or_else(String::new, |row| row.to_string()),
                 task.group,
-                task.modality().name(),
+                task.modalities().iter().map(|own| own.name()).collect::<Vec<_>>().join(" or "),
                 terms(&task.licence, task.commercial_use),
                 task.pictures.as_ref().map_or_else(String::new, |own| terms(&own.licence, own.commercial_use)),
                 task.verified.name(),

@@ -9,6 +9,7 @@ use minijinja::{Environment, Error, ErrorKind, Value};
 use regex::Regex;
 
 use crate::sentence::is_ended;
+use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 use crate::value::value_of;
 
 type Outcome<T> = Result<T, Error>;
@@ -22,6 +23,8 @@ pub(crate) const FILTERS: &[(&str, Add)] = &[
     ("as_sentence", |own| own.add_filter("as_sentence", as_sentence)),
     ("before_last", |own| own.add_filter("before_last", before_last)),
     ("box", |own| own.add_filter("box", box_text)),
+    ("content_media", |own| own.add_filter("content_media", content_media)),
+    ("content_text", |own| own.add_filter("content_text", content_text)),
     ("descend", |own| own.add_filter("descend", descend)),
     ("detokenise", |own| own.add_filter("detokenise", detokenise)),
     ("file_name", |own| own.add_filter("file_name", file_name)),
@@ -149,6 +152,73 @@ fn named_edges(edges: &Value, convention: &str) -> Outcome<Vec<Value>> {
         found.ok_or_else(|| fault(format!("the box {edges} has no {}", names.join(" or "))))
     };
     names.iter().map(edge).collect()
+}
+
+/// The kinds of media that are parts of messages, and their tokens.
+const KINDS_OF_PARTS: [(&str, &str); 2] = [("image", IMAGE_TOKEN), ("video", VIDEO_TOKEN)];
+
+/// Returns the value under the first of several names; undefined if there is none.
+fn named(part: &Value, names: &[&str]) -> Outcome<Value> {
+    for name in names {
+        let value = part.get_attr(name)?;
+        if !value.is_undefined() && !value.is_none() {
+            return Ok(value);
+        }
+    }
+    Ok(Value::UNDEFINED)
+}
+
+/// Returns the kind of media of a part of a message; `None` for a text. The types are those of
+/// OpenAI's chat completions and responses (`image_url`, `input_image`) and of the chat templates of
+/// `transformers` (`image`, `video`). LLaMA-Factory writes both with their content in `value`.
+fn kind_of_part(part: &Value) -> Outcome<Option<(&'static str, &'static str)>> {
+    let of_type = part.get_attr("type")?;
+    match of_type.as_str().unwrap_or_default() {
+        "text" | "input_text" | "output_text" => Ok(None),
+        own => match KINDS_OF_PARTS.iter().find(|(kind, _)| own.trim_start_matches("input_").starts_with(kind)) {
+            Some(kind) => Ok(Some(*kind)),
+            None => Err(fault(format!("a part of a message has the type {own:?}, not text, image or video"))),
+        },
+    }
+}
+
+/// `message.content | content_text`: the text of a message whose content may be a list of parts.
+/// `<image>` and `<video>` stand for the other parts, and any other value is unchanged.
+fn content_text(content: Value) -> Outcome<Value> {
+    if content.kind() != ValueKind::Seq {
+        return Ok(content);
+    }
+    let mut joined = String::new();
+    for part in elements(&content)? {
+        if part.kind() == ValueKind::String {
+            joined.push_str(&text(&part)?);
+            continue;
+        }
+        match kind_of_part(&part)? {
+            Some((_, token)) => joined.push_str(token),
+            None => joined.push_str(&text(&named(&part, &["text", "value"])?)?),
+        }
+    }
+    Ok(Value::from(joined))
+}
+
+/// `message.content | content_media('image')`: the images or videos that parts of a message name.
+/// A part without a name refers to a list of the row.
+fn content_media(content: &Value, kind: &str) -> Outcome<Value> {
+    let mut found = Vec::new();
+    if content.kind() != ValueKind::Seq {
+        return Ok(Value::from(found));
+    }
+    for part in elements(content)?.into_iter().filter(|part| part.kind() == ValueKind::Map) {
+        if kind_of_part(&part)?.is_none_or(|(own, _)| own != kind) {
+            continue;
+        }
+        let media = named(&part, &[&format!("{kind}_url"), kind, "path", "url", "value"])?;
+        if !media.is_undefined() {
+            found.push(if media.kind() == ValueKind::Map { named(&media, &["url"])? } else { media });
+        }
+    }
+    Ok(Value::from(found))
 }
 
 /// `tree | descend('children', [1, 0])` is `tree.children[1].children[0]`: the node of a tree at a
@@ -435,6 +505,18 @@ mod tests {
                 "[{'xmin': '0.1', 'ymin': 0, 'xmax': 0.2, 'ymax': 1}] | map('box', 'xyxy') | first",
                 json!("[0.100, 0.000, 0.200, 1.000]"),
             ),
+            ("'<image>a' | content_text", json!("<image>a")),
+            (
+                "[{'type': 'image_url', 'image_url': {'url': 'a.jpg'}}, {'type': 'text', 'text': 'What?'}] | content_text",
+                json!("<image>What?"),
+            ),
+            (
+                "[{'type': 'image_url', 'image_url': {'url': 'a.jpg'}}, {'type': 'input_image', 'image_url': 'b.jpg'}, \
+                 {'type': 'image', 'image': 'c.jpg'}, {'type': 'image'}, {'type': 'image_url', 'value': 'e.jpg'}, {'type': 'video', 'video': 'd.mp4'}, \
+                 {'type': 'text', 'text': 'x'}] | content_media('image')",
+                json!(["a.jpg", "b.jpg", "c.jpg", "e.jpg"]),
+            ),
+            ("'a' | content_media('video')", json!([])),
             ("{'at': [{'at': [1, 2]}, 3]} | descend('at', [0, '1'])", json!(2)),
             ("3 | descend('at', [])", json!(3)),
             ("'a/b.tar.gz' | file_name", json!("b.tar.gz")),
@@ -482,6 +564,7 @@ mod tests {
             ("[1, 2, 3, 4] | box('xyz')", "not one of xywh"),
             ("{'x': 1, 'y': 2, 'w': 3} | box('xywh')", "has no h or height"),
             ("{'x': 1} | box('yxyx')", "an object cannot be a box in the convention"),
+            ("[{'type': 'input_audio'}] | content_text", "has the type \"input_audio\", not text, image or video"),
             ("{'at': [1]} | descend('at', [1])", "there is no element 1 in `at` on the path [1]"),
             ("{'at': [1]} | descend('to', [0])", "there is no element 0 in `to`"),
             ("[1, 2, 0, 4] | box('xywh', 10, 10)", "has no area"),

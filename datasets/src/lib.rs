@@ -42,6 +42,7 @@ mod build;
 mod catalogue;
 mod checked;
 mod coding;
+mod container;
 mod counts;
 mod diversity;
 mod error;

@@ -66,6 +66,14 @@ impl Place {
         }
     }
 
+    /// Returns the byte range of a member that is not compressed within its archive.
+    pub(crate) fn span(&self) -> Option<(u64, u64)> {
+        match self {
+            Place::Member(own) => own.archive.span(&own.member),
+            Place::File(_) | Place::Row(_) => None,
+        }
+    }
+
     /// Returns the input argument for the ffmpeg programs: a file, or a byte range of one. A
     /// compressed member has none.
     pub(crate) fn input(&self) -> Option<OsString> {
@@ -76,7 +84,7 @@ impl Place {
                 Some(input)
             }
             Place::Member(own) => {
-                let (start, end) = own.archive.span(&own.member)?;
+                let (start, end) = self.span()?;
                 let mut input = OsString::from(format!("subfile,,start,{start},end,{end},,:"));
                 input.push(&own.archive.path);
                 Some(input)
@@ -95,6 +103,13 @@ impl Place {
             Place::Member(own) => own.archive.read(&own.member),
             Place::Row(bytes) => Ok(bytes.to_vec()),
         }
+    }
+}
+
+impl ArchiveMember {
+    /// Returns the path of the archive.
+    pub(crate) fn archive(&self) -> &Path {
+        &self.archive.path
     }
 }
 
@@ -240,7 +255,7 @@ impl Pictures {
 }
 
 /// File extensions of images.
-const PICTURES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
+pub(crate) const PICTURES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
 
 /// Compares names in natural order: consecutive digits are one number.
 pub(crate) fn natural_order(first: &str, second: &str) -> Ordering {

@@ -161,7 +161,7 @@ pub(crate) fn path(value: &Value) -> Result<String, String> {
 }
 
 /// File extensions of videos.
-const VIDEOS: [&str; 6] = ["avi", "m4v", "mkv", "mov", "mp4", "webm"];
+pub(crate) const VIDEOS: [&str; 6] = ["avi", "m4v", "mkv", "mov", "mp4", "webm"];
 
 /// Reads one image.
 pub(crate) fn picture(value: &Value) -> Result<Media, String> {

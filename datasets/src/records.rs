@@ -25,7 +25,7 @@ use crate::rows::row::{Row, projected, text_of, value, whole};
 use crate::rows::table::{Fields, Matches};
 use crate::rows::{NativeRow, Rows, Shape};
 use crate::shape::misfit;
-use crate::task::{Join, Mapped, MediaSource, Task};
+use crate::task::{Join, Mapped, MediaSource, Task, VideoSource};
 use crate::{Error, Result};
 use rows_by_key::RowsByKey;
 
@@ -544,7 +544,8 @@ impl<'a> Mapper<'a> {
         }
         if let Some(own) = &sources.turns {
             found.turns = mapped(own, scope, |value| turns(value, &mut without_text))?;
-            if let Some(token) = &sources.media_token {
+            if let Some((of_images, of_video)) = &sources.media_tokens {
+                let token = if media.video.is_some() { of_video } else { of_images };
                 let taken = take_tokens(token, media, &mut found.turns, &mut without_text);
                 taken.map_err(|(reason, detail)| (reason.to_owned(), format!("{}: {detail}", own.place)))?;
             }
@@ -621,16 +622,32 @@ fn media(source: &MediaSource, scope: &Value) -> std::result::Result<Option<Medi
         MediaSource::None => Ok(None),
         MediaSource::Image(own) => optional(own, scope, picture),
         MediaSource::Images(own) => optional(own, scope, pictures),
-        MediaSource::Video(video) => {
-            let Some(path) = optional(&video.path, scope, path)? else { return Ok(None) };
-            let time = |own: &Option<Mapped>| own.as_ref().map(|own| mapped(own, scope, seconds)).transpose();
-            let (start, end) = (time(&video.start)?, time(&video.end)?);
-            if start.zip(end).is_some_and(|(start, end)| end <= start) {
-                return Err(("field:video".to_owned(), "media.video: ends before it starts".to_owned()));
+        MediaSource::Video(own) => video(own, scope),
+        MediaSource::Either(images, own) => match (optional(images, scope, pictures)?, video(own, scope)?) {
+            (Some(_), Some(_)) => {
+                let reason = "media: it has images and a video, of which a conversation has only one";
+                Err((IMAGES_AND_VIDEO.to_owned(), reason.to_owned()))
             }
-            Ok(Some(Media { video: Some(VideoReference { path, start, end }), ..Media::default() }))
-        }
+            (images, video) => Ok(images.or(video)),
+        },
     }
+}
+
+/// The reason for records with images and a video.
+const IMAGES_AND_VIDEO: &str = "images_and_video";
+
+/// Maps the video of a record, if it has one.
+fn video(source: &VideoSource, scope: &Value) -> std::result::Result<Option<Media>, Drop> {
+    let Some(path) = optional(&source.path, scope, path)? else { return Ok(None) };
+    let time = |own: &Option<Mapped>| match own {
+        Some(own) => optional(own, scope, seconds),
+        None => Ok(None),
+    };
+    let (start, end) = (time(&source.start)?, time(&source.end)?);
+    if start.zip(end).is_some_and(|(start, end)| end <= start) {
+        return Err(("field:video".to_owned(), "media.video: ends before it starts".to_owned()));
+    }
+    Ok(Some(Media { video: Some(VideoReference { path, start, end }), ..Media::default() }))
 }
 
 impl Index<'_> {

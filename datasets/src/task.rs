@@ -150,8 +150,8 @@ enum VideoFile {
 #[serde(deny_unknown_fields)]
 struct FullVideoFile {
     path: String,
-    start: Option<String>,
-    end: Option<String>,
+    start: Option<ValueFile>,
+    end: Option<ValueFile>,
     frame_rate: Option<f64>,
     #[serde(default)]
     optional: bool,
@@ -228,6 +228,7 @@ enum TurnsFile {
 struct FullTurnsFile {
     pairs: String,
     media_token: String,
+    video_token: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -320,6 +321,8 @@ pub(crate) enum MediaSource {
     Image(Mapped),
     Images(Mapped),
     Video(Box<VideoSource>),
+    /// Images or a video, if it has any.
+    Either(Mapped, Box<VideoSource>),
 }
 
 /// Where a video and the times of its part come from.
@@ -343,8 +346,9 @@ pub(crate) struct AnswerSources {
     pub(crate) votes: Option<(Mapped, usize)>,
     pub(crate) captions: Option<(Mapped, AnswerShape, Take)>,
     pub(crate) turns: Option<Mapped>,
-    /// The text by which questions of `turns` mark the places of media, such as `<image>`.
-    pub(crate) media_token: Option<String>,
+    /// The text by which questions of `turns` mark the places of media, such as `<image>`, and the
+    /// one that stands for a video.
+    pub(crate) media_tokens: Option<(String, String)>,
 }
 
 /// A compiled entry of the catalogue.
@@ -528,23 +532,36 @@ impl<'a> Compiler<'a> {
             (None, None, None) => Ok(MediaSource::None),
             (Some(image), None, None) => Ok(MediaSource::Image(self.value("media", "image", &image)?)),
             (None, Some(images), None) => Ok(MediaSource::Images(self.value("media", "images", &images)?)),
-            (None, None, Some(VideoFile::Plain(path))) => {
-                let path = self.mapped("media", "video", &path)?;
-                Ok(MediaSource::Video(Box::new(VideoSource { path, start: None, end: None, frame_rate: None })))
-            }
-            (None, None, Some(VideoFile::Full(video))) => {
-                let time = |name: &str, source: Option<String>| {
-                    source.map(|source| self.mapped("media.video", name, &source)).transpose()
-                };
-                let path = Mapped { optional: video.optional, ..self.mapped("media.video", "path", &video.path)? };
-                let (start, end) = (time("start", video.start)?, time("end", video.end)?);
-                if video.frame_rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
-                    return Err(self.fault("media.video.frame_rate: must be above 0".to_owned()));
+            (None, None, Some(video)) => Ok(MediaSource::Video(Box::new(self.video(video)?))),
+            (None, Some(images), Some(video)) => {
+                let (images, video) = (self.value("media", "images", &images)?, self.video(video)?);
+                if !(images.optional && video.path.optional) {
+                    let reason = "media: a record has images or a video; set `optional = true` for both";
+                    return Err(self.fault(reason.to_owned()));
                 }
-                Ok(MediaSource::Video(Box::new(VideoSource { path, start, end, frame_rate: video.frame_rate })))
+                Ok(MediaSource::Either(images, Box::new(video)))
             }
-            _ => Err(self.fault("media: give only one of image, images and video".to_owned())),
+            _ => Err(self.fault("media: give only one of image, images and video, or images and video".to_owned())),
         }
+    }
+
+    fn video(&self, video: VideoFile) -> Result<VideoSource> {
+        let video = match video {
+            VideoFile::Plain(path) => {
+                let path = self.mapped("media", "video", &path)?;
+                return Ok(VideoSource { path, start: None, end: None, frame_rate: None });
+            }
+            VideoFile::Full(video) => video,
+        };
+        let time = |name: &str, source: Option<ValueFile>| {
+            source.map(|source| self.value("media.video", name, &source)).transpose()
+        };
+        let path = Mapped { optional: video.optional, ..self.mapped("media.video", "path", &video.path)? };
+        let (start, end) = (time("start", video.start)?, time("end", video.end)?);
+        if video.frame_rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
+            return Err(self.fault("media.video.frame_rate: must be above 0".to_owned()));
+        }
+        Ok(VideoSource { path, start, end, frame_rate: video.frame_rate })
     }
 
     fn slots(&self, slots: &BTreeMap<String, ValueFile>, answers: &AnswersFile) -> Result<Vec<Mapped>> {
@@ -603,15 +620,18 @@ impl<'a> Compiler<'a> {
             }
             None => None,
         };
-        let (turns, media_token) = match answers.turns {
+        let (turns, media_tokens) = match answers.turns {
             Some(TurnsFile::Plain(pairs)) => (Some(self.mapped("answers", "turns", &pairs)?), None),
-            Some(TurnsFile::Full(own)) if own.media_token.trim().is_empty() => {
-                return Err(self.fault("answers.turns.media_token: must not be empty".to_owned()));
+            Some(TurnsFile::Full(own)) => {
+                let video_token = own.video_token.unwrap_or_else(|| own.media_token.clone());
+                if own.media_token.trim().is_empty() || video_token.trim().is_empty() {
+                    return Err(self.fault("answers.turns: a token must not be empty".to_owned()));
+                }
+                (Some(self.mapped("answers", "turns", &own.pairs)?), Some((own.media_token, video_token)))
             }
-            Some(TurnsFile::Full(own)) => (Some(self.mapped("answers", "turns", &own.pairs)?), Some(own.media_token)),
             None => (None, None),
         };
-        let sources = AnswerSources { texts, options, truth, votes, captions, turns, media_token };
+        let sources = AnswerSources { texts, options, truth, votes, captions, turns, media_tokens };
         let mut shapes = sources.shapes();
         if shapes.is_empty() {
             return Err(self.fault("answers: there are none".to_owned()));
@@ -706,14 +726,15 @@ impl Task {
         })
     }
 
-    /// Returns the kind of media that its records are about. A record of an `images` task may have
-    /// a single image.
-    pub fn modality(&self) -> Media {
+    /// Returns the kinds of media that its records are about, at least one. A record of an `images`
+    /// task may have a single image.
+    pub fn modalities(&self) -> &'static [Media] {
         match &self.media {
-            MediaSource::None => Media::None,
-            MediaSource::Image(_) => Media::Image,
-            MediaSource::Images(_) => Media::Images,
-            MediaSource::Video(_) => Media::Video,
+            MediaSource::None => &[Media::None],
+            MediaSource::Image(_) => &[Media::Image],
+            MediaSource::Images(_) => &[Media::Images],
+            MediaSource::Video(_) => &[Media::Video],
+            MediaSource::Either(..) => &[Media::Images, Media::Video],
         }
     }
 
@@ -721,7 +742,7 @@ impl Task {
     /// gives the rate.
     pub fn frame_rate(&self) -> Option<f64> {
         match &self.media {
-            MediaSource::Video(video) => video.frame_rate,
+            MediaSource::Video(video) | MediaSource::Either(_, video) => video.frame_rate,
             _ => None,
         }
     }
@@ -808,11 +829,11 @@ impl Task {
         let all: Vec<&str> = self.slot_names();
         let is_optional = |name: &&str| self.slots.iter().any(|slot| slot.name == **name && slot.optional);
         let needed: Vec<&str> = all.iter().filter(|name| !is_optional(name)).copied().collect();
-        let mut media = vec![self.modality()];
+        let mut media = self.modalities().to_vec();
         let may_lack_media = match &self.media {
             MediaSource::None => false,
             MediaSource::Image(path) | MediaSource::Images(path) => path.optional,
-            MediaSource::Video(video) => video.path.optional,
+            MediaSource::Video(video) | MediaSource::Either(_, video) => video.path.optional,
         };
         media.extend(may_lack_media.then_some(Media::None));
         for media in media {
@@ -907,7 +928,9 @@ fn with_key(mut fields: Fields, key: &str) -> Fields {
 /// Returns the names in expressions that lead from rows to images. Only the bytes of columns with
 /// these names are read.
 fn names_of_pictures(media: &MediaSource, explode: Option<&(String, Expression)>, joins: &[Join]) -> BTreeSet<String> {
-    let (MediaSource::Image(own) | MediaSource::Images(own)) = media else { return BTreeSet::new() };
+    let (MediaSource::Image(own) | MediaSource::Images(own) | MediaSource::Either(own, _)) = media else {
+        return BTreeSet::new();
+    };
     let kept = joins.iter().flat_map(|join| &join.keep).map(|(_, expression)| expression);
     let expressions = kept.chain(explode.map(|(_, over)| over)).chain([&own.value]);
     expressions.flat_map(Expression::names).collect()
@@ -998,6 +1021,7 @@ phrase = "q.answer"
             (("phrase =", "sentence = \"q.long\"\nphrase ="), "answers.sentence: no wording of vqa asks for it"),
             (("image =", "images ="), "suits records about images with the slots [question]"),
             (("image = ", "video = \"q.x\"\nimage = "), "media: give only one of"),
+            (("image = ", "video = \"q.x\"\nimages = "), "media: a record has images or a video; set `optional"),
             (("question =", "hint = \"q.hint\"\nquestion ="), "with the slots [hint, question]"),
             (("question =", "hint = { value = \"q.hint\", optional = true }\nquestion ="), "[hint, question]"),
             (("[pictures]\nlicence = \"CC0-1.0\"\ncommercial_use = \"yes\"\n", ""), "pictures: give `licence`"),

@@ -137,17 +137,19 @@ fn wordings_name_the_media_that_a_task_has() {
     let banks = Banks::shipped().unwrap();
     let pictures = ["image", "picture", "photo"];
     for task in shipped().tasks() {
-        let foreign: &[&str] = match task.modality() {
-            lynxdata_prompts::Media::None => &["image", "picture", "photo", "video", "clip"],
-            lynxdata_prompts::Media::Video => &pictures[..1],
-            _ => &["video"],
-        };
-        for wording in task.wordings(&banks, None).unwrap() {
-            if !wording.template.media.contains(&task.modality()) {
-                continue;
+        for modality in task.modalities() {
+            let foreign: &[&str] = match modality {
+                lynxdata_prompts::Media::None => &["image", "picture", "photo", "video", "clip"],
+                lynxdata_prompts::Media::Video => &pictures[..1],
+                _ => &["video"],
+            };
+            for wording in task.wordings(&banks, None).unwrap() {
+                if !wording.template.media.contains(modality) {
+                    continue;
+                }
+                let text = wording.template.text.to_lowercase();
+                assert!(!foreign.iter().any(|word| text.contains(word)), "{}: {text}", task.name);
             }
-            let text = wording.template.text.to_lowercase();
-            assert!(!foreign.iter().any(|word| text.contains(word)), "{}: {text}", task.name);
         }
     }
 }

@@ -12,7 +12,7 @@ pub(super) const FORMAT: Format = Format {
     description: "Parquet with `images` and `texts`, as the Cauldron and FineVision have them, for nanoVLM and others.",
     names_pictures: false,
     is_default: false,
-    leaves_out: |_| None,
+    leaves_out: |own| own.video.as_ref().map(|_| "it has no place for a video"),
     features: |_| Ok(Vec::new()),
     begin: |files| begin(files, COLUMNS),
     describe: None,
@@ -60,6 +60,15 @@ mod tests {
     use crate::build::Message;
     use crate::export::columns::tests::rows;
     use crate::export::tests::conversation;
+    use crate::record::VideoReference;
+
+    #[test]
+    fn a_video_has_no_place() {
+        let mut own = conversation("vqa/a", &["What?", "this"]);
+        assert_eq!(FORMAT.leaves_out(&own), None);
+        own.video = Some(VideoReference { path: "v.mp4".to_owned(), start: None, end: None });
+        assert_eq!(FORMAT.leaves_out(&own), Some("it has no place for a video"));
+    }
 
     #[test]
     fn a_round_is_a_question_with_its_answer() {

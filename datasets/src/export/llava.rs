@@ -28,7 +28,6 @@ fn features() -> Vec<Value> {
         // A path, or a list of paths.
         column("image", "json"),
         column("video", "string"),
-        column("system", "string"),
         features_of_turns(),
     ];
     columns.extend(features_of_provenance());
@@ -41,8 +40,9 @@ pub(super) fn features_of_turns() -> Value {
 }
 
 /// One element of the list. The first human turn starts with as many `<image>` tokens as there are
-/// pictures, a line each, or with `<video>`. The text of a system is there as LLaMA-Factory reads
-/// it.
+/// pictures, a line each, or with `<video>`. A system message follows them, before the question:
+/// LLaVA's trainer reads only `image` and `conversations` and has no role for it (`preprocess_v1` in
+/// its `llava/train/train.py`), so that it would be lost anywhere else.
 #[derive(Debug, Serialize)]
 struct Sample<'a> {
     id: &'a str,
@@ -50,8 +50,6 @@ struct Sample<'a> {
     image: Option<Images<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     video: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    system: Option<&'a str>,
     conversations: Vec<Turn<'a>>,
     #[serde(flatten)]
     provenance: Provenance<'a>,
@@ -79,13 +77,16 @@ impl<'a> Sample<'a> {
             Some(_) => format!("{VIDEO_TOKEN}\n"),
             None => format!("{IMAGE_TOKEN}\n").repeat(conversation.images.len()),
         };
-        let (system, conversations) = turns(conversation, &tokens);
+        let (system, mut conversations) = turns(conversation, &tokens);
+        if let (Some(system), Some(first)) = (system, conversations.first_mut()) {
+            first.value.to_mut().insert_str(tokens.len(), &format!("{system}\n\n"));
+        }
         let image = match image_paths(conversation)[..] {
             [] => None,
             [image] => Some(Images::One(image)),
             ref images => Some(Images::Several(images.to_vec())),
         };
-        Self { id: &conversation.id, image, video, system, conversations, provenance: Provenance::of(conversation) }
+        Self { id: &conversation.id, image, video, conversations, provenance: Provenance::of(conversation) }
     }
 }
 
@@ -134,7 +135,7 @@ mod tests {
         own.messages.insert(0, Message { role: Role::System, content: "Be kind.".to_owned() });
         let video = sample(&own);
         assert_eq!((&video["video"], &video["video_start"]), (&json!("v.mp4"), &json!(2.0)));
-        assert_eq!(video["conversations"][0]["value"], "<video>\nWhat is it?");
-        assert_eq!((&video["system"], video["conversations"].as_array().unwrap().len()), (&json!("Be kind."), 4));
+        assert_eq!(video["conversations"][0]["value"], "<video>\nBe kind.\n\nWhat is it?");
+        assert_eq!((video.get("system"), video["conversations"].as_array().unwrap().len()), (None, 4));
     }
 }

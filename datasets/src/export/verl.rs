@@ -19,7 +19,7 @@ pub(super) const FORMAT: Format = Format {
     description: "Parquet for reinforcement learning with verl and TRL: `prompt`, `images`, the right answer and how to check it.",
     names_pictures: false,
     is_default: false,
-    leaves_out: |own| checker(own).err(),
+    leaves_out: |own| checker(own).err().or_else(|| part_of_video(own)),
     features: |_| Ok(Vec::new()),
     begin: |_| Ok(Box::new(FromFirstRow { inner: None })),
     describe: None,
@@ -110,6 +110,13 @@ fn checker(conversation: &Conversation) -> std::result::Result<&'static str, &'s
     }
 }
 
+/// Returns why a part of a video is left out: `videos` has only paths, so that the model would see
+/// the whole video.
+fn part_of_video(conversation: &Conversation) -> Option<&'static str> {
+    let video = conversation.video.as_ref()?;
+    (video.start.is_some() || video.end.is_some()).then_some("it has no place for a part of a video")
+}
+
 /// Returns the last turn.
 fn answer(conversation: &Conversation) -> &str {
     conversation.messages.last().map_or("", |message| &message.content)
@@ -154,6 +161,7 @@ mod tests {
     use super::*;
     use crate::export::columns::tests::rows;
     use crate::export::tests::{conversation, written};
+    use crate::record::VideoReference;
 
     fn of_shape(shape: AnswerShape, answer: &str) -> Conversation {
         Conversation { answer_shape: shape, ..conversation("vqa/a", &["What?", answer]) }
@@ -193,12 +201,18 @@ mod tests {
 
     #[test]
     fn what_no_rule_checks_is_left_out() {
+        let film = |start| {
+            let video = Some(VideoReference { path: "v.mp4".to_owned(), start, end: None });
+            Conversation { video, ..of_shape(AnswerShape::Word, "dog") }
+        };
         let packed = Conversation { answer_shape: AnswerShape::Word, ..conversation("vqa/a", &["1?", "1", "2?", "2"]) };
         let cases = [
             (of_shape(AnswerShape::Sentence, "A dog."), Some("no rule checks a sentence")),
             (of_shape(AnswerShape::Word, "dog"), None),
             (of_shape(AnswerShape::Turns, "Yes."), Some("no rule checks a dialog")),
             (packed, Some("no rule checks a dialog")),
+            (film(None), None),
+            (film(Some(2.0)), Some("it has no place for a part of a video")),
             (
                 of_shape(AnswerShape::Boxes, "[0.100, 0.250, 0.500, 1.000]; [0.000, 0.000, 0.500, 1.000]"),
                 Some("no rule checks several boxes"),

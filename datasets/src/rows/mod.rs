@@ -17,6 +17,7 @@ pub(crate) mod row;
 mod scan;
 pub(crate) mod table;
 mod tfrecord;
+mod webdataset;
 mod xml;
 
 use std::fs::File;
@@ -73,6 +74,7 @@ const READERS: &[Reader] = &[
         read: |own, emit| delimited::read(own.text()?, own.table, b'\t', false, emit),
     },
     Reader { name: "txt", extensions: &["txt"], read: |own, emit| lines::read_text(own.text()?, own.table, emit) },
+    Reader { name: "webdataset", extensions: &["tar"], read: webdataset::read },
     Reader { name: "xml", extensions: &["xml"], read: xml::read },
 ];
 

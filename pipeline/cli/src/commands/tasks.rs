@@ -202,12 +202,13 @@ fn facts(task: &Task) -> Value {
     })
 }
 
-/// Returns the modality of the records: image, images, video or text.
-fn modality(task: &Task) -> &'static str {
-    match task.modality().name() {
+/// Returns the modality of the records: image, images, video, text, or `images or video`.
+fn modality(task: &Task) -> String {
+    let names = task.modalities().iter().map(|media| match media.name() {
         "none" => "text",
         media => media,
-    }
+    });
+    names.collect::<Vec<_>>().join(" or ")
 }
 
 fn list(own: &Own, json: bool) -> Result<u8, Failure> {
@@ -221,7 +222,7 @@ fn list(own: &Own, json: bool) -> Result<u8, Failure> {
             task.name.clone(),
             task.paper_row.map_or_else(String::new, |row| row.to_string()),
             task.group.clone(),
-            modality(task).to_owned(),
+            modality(task),
             task.licence.clone(),
             task.commercial_use.name().to_owned(),
             task.verified.name().to_owned(),

@@ -32,7 +32,7 @@ use lynxdata_report::data::{
 };
 
 /// Raise it when the same files give other conversations.
-const FORMAT_VERSION: &str = "7";
+const FORMAT_VERSION: &str = "8";
 
 /// Number of conversations whose images are in memory at the same time.
 pub(super) const BATCH: usize = 64;
@@ -216,7 +216,7 @@ impl<'a> Split<'a> {
         if let Some(benchmarks) = benchmarks.as_ref() {
             benchmarks.add_inputs(&mut inputs)?;
         }
-        if config.frames.is_some() && task.modality() == Media::Video {
+        if config.frames.is_some() && task.modalities().contains(&Media::Video) {
             // Another version of ffmpeg may give other pixels. Without ffmpeg, folders of frames
             // may still be used.
             inputs.push(ffmpeg_version().unwrap_or_default());

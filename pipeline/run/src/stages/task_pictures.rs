@@ -84,6 +84,8 @@ pub(super) struct TaskPictures<'a> {
     pictures: Pictures,
     looks: HashMap<String, Look>,
     videos: HashMap<String, std::result::Result<Video, VideoFault>>,
+    /// Videos whose frames are not needed, and why they cannot be used.
+    video_files: HashMap<String, Option<&'static str>>,
     has_loose: bool,
     list: Option<(PathBuf, BufWriter<File>)>,
     left_out: LeftOut,
@@ -106,6 +108,7 @@ impl<'a> TaskPictures<'a> {
             pictures,
             looks: HashMap::new(),
             videos: HashMap::new(),
+            video_files: HashMap::new(),
             has_loose: false,
             list: None,
             left_out: LeftOut::new(),
@@ -266,25 +269,21 @@ impl<'a> TaskPictures<'a> {
     /// Looks for every video, and replaces it by frames if the recipe says so. Returns the missing
     /// or broken videos with their reasons.
     fn look_at_videos(&mut self, conversations: &mut [Conversation]) -> Result<BTreeMap<String, &'static str>> {
-        if self.videos.len() > REMEMBERED {
+        if self.videos.len().max(self.video_files.len()) > REMEMBERED {
             self.videos.clear();
+            self.video_files.clear();
         }
         let all = conversations.iter().filter_map(|conversation| conversation.video.as_ref());
         let paths: BTreeSet<&str> = all.map(|video| video.path.as_str()).collect();
         let mut faulty = BTreeMap::new();
         let Some(count) = self.rules.frames else {
-            for path in paths {
-                let place = self.pictures.find(path)?;
-                match place.map(|place| place.size()) {
-                    None if Video::folder(&self.pictures, path)?.is_empty() => {
-                        faulty.insert(path.to_owned(), VideoFault::Missing.name());
-                    }
-                    Some(Ok(0)) => _ = faulty.insert(path.to_owned(), Status::EmptyBody.name()),
-                    Some(Err(_)) => _ = faulty.insert(path.to_owned(), Status::UnreadableFile.name()),
-                    _ => {}
-                }
-            }
-            return Ok(faulty);
+            let unknown: Vec<&str> =
+                paths.iter().copied().filter(|path| !self.video_files.contains_key(*path)).collect();
+            let look = |path: &&str| Ok(((*path).to_owned(), self.look_at_video_file(path)?));
+            let looks = unknown.par_iter().map(look).collect::<Result<Vec<_>>>()?;
+            self.video_files.extend(looks);
+            let reason = |path: &str| Some((path.to_owned(), self.video_files[path]?));
+            return Ok(paths.into_iter().filter_map(reason).collect());
         };
         let unknown: Vec<&str> = paths.into_iter().filter(|path| !self.videos.contains_key(*path)).collect();
         let find = |path: &&str| Ok(((*path).to_owned(), Video::find(&self.pictures, path)?));
@@ -306,6 +305,20 @@ impl<'a> TaskPictures<'a> {
             }
         }
         Ok(faulty)
+    }
+
+    /// Returns why a video whose frames are not needed cannot be used, if so: it is not there, or it
+    /// is empty, cut off or no video.
+    fn look_at_video_file(&self, path: &str) -> Result<Option<&'static str>> {
+        let Some(place) = self.pictures.find(path)? else {
+            let is_missing = Video::folder(&self.pictures, path)?.is_empty();
+            return Ok(is_missing.then(|| VideoFault::Missing.name()));
+        };
+        Ok(match place.size().and_then(|size| Ok((size, place.fault_of_container(path)?))) {
+            Ok((0, _)) => Some(Status::EmptyBody.name()),
+            Ok((_, fault)) => fault.map(|fault| fault.name()),
+            Err(_) => Some(Status::UnreadableFile.name()),
+        })
     }
 
     /// Returns the paths of the frames of a video, which are kept as `VIDEO/MILLISECONDS.jpg`.
@@ -555,10 +568,17 @@ mod tests {
         assert_eq!(paths, ["v/1.jpg", "v/3.jpg", "v/5.jpg", "v/7.jpg", "v/9.jpg"]);
         assert!(kept.len() == 1 && kept[0].video.is_none());
         assert!(lines[0].contains("missing_video") && lines[1].contains("no_frame_rate"), "{lines:?}");
-        // Without frames, a video is only looked for.
+        // Without frames, a video is looked for and its container examined, but not decoded.
         let mut own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), rules(&limits));
         let (kept, lines) = look(&mut own, all);
         assert_eq!((kept.len(), lines.len()), (2, 1));
         assert!(kept.iter().all(|own| own.video.is_some()));
+        for (name, bytes) in [("w.mp4", &b"\0\0\0\x08moov"[..]), ("cut.mp4", b"\0\0\0\x09moov"), ("text.mp4", b"abc")] {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        let all = vec![about("w.mp4", None), about("cut.mp4", None), about("text.mp4", None)];
+        let mut own = TaskPictures::new(&run, "u", Vec::new(), folder.path().to_owned(), rules(&limits));
+        let (kept, lines) = look(&mut own, all);
+        assert_eq!((kept.len(), lines.len(), own.left_out["broken_video"].0), (1, 2, 2), "{lines:?}");
     }
 }
