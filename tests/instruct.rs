@@ -82,6 +82,100 @@ fn a_split_of_several_parts_goes_on_where_it_ended() {
 }
 
 #[test]
+fn splits_that_are_named_like_parts_keep_their_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::create_dir(folder.join("own")).unwrap();
+    let row = |text: &str| json!({"instruction": text, "input": "", "output": "Yes."});
+    let write = |split: &str, rows: &[Value]| {
+        std::fs::write(folder.join(format!("own/{split}.json")), Value::from(rows).to_string()).unwrap();
+    };
+    write("big", &[row("a"), row("b"), row("c")]);
+    write("big-00001", &[row("d")]);
+    let flags = ["instruct", "--task", "alpaca=own:big", "--task", "alpaca=own:big-00001", "--to", "llava", "--out"];
+    let flags = [&flags[..], &["set", "--set", "instruct.rows_per_part=2"]].concat();
+    lynxdata(folder, &flags).ended_with(0).says(&["4 conversations", "made=3"]);
+    let rows = |part: &str| json_list(&folder.join(format!("set/instruct/llava/alpaca-{part}.json"))).len();
+    assert_eq!((rows("big"), rows("big-00001"), rows("big-00001-0")), (2, 1, 1));
+    assert_eq!(json_list(&folder.join("set/mixture/llava.json")).len(), 4);
+    lynxdata(folder, &flags).ended_with(0).says(&["made=0 skipped=3"]);
+    let twice = ["instruct", "--task", "alpaca=own:big", "--task", "alpaca=own:big", "--out", "twice"];
+    lynxdata(folder, &twice).ended_with(2).says(&["names split \"big\" of \"alpaca\" twice"]);
+}
+
+#[test]
+fn a_task_that_loses_too_much_ends_with_code_3_and_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let images = repository().join("examples/quickstart/images");
+    let picture = |at: &Path| -> PathBuf {
+        let all = std::fs::read_dir(at).unwrap().map(|entry| entry.unwrap().path());
+        all.filter(|path| path.is_file()).min().unwrap()
+    };
+    let picture = picture(&images);
+    let rows: String = (0..20)
+        .map(|number| format!("{{\"image_link\": \"http://x.example/train2017/{number}.jpg\", \"caption\": \"It is {number}.\", \"label\": 1}}\n"))
+        .collect();
+    for root in ["none", "few"] {
+        std::fs::create_dir_all(folder.join(root).join("train2017")).unwrap();
+        std::fs::write(folder.join(root).join("dev.jsonl"), &rows).unwrap();
+    }
+    for number in 0..4 {
+        std::fs::copy(&picture, folder.join(format!("few/train2017/{number}.jpg"))).unwrap();
+    }
+    let last = |output: &crate::support::Output| output.stderr.lines().last().unwrap_or_default().to_owned();
+    // One task, most of whose images are missing.
+    let few = ["instruct", "--task", "vsr=few:dev", "--to", "llava", "--out", "few_set"];
+    let told = lynxdata(folder, &few).ended_with(3);
+    assert!(last(&told).contains("task vsr-dev: 80 % of its records were dropped, more than 50 % (missing_image 16)"));
+    assert_eq!(json_list(&folder.join("few_set/mixture/llava.json")).len(), 4, "everything is written");
+    lynxdata(folder, &few).ended_with(3).says(&["made=0 skipped=1"]);
+    let allowed = "instruct.tasks=[{ name = \"vsr\", root = \"few\", split = \"dev\", may_drop = 0.8 }]";
+    std::fs::copy(folder.join("few_set/recipe.toml"), folder.join("recipe.toml")).unwrap();
+    let set = ["instruct", "recipe.toml", "--set", allowed, "--set", "output=\"few_set\""];
+    lynxdata(folder, &set).ended_with(0).says(&["made=0 skipped=1"]);
+    // Several tasks, of which one keeps nothing.
+    let text = json!([{"instruction": "Say yes.", "input": "", "output": "Yes."}]);
+    std::fs::write(folder.join("none/alpaca_data.json"), text.to_string()).unwrap();
+    let mix =
+        ["instruct", "--task", "alpaca=none:alpaca_data", "--task", "vsr=none:dev", "--to", "llava", "--out", "mix"];
+    let told = lynxdata(folder, &mix).ended_with(3);
+    assert!(
+        last(&told).contains("task vsr-dev: none of 20 records became a conversation (missing_image 20)"),
+        "{told}"
+    );
+    lynxdata(folder, &[&mix[..], &["--set", "instruct.require_images=false"]].concat()).ended_with(0);
+    // The check ends in the same way.
+    let check = |root: &str, more: &[&str]| {
+        lynxdata(folder, &[&["tasks", "check", "vsr", root, "--split", "dev"], more].concat())
+    };
+    assert!(check("few", &[]).ended_with(3).stdout.starts_with("split dev: 4 of 20 records can be used"));
+    assert!(check("none", &[]).ended_with(1).stdout.starts_with("split dev: 0 of 20 records can be used"));
+    assert!(check("none", &["--without-images"]).ended_with(0).stdout.starts_with("split dev: 20 of 20 records"));
+}
+
+#[test]
+fn records_that_are_not_printed_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let good = json!({"instruction": "Say yes.", "input": "", "output": "Yes."});
+    let rows = |good_rows: usize, bad_rows: usize| {
+        let all = vec![good.clone(); good_rows].into_iter().chain(vec![json!({"instruction": {"a": 1}}); bad_rows]);
+        std::fs::write(folder.join("own.json"), Value::from(all.collect::<Vec<_>>()).to_string()).unwrap();
+    };
+    let read = || lynxdata(folder, &["tasks", "read", "alpaca", ".", "--split", "own", "--json"]);
+    let check = || lynxdata(folder, &["tasks", "check", "alpaca", ".", "--split", "own"]);
+    rows(1, 1);
+    let told = read().ended_with(0).says(&["left out for field:instruction", "rows=1 of=2"]);
+    assert_eq!(told.stdout.lines().count(), 1);
+    check().ended_with(0);
+    rows(2, 18);
+    let told = read().ended_with(1).says(&["left out for field:instruction", "90 % of its records were dropped"]);
+    assert_eq!(told.stdout.lines().count(), 2);
+    check().ended_with(1);
+}
+
+#[test]
 fn a_draw_of_more_than_there_is_tells_how_many_there_are() {
     let folder = tempfile::tempdir().unwrap();
     let task = format!("vsr={}#1000", fixture("vsr"));
@@ -121,7 +215,8 @@ fn ready_made_sets_keep_their_system_messages_and_move_no_image() {
     assert_eq!((&messages[0]["role"], &messages[0]["content"][0]["text"]), (&json!("system"), &json!("Be a pirate.")));
     assert_eq!(first("swift/swift_jsonl-train.jsonl")["messages"][0]["content"], "Be a pirate.");
     assert_eq!(file("conversations/swift_jsonl-train.jsonl").lines().count(), 2);
-    let checked = lynxdata(folder, &["tasks", "check", "swift_jsonl", "own", "--json"]).ended_with(0).json();
+    let checked =
+        lynxdata(folder, &["tasks", "check", "swift_jsonl", "own", "--without-images", "--json"]).ended_with(0).json();
     assert_eq!(checked[0]["counts"]["dropped"], json!({"image_place": 2, "missing_image": 1}));
     assert_eq!(checked[0]["media"], json!({"wanted": 1, "missing": 1, "example": "1.jpg"}));
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::counts::{NOT_DRAWN, TaskCounts};
 use crate::picture::Embedded;
-use crate::record::{Answers, Options, Record, VideoReference};
+use crate::record::{Answers, Options, Record, VideoReference, said_twice};
 use crate::records::{Outcome, Reading, place};
 use crate::task::{Take, Task};
 use crate::{Error, Result, tokens};
@@ -196,6 +196,10 @@ pub struct BuildSettings {
     pub lower_case: bool,
     /// How many questions with options have no right option.
     pub negatives: Negatives,
+    /// The share of records, 0 to 1, that may be lost, instead of that of the task. It changes no
+    /// conversation.
+    #[serde(skip)]
+    pub may_drop: Option<f64>,
 }
 
 /// Iterates over the conversations of one split of a task, in the order of the native files. They
@@ -237,6 +241,14 @@ enum Sample {
     Failed(Error),
 }
 
+fn reading<'a>(task: &'a Task, root: &Path, split: &str, settings: &BuildSettings) -> Result<Reading<'a>> {
+    let mut reading = Reading::start(task, root, split)?;
+    if let Some(share) = settings.may_drop {
+        reading.allow_loss(share);
+    }
+    Ok(reading)
+}
+
 impl<'a> Build<'a> {
     /// Reads joined tables and starts to stream the first one. `root` is the folder of native files
     /// as their authors ship them.
@@ -250,7 +262,7 @@ impl<'a> Build<'a> {
         let choice =
             Choice { task, wordings, settings: settings.clone(), last_drawn: None, fitting: RwLock::default() };
         Ok(Self {
-            reading: Reading::start(task, root, split)?,
+            reading: reading(task, root, split, settings)?,
             choice,
             options_before: None,
             queue: VecDeque::new(),
@@ -268,7 +280,7 @@ impl<'a> Build<'a> {
     /// The errors of [`Build::start`] and of the iterator: all records are read an extra time to
     /// hash their ids.
     pub fn draw(mut self, most: u64) -> Result<Self> {
-        let mut pass = Reading::start(self.choice.task, &self.root, &self.split)?;
+        let mut pass = reading(self.choice.task, &self.root, &self.split, &self.choice.settings)?;
         let mut hashes = Vec::new();
         loop {
             let hashes_of = |record| -> Vec<u64> {
@@ -431,6 +443,10 @@ impl Iterator for Build<'_> {
 /// The reason for records that no wording suits.
 const NO_WORDING: &str = "no_wording";
 
+/// The reason for records whose options are the same in lower case, as for options that are the
+/// same in the native row.
+const SAME_OPTIONS: &str = "field:options";
+
 fn not_drawn(place: &str) -> String {
     format!("{place}: was not drawn")
 }
@@ -529,6 +545,12 @@ impl<'a> Choice<'a> {
             record.answers.options.as_ref().filter(|_| matches!(shape, AnswerShape::Letter | AnswerShape::Option));
         let key = (*seed, self.task.name.as_str(), record.id.as_str());
         let changed = own.and_then(|own| negatives.change(own, options_before, &self.task.language, key));
+        let as_shown = changed.as_ref().map(|changed| &changed.options).or(own);
+        if let Some(options) = as_shown.filter(|_| *lower_case)
+            && let Some(again) = options.right_again(true)
+        {
+            return Sample::Dropped(SAME_OPTIONS, format!("{}: the options {}", place(), said_twice(options, again)));
+        }
         let made = match &changed {
             Some(changed) => {
                 let answers = Answers { options: Some(changed.options.clone()), ..record.answers.clone() };

@@ -7,7 +7,6 @@ use lynxdata_prompts::AnswerShape;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::task::Task;
 
 /// The share of answers that may not fit the shape that a task declares. Above it, the declared
 /// shape is wrong, and wordings ask for something other than the answer.
@@ -37,19 +36,25 @@ pub struct TaskCounts {
     /// Records that became conversations.
     pub kept: u64,
     /// Records that did not, by reason: `unreadable`, `unmatched:TABLE`, `explode` (no element),
-    /// `where:NAME` (the predicate is false), `field:NAME` (a value of the wrong type),
-    /// `error:NAME` (an expression fails), `few_votes`, `answer_shape` (no answer has its declared
-    /// shape), `missing_image` (its questions have `<image>` for more images than it names),
-    /// `image_place` and `video_place` (an image or the video would move to another place),
+    /// `where:NAME` and `must:NAME` (the predicate is false), `field:NAME` (a value of the wrong
+    /// type), `error:NAME` (an expression fails), `few_votes`, `answer_shape` (no answer has its
+    /// declared shape), `missing_image` (its questions have `<image>` for more images than it
+    /// names), `image_place` and `video_place` (an image or the video would move to another place),
     /// `no_wording` (no wording suits what the record has), `not_drawn` (fewer were asked for),
     /// `duplicate_id`, and `image_token`, `video_token`, `audio_token`, `turn_token` (a text
     /// contains a token that trainers treat as media or the end of a turn). Stages that check the
     /// images add their own reasons.
     pub dropped: BTreeMap<String, u64>,
+    /// Records among `dropped` that were read, and lost afterwards: no wording suits them, a text
+    /// has a token, or their images or videos are missing or broken. Records that are left out on
+    /// purpose do not count.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_later: u64,
     /// Parts that were left out although their record was kept, by reason. Rows of other tables:
     /// `unreadable:TABLE`, `no_key:TABLE` and `duplicate_key:TABLE` (the first row with a key is
     /// used). Elements of lists: `no_text:FIELD`, and captions with tokens as above, such as
     /// `video_token:captions`. Answers of records that have other answers: `answer_shape:SHAPE`.
+    /// Parts of boxes outside the image: `outside_image:box`.
     pub left_out: BTreeMap<String, u64>,
     /// Answers by their declared shape, and how many of them do not have it.
     pub answers: BTreeMap<String, ShapeCount>,
@@ -91,6 +96,15 @@ pub struct ShapeCount {
     pub misfits: u64,
 }
 
+/// The start of the reasons for conversations that are left out because they match a benchmark.
+const CONTAMINATED: &str = "contaminated:";
+
+/// Returns whether records are dropped for a reason on purpose: a predicate, a draw or a comparison
+/// with benchmarks excludes them. A row without records has none to lose.
+fn is_meant(reason: &str) -> bool {
+    reason.starts_with("where:") || reason.starts_with(CONTAMINATED) || [NOT_DRAWN, "explode"].contains(&reason)
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
@@ -103,7 +117,7 @@ impl TaskCounts {
     }
 
     /// Adds the counts of the next part.
-    pub(crate) fn add(&mut self, next: &TaskCounts) {
+    pub fn add(&mut self, next: &TaskCounts) {
         let add = |own: &mut BTreeMap<String, u64>, next: &BTreeMap<String, u64>| {
             for (key, count) in next {
                 *own.entry(key.clone()).or_default() += count;
@@ -112,6 +126,7 @@ impl TaskCounts {
         self.rows_seen += next.rows_seen;
         self.records_seen += next.records_seen;
         self.kept += next.kept;
+        self.lost_later += next.lost_later;
         self.with_replaced_characters += next.with_replaced_characters;
         add(&mut self.dropped, &next.dropped);
         add(&mut self.left_out, &next.left_out);
@@ -133,6 +148,7 @@ impl TaskCounts {
     /// Counts a record as dropped that was counted as kept before.
     pub fn drop_kept(&mut self, reason: &str, example: impl FnOnce() -> String) {
         self.kept -= 1;
+        self.lost_later += u64::from(!is_meant(reason));
         self.count_drop(reason, example);
     }
 
@@ -161,17 +177,17 @@ impl TaskCounts {
         })
     }
 
-    /// Returns an error if no record of a task is kept, if too many are dropped, or if too many
-    /// answers do not have their declared shape.
-    pub(crate) fn verdict(&self, task: &Task) -> Option<Error> {
-        if let Some(error) = self.nothing_kept(&task.name) {
+    /// Returns an error if no record of a task is kept, if more than the share `may_drop` is lost,
+    /// or if too many answers do not have their declared shape.
+    pub fn verdict(&self, task: &str, may_drop: f64) -> Option<Error> {
+        if let Some(error) = self.nothing_kept(task) {
             return Some(error);
         }
         for (shape, ShapeCount { given, misfits }) in &self.answers {
             let share = *misfits as f64 / (*given).max(1) as f64;
             if *misfits >= FEWEST_MISFITS && share > MOST_MISFITS {
                 return Some(Error::AnswerShape {
-                    task: task.name.clone(),
+                    task: task.to_owned(),
                     shape: shape.clone(),
                     percent: share * 100.0,
                     most: MOST_MISFITS * 100.0,
@@ -179,20 +195,34 @@ impl TaskCounts {
                 });
             }
         }
-        // Records that a predicate or a draw excludes are dropped on purpose, and a row without
-        // records has none to lose.
-        let is_meant = |reason: &str| reason.starts_with("where:") || [NOT_DRAWN, "explode"].contains(&reason);
+        self.loss(task, may_drop)
+    }
+
+    /// Returns an error if more than the share `may_drop`, 0 to 1, of the records of a task is
+    /// lost. It is checked from [`FEWEST_RECORDS`] records on.
+    ///
+    /// Of a draw, only the drawn records can be lost after they are read, so the share has two
+    /// factors: the share of records that is read, and the share of those that is then kept.
+    pub fn loss(&self, task: &str, may_drop: f64) -> Option<Error> {
         let faulty: BTreeMap<&String, &u64> = self.dropped.iter().filter(|(reason, _)| !is_meant(reason)).collect();
-        let dropped: u64 = faulty.values().copied().sum();
-        let share = dropped as f64 / (dropped + self.kept).max(1) as f64;
-        if dropped + self.kept < FEWEST_RECORDS || share <= task.may_drop {
+        let lost: u64 = faulty.values().copied().sum();
+        let of = |reason: &str| self.dropped.get(reason).copied().unwrap_or_default();
+        let contaminated: u64 =
+            self.dropped.keys().filter(|own| own.starts_with(CONTAMINATED)).map(|own| of(own)).sum();
+        let unread = lost.saturating_sub(self.lost_later);
+        let drawn = self.kept + self.lost_later + contaminated;
+        let share_of = |count: u64, all: u64| count as f64 / all.max(1) as f64;
+        let is_read = 1.0 - share_of(unread, unread + drawn + of(NOT_DRAWN));
+        let share = 1.0 - is_read * (1.0 - share_of(self.lost_later, drawn));
+        // The two factors may differ from the quotient in the last digit.
+        if lost + self.kept < FEWEST_RECORDS || share <= may_drop + 1e-9 {
             return None;
         }
         let most = faulty.iter().rev().max_by_key(|(_, count)| **count).map(|(reason, _)| *reason)?;
         Some(Error::TooMuchDropped {
-            task: task.name.clone(),
+            task: task.to_owned(),
             percent: share * 100.0,
-            most: task.may_drop * 100.0,
+            most: may_drop * 100.0,
             reasons: faulty.iter().map(|(reason, count)| format!("{reason} {count}")).collect(),
             example: self.examples.get(most).cloned().unwrap_or_default(),
         })
@@ -219,5 +249,50 @@ impl TaskCounts {
         if !self.examples.contains_key(reason) {
             self.examples.insert(reason.to_owned(), example());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the percentage that is lost, if it is more than half.
+    fn lost(kept: u64, dropped: &[(&str, u64)], lost_later: u64) -> Option<u64> {
+        let dropped: BTreeMap<String, u64> =
+            dropped.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
+        let counts = TaskCounts { kept, dropped, lost_later, ..TaskCounts::default() };
+        match counts.loss("own", 0.5) {
+            Some(Error::TooMuchDropped { percent, .. }) => Some(percent.round() as u64),
+            None => None,
+            Some(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn what_is_lost_counts_and_what_is_left_out_on_purpose_does_not() {
+        assert_eq!(lost(4, &[("missing_image", 36)], 36), Some(90));
+        assert_eq!(lost(20, &[("missing_image", 20)], 20), None, "the share may be reached");
+        assert_eq!(lost(1, &[("must:takes_turns", 39)], 0), Some(98));
+        assert_eq!(lost(1, &[("where:in_split", 39), ("explode", 2), ("contaminated:question", 9)], 0), None);
+        assert_eq!(lost(8, &[("unreadable", 8), ("missing_image", 4)], 4), Some(60));
+        assert_eq!(lost(1, &[("missing_image", 8)], 8), None, "there are too few records");
+    }
+
+    #[test]
+    fn a_draw_does_not_change_the_share_that_is_lost() {
+        // One of ten rows is faulty, and of 20 of the others, 5 have no image.
+        assert_eq!(lost(15, &[("unreadable", 1000), ("missing_image", 5), (NOT_DRAWN, 8980)], 5), None);
+        assert_eq!(lost(2, &[("unreadable", 1000), ("missing_image", 18), (NOT_DRAWN, 8980)], 18), Some(91));
+    }
+
+    #[test]
+    fn records_that_are_dropped_later_are_counted_as_such() {
+        let mut counts = TaskCounts { kept: 3, records_seen: 3, ..TaskCounts::default() };
+        for reason in ["missing_image", NOT_DRAWN, "contaminated:question"] {
+            counts.drop_kept(reason, String::new);
+        }
+        let mut sum = TaskCounts { lost_later: 2, ..TaskCounts::default() };
+        sum.add(&counts);
+        assert_eq!((counts.kept, counts.lost_later, sum.lost_later), (0, 1, 3));
     }
 }

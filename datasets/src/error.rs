@@ -35,7 +35,7 @@ pub enum Error {
     /// A native file is missing.
     #[error(
         "task {task}, table {table}: there is no {} (nor the same with .gz, .bz2 or .zst, nor a zip or \
-         tar archive there that holds it); the published splits are {}",
+         tar archive there that holds it); the published splits are {}{unread}",
         path.display(),
         splits.join(", ")
     )]
@@ -48,6 +48,8 @@ pub enum Error {
         path: PathBuf,
         /// The splits that the task's authors publish.
         splits: Vec<String>,
+        /// The archives there that cannot be read, as the end of the message.
+        unread: String,
     },
     /// A native file is not on disk, and several archives contain it.
     #[error(
@@ -153,8 +155,8 @@ pub enum Error {
     /// Too many records were dropped, for example because the task file does not fit some of the
     /// native files.
     #[error(
-        "task {task}: {percent:.0} % of its records were dropped, more than {most:.0} % ({}); set `may_drop` in the task \
-         file to allow more; the first case of the most frequent reason: {example}",
+        "task {task}: {percent:.0} % of its records were dropped, more than {most:.0} % ({}); set `may_drop` of the task in \
+         the recipe or in the task file to allow more; the first case of the most frequent reason: {example}",
         reasons.join(", ")
     )]
     TooMuchDropped {

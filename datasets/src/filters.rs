@@ -1,7 +1,7 @@
 //! The filters of expressions in addition to minijinja's own. A filter is one function here and one
 //! line in [`FILTERS`].
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use minijinja::value::ValueKind;
@@ -99,9 +99,10 @@ fn before_last(text: &str, separator: &str) -> Outcome<String> {
 /// right and lower edge as fractions of width and height, with three decimals. The conventions are
 /// `xywh` (a corner and the size, as in COCO), `xyxy` (two corners, as in VOC), `yxyx` (as in
 /// TensorFlow) and `cxcywh` (the centre and the size, as in YOLO). Without width and height, the
-/// numbers must already be fractions. Parts outside the image are cut off; a box without area is an
-/// error. Instead of a list, the input may be an object with the numbers under their usual names,
-/// see [`NAMES_OF_EDGES`].
+/// numbers must already be fractions. Parts outside the image are cut off and counted for
+/// [`take_cut_boxes`]; an edge further outside than [`FARTHEST_EDGE`], and a box without area
+/// or with a side below [`SMALLEST_SIDE`], are errors. Instead of a list, the input may be an object
+/// with the numbers under their usual names, see [`NAMES_OF_EDGES`].
 fn box_text(numbers: &Value, convention: &str, width: Option<f64>, height: Option<f64>) -> Outcome<String> {
     let read = |value: &Value| -> Outcome<f64> {
         let number = text(value)?.trim().parse::<f64>().ok().filter(|number| number.is_finite());
@@ -120,18 +121,57 @@ fn box_text(numbers: &Value, convention: &str, width: Option<f64>, height: Optio
         "cxcywh" => (a - c / 2.0, b - d / 2.0, a + c / 2.0, b + d / 2.0),
         other => return Err(fault(format!("{other:?} is not one of xywh, xyxy, yxyx, cxcywh"))),
     };
+    let is_of_pixels = width.is_some();
     let (width, height) = match (width, height) {
         (None, None) => (1.0, 1.0),
         (Some(width), Some(height)) if width > 0.0 && height > 0.0 => (width, height),
         _ => return Err(fault("a box needs both width and height, above 0, or neither")),
     };
-    let share = |edge: f64, side: f64| (edge / side).clamp(0.0, 1.0);
-    let (left, upper, right, lower) =
-        (share(left, width), share(upper, height), share(right, width), share(lower, height));
-    if right <= left || lower <= upper {
-        return Err(fault(format!("the box {numbers:?} has no area within {width} x {height}")));
+    let shares = [left / width, upper / height, right / width, lower / height];
+    let is_far = |share: &f64| !(-FARTHEST_EDGE..=1.0 + FARTHEST_EDGE).contains(share);
+    if shares.iter().any(is_far) {
+        return Err(fault(format!(
+            "the box {numbers:?} is more than {:.0} % of a side outside of {width} x {height}: it may have other units or \
+             be of another image",
+            FARTHEST_EDGE * 100.0
+        )));
     }
-    Ok(format!("[{left:.3}, {upper:.3}, {right:.3}, {lower:.3}]"))
+    let cut = shares.map(|share| share.clamp(0.0, 1.0));
+    let edges = cut.map(|share| format!("{share:.3}"));
+    let [left, upper, right, lower] = cut;
+    let is_narrow =
+        is_of_pixels && ((right - left) * width < SMALLEST_SIDE || (lower - upper) * height < SMALLEST_SIDE);
+    if right <= left || lower <= upper || edges[0] == edges[2] || edges[1] == edges[3] || is_narrow {
+        return Err(fault(format!(
+            "the box {numbers:?} has no area within {width} x {height}, or less than three decimals or half a pixel can show"
+        )));
+    }
+    if cut != shares {
+        CUT_BOXES.set(CUT_BOXES.get() + 1);
+    }
+    Ok(format!("[{}]", edges.join(", ")))
+}
+
+/// The farthest that an edge of a box may be outside the image, as a share of the side. Corners
+/// counted from 1, rounding and scaled copies put edges a few pixels outside, and parts of elements
+/// on a screen may be hidden behind its edge. Beyond that, the numbers have other units, as pixels
+/// have where fractions are expected, or belong to another image.
+const FARTHEST_EDGE: f64 = 0.25;
+
+/// The smallest side of a box in pixels. Boxes of masks may be a part of a pixel wide; smaller
+/// numbers are fractions where pixels are expected.
+const SMALLEST_SIDE: f64 = 0.5;
+
+thread_local! {
+    /// The number of boxes of which a part was cut off. Filters only return values, so whoever
+    /// evaluates an expression takes the number afterwards, on the same thread.
+    static CUT_BOXES: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Returns how many boxes were cut off at the edges of their images on this thread since the last
+/// call.
+pub(crate) fn take_cut_boxes() -> u64 {
+    CUT_BOXES.take()
 }
 
 /// The keys of the numbers of a box in objects, by convention: those of Pascal VOC (`xmin`), Visual
@@ -499,7 +539,7 @@ mod tests {
             ("[10, 20, 30, 40] | box('xywh', 100, 200)", json!("[0.100, 0.100, 0.400, 0.300]")),
             ("[10, 20, 30, 40] | box('xyxy', 100, 200)", json!("[0.100, 0.100, 0.300, 0.200]")),
             ("['0.1', '0.2', '0.3', '0.4'] | box('yxyx')", json!("[0.200, 0.100, 0.400, 0.300]")),
-            ("[0.5, 0.5, 1, 2.2] | box('cxcywh')", json!("[0.000, 0.000, 1.000, 1.000]")),
+            ("[0.5, 0.5, 1, 1.2] | box('cxcywh')", json!("[0.000, 0.000, 1.000, 1.000]")),
             ("{'x': 10, 'y': 20, 'width': 30, 'h': 40} | box('xywh', 100, 200)", json!("[0.100, 0.100, 0.400, 0.300]")),
             (
                 "[{'xmin': '0.1', 'ymin': 0, 'xmax': 0.2, 'ymax': 1}] | map('box', 'xyxy') | first",
@@ -568,6 +608,12 @@ mod tests {
             ("{'at': [1]} | descend('at', [1])", "there is no element 1 in `at` on the path [1]"),
             ("{'at': [1]} | descend('to', [0])", "there is no element 0 in `to`"),
             ("[1, 2, 0, 4] | box('xywh', 10, 10)", "has no area"),
+            ("[13, 2, 1, 4] | box('xywh', 10, 10)", "more than 25 % of a side outside of 10 x 10"),
+            ("[10.5, 2, 0.1, 4] | box('xywh', 10, 10)", "has no area"),
+            ("[0, 45, 0.5, 60] | box('xyxy')", "it may have other units"),
+            ("[-0.5, 0, 1, 1] | box('xyxy')", "more than 25 % of a side outside of 1 x 1"),
+            ("[0.1, 0.2, 0.1002, 0.9] | box('xyxy')", "less than three decimals"),
+            ("[0.1, 0.2, 0.3, 0.4] | box('xywh', 640, 480)", "half a pixel"),
             ("[1, 2, 3, 4] | box('xywh', 10)", "both width and height"),
             ("'c' | position(['a', 'b'])", "'c' is not in ['a', 'b']"),
             ("[[3]] | references(['a'])", "there is no object 3 in a list of 1"),

@@ -151,6 +151,17 @@ pub struct Options {
     pub right: usize,
 }
 
+impl Options {
+    /// Returns an option that equals the right one, except for the case of letters if that is
+    /// ignored.
+    pub(crate) fn right_again(&self, ignores_case: bool) -> Option<&str> {
+        let own = &self.texts[self.right];
+        let is_same = |other: &String| other == own || ignores_case && other.to_lowercase() == own.to_lowercase();
+        let mut others = self.texts.iter().enumerate().filter(|(place, _)| *place != self.right);
+        others.find(|(_, other)| is_same(other)).map(|(_, other)| other.as_str())
+    }
+}
+
 /// The maximum number of options: they have the letters A to Z.
 const MOST_OPTIONS: usize = 26;
 
@@ -254,8 +265,13 @@ pub(crate) fn truth(value: &Value) -> Result<bool, String> {
 }
 
 /// Reads options and the index of the right one. Options without a text are not shown, and are
-/// reported in `left_out`.
-pub(crate) fn options(texts: &Value, right: &Value, left_out: &mut Vec<String>) -> Result<Options, String> {
+/// reported in `left_out`. Unless case matters, options that differ only in it are the same.
+pub(crate) fn options(
+    texts: &Value,
+    right: &Value,
+    case_matters: bool,
+    left_out: &mut Vec<String>,
+) -> Result<Options, String> {
     let mut or_none = |option| {
         text(option).unwrap_or_else(|reason| {
             left_out.push(reason);
@@ -271,10 +287,16 @@ pub(crate) fn options(texts: &Value, right: &Value, left_out: &mut Vec<String>) 
     if texts[right].is_empty() {
         return Err("do not contain the right one".to_owned());
     }
-    if texts.iter().filter(|option| **option == texts[right]).count() > 1 {
-        return Err(format!("hold the right one, {:?}, twice, so two letters are right", texts[right]));
+    let options = Options { texts, right };
+    match options.right_again(!case_matters) {
+        Some(again) => Err(said_twice(&options, again)),
+        None => Ok(options),
     }
-    Ok(Options { texts, right })
+}
+
+/// Returns what is wrong with options of which another one equals the right one.
+pub(crate) fn said_twice(options: &Options, again: &str) -> String {
+    format!("hold the right one, {:?}, again as {again:?}, so two letters are right", options.texts[options.right])
 }
 
 /// Counts votes. Votes without a text are reported in `left_out`.
@@ -479,13 +501,18 @@ mod tests {
             (slot("classes", &json!([])).unwrap_err(), "is an empty list"),
             (slot("question", &json!(["x"])).unwrap_err(), "must be a text or a number, but is [\"x\"]"),
             (
-                options(&json!(["a", "b"]), &json!(2), none).unwrap_err(),
+                options(&json!(["a", "b"]), &json!(2), false, none).unwrap_err(),
                 "`right` must be an index from 0 to 1, but is 2",
             ),
-            (options(&json!(["a"]), &json!(0), none).unwrap_err(), "2 to 26 texts, not 1 in 1"),
-            (options(&json!(["a", "b", "a "]), &json!(2), none).unwrap_err(), "the right one, \"a\", twice"),
-            (options(&json!(["a", "b", ""]), &json!(2), none).unwrap_err(), "do not contain the right one"),
-            (options(&json!(["a", null, ""]), &json!(0), none).unwrap_err(), "2 to 26 texts, not 1 in 3"),
+            (options(&json!(["a"]), &json!(0), false, none).unwrap_err(), "2 to 26 texts, not 1 in 1"),
+            (options(&json!(["a", "b", "a "]), &json!(2), false, none).unwrap_err(), "the right one, \"a\", again"),
+            (
+                options(&json!(["Rain", "snow", " rain "]), &json!(0), false, none).unwrap_err(),
+                "the right one, \"Rain\", again as \"rain\"",
+            ),
+            (options(&json!(["Rain", "Rain"]), &json!(0), true, none).unwrap_err(), "again as \"Rain\""),
+            (options(&json!(["a", "b", ""]), &json!(2), false, none).unwrap_err(), "do not contain the right one"),
+            (options(&json!(["a", null, ""]), &json!(0), false, none).unwrap_err(), "2 to 26 texts, not 1 in 3"),
             (texts_of(&json!([]), none).unwrap_err(), "empty list"),
             (texts_of(&json!([null, "", " ", ["x"]]), none).unwrap_err(), "contain no text"),
             (truth(&json!(1)).unwrap_err(), "true or false, but is 1"),
@@ -548,6 +575,15 @@ mod tests {
     }
 
     #[test]
+    fn options_may_differ_in_case_only_where_that_is_the_question() {
+        let texts = json!(["Dear grandpa,", "Dear Grandpa,", "x", "X"]);
+        let found = options(&texts, &json!(1), true, &mut Vec::new()).unwrap();
+        assert_eq!((found.right_again(false), found.right_again(true)), (None, Some("Dear grandpa,")));
+        // Wrong options that are equal leave one letter right.
+        assert!(options(&json!(["x", "X", "y"]), &json!(2), false, &mut Vec::new()).is_ok());
+    }
+
+    #[test]
     fn votes_are_counted_and_of_equal_counts_the_first_leads() {
         let count = |texts: Value| votes(&texts, 1, &mut Vec::new()).unwrap();
         assert_eq!(count(json!(["b", "a", "a", "b", "c"])), [("b".into(), 2), ("a".into(), 2), ("c".into(), 1)]);
@@ -561,7 +597,7 @@ mod tests {
             let mut left_out = Vec::new();
             assert_eq!(texts_of(&json!(["a", cell, "b"]), &mut left_out).unwrap(), ["a", "b"]);
             assert_eq!(left_out.len(), 1, "{cell}");
-            let options = options(&json!(["a", cell, "b"]), &json!(2), &mut left_out).unwrap();
+            let options = options(&json!(["a", cell, "b"]), &json!(2), false, &mut left_out).unwrap();
             assert_eq!(options, Options { texts: vec!["a".into(), String::new(), "b".into()], right: 2 });
             assert_eq!(left_out.len(), 2, "{cell}");
             let turns = turns(&json!([["a", "b"], ["c", cell], ["d", "e"]]), &mut left_out).unwrap();

@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use serde_json::Value as Json;
 
 use crate::counts::TaskCounts;
+use crate::filters::take_cut_boxes;
 use crate::record::{
     Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, picture, pictures, seconds,
     slot, take_tokens, text, texts_of, truth, turns, votes,
@@ -25,7 +26,7 @@ use crate::rows::row::{Row, projected, text_of, value, whole};
 use crate::rows::table::{Fields, Matches};
 use crate::rows::{NativeRow, Rows, Shape};
 use crate::shape::misfit;
-use crate::task::{Join, Mapped, MediaSource, Task, VideoSource};
+use crate::task::{Join, Mapped, MediaSource, Predicate, Task, VideoSource};
 use crate::{Error, Result};
 use rows_by_key::RowsByKey;
 
@@ -152,6 +153,8 @@ pub(crate) struct Reading<'a> {
     is_told: bool,
     /// The number of rows after which a part ends.
     rows_of_part: u64,
+    /// The share of records that may be lost.
+    may_drop: f64,
     /// The counts of the parts before this one.
     earlier: TaskCounts,
     pub(crate) counts: TaskCounts,
@@ -269,6 +272,7 @@ impl<'a> Reading<'a> {
             ended: false,
             is_told: false,
             rows_of_part: u64::MAX,
+            may_drop: task.may_drop,
             earlier: TaskCounts::default(),
             counts,
         })
@@ -307,6 +311,11 @@ impl<'a> Reading<'a> {
 
     pub(crate) fn pause_after(&mut self, rows: u64) {
         self.rows_of_part = rows;
+    }
+
+    /// Sets another share of records that may be lost than that of the task file.
+    pub(crate) fn allow_loss(&mut self, share: f64) {
+        self.may_drop = share;
     }
 
     /// Returns whether an outcome is the first of the next part.
@@ -380,7 +389,7 @@ impl<'a> Reading<'a> {
         }
         let mut all = self.earlier.clone();
         all.add(&self.counts);
-        all.verdict(self.mapper.task)
+        all.verdict(&self.mapper.task.name, self.may_drop)
     }
 }
 
@@ -439,7 +448,18 @@ impl<'a> Mapper<'a> {
     fn outcome(&self, candidate: Candidate) -> (Outcome<'a>, Option<Record>) {
         let Candidate { file, row, begins_row, scope } = candidate;
         let mut tally = Tally::default();
+        // Boxes that were cut before, for a joined table or a list of records, are not of this
+        // record.
+        take_cut_boxes();
         let record = scope.and_then(|scope| self.record(&file, row, &scope, &mut tally));
+        let cut = take_cut_boxes();
+        if record.is_ok() {
+            let told = |_| {
+                let place = place(&self.task.name, &file, row);
+                (CUT_BOX.to_owned(), format!("{place}: a part of a box is outside the image and was cut off"))
+            };
+            tally.left_out.extend((0..cut).map(told));
+        }
         let (id, record) = match record {
             Ok(record) => (Ok((keyed_hash(0, &[&record.id]), keyed_hash(1, &[&record.id]))), Some(record)),
             Err(reason) => (Err(reason), None),
@@ -450,11 +470,11 @@ impl<'a> Mapper<'a> {
     /// Maps one candidate, or returns the reason why it is dropped.
     fn record(&self, file: &str, row: u64, scope: &Value, tally: &mut Tally<'a>) -> std::result::Result<Record, Drop> {
         let task = self.task;
-        for (name, predicate) in &task.predicates {
-            let holds = predicate.evaluate(scope);
-            let holds = holds.map_err(|detail| (format!("error:{name}"), format!("where.{name}: {detail}")))?;
+        for Predicate { section, name, holds } in &task.predicates {
+            let holds = holds.evaluate(scope);
+            let holds = holds.map_err(|detail| (format!("error:{name}"), format!("{section}.{name}: {detail}")))?;
             if !holds.is_true() {
-                return Err((format!("where:{name}"), format!("where.{name} does not hold")));
+                return Err((format!("{section}:{name}"), format!("{section}.{name} does not hold")));
             }
         }
         let native_id = mapped(&task.id, scope, |value| {
@@ -502,10 +522,10 @@ impl<'a> Mapper<'a> {
             }
         }
         let mut without_text = Vec::new();
-        if let Some((texts, right)) = &sources.options {
-            let right = mapped(right, scope, |value| Ok(value.clone()))?;
-            let read = |value: &Json| options(value, &right, &mut without_text);
-            found.options = Some(mapped(texts, scope, read).map_err(named("options"))?);
+        if let Some(own) = &sources.options {
+            let right = mapped(&own.right, scope, |value| Ok(value.clone()))?;
+            let read = |value: &Json| options(value, &right, own.case_matters, &mut without_text);
+            found.options = Some(mapped(&own.texts, scope, read).map_err(named("options"))?);
             left_out.extend(without_text.drain(..).map(|reason| ("options", reason)));
         }
         if let Some(own) = &sources.truth {
@@ -572,6 +592,9 @@ impl<'a> Mapper<'a> {
         }
     }
 }
+
+/// The reason for parts of boxes that are left out because they are outside the image.
+const CUT_BOX: &str = "outside_image:box";
 
 /// The reason why a record is dropped, and the details.
 type Drop = (String, String);

@@ -170,6 +170,8 @@ struct MediaFile {
 struct OptionsFile {
     texts: String,
     right: String,
+    #[serde(default)]
+    case_matters: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -270,7 +272,9 @@ struct TaskFile {
     tables: toml::Table,
     explode: Option<ExplodeFile>,
     #[serde(default, rename = "where")]
-    predicates: toml::Table,
+    selected: toml::Table,
+    #[serde(default)]
+    must: toml::Table,
     #[serde(default)]
     media: MediaFile,
     system: Option<ValueFile>,
@@ -314,6 +318,16 @@ pub(crate) struct Mapped {
     pub(crate) may_be_unused: bool,
 }
 
+/// A condition for records.
+#[derive(Debug)]
+pub(crate) struct Predicate {
+    /// The table of the task file: `where` for records that are wanted, `must` for records that can
+    /// be converted at all.
+    pub(crate) section: &'static str,
+    pub(crate) name: String,
+    pub(crate) holds: Expression,
+}
+
 /// Where the media of a record come from.
 #[derive(Debug)]
 pub(crate) enum MediaSource {
@@ -335,12 +349,21 @@ pub(crate) struct VideoSource {
     pub(crate) frame_rate: Option<f64>,
 }
 
+/// Where the options of a question come from.
+#[derive(Debug)]
+pub(crate) struct OptionSources {
+    pub(crate) texts: Mapped,
+    /// The index of the right one.
+    pub(crate) right: Mapped,
+    /// Whether options may differ only in capital letters, as in questions about spelling.
+    pub(crate) case_matters: bool,
+}
+
 /// Where the answers of a record come from.
 #[derive(Debug)]
 pub(crate) struct AnswerSources {
     pub(crate) texts: Vec<(AnswerShape, Mapped)>,
-    /// The texts of the options and the index of the right one.
-    pub(crate) options: Option<(Mapped, Mapped)>,
+    pub(crate) options: Option<OptionSources>,
     pub(crate) truth: Option<Mapped>,
     /// The votes, and the fewest equal votes that count as an answer.
     pub(crate) votes: Option<(Mapped, usize)>,
@@ -395,7 +418,7 @@ pub struct Task {
     pub(crate) joins: Vec<Join>,
     pub(crate) lookups: Vec<(String, Table)>,
     pub(crate) explode: Option<(String, Expression)>,
-    pub(crate) predicates: Vec<(String, Expression)>,
+    pub(crate) predicates: Vec<Predicate>,
     pub(crate) id: Mapped,
     pub(crate) media: MediaSource,
     pub(crate) system: Option<Mapped>,
@@ -516,13 +539,14 @@ impl<'a> Compiler<'a> {
         Ok(Some((explode.name, over)))
     }
 
-    fn predicates(&self, predicates: &toml::Table) -> Result<Vec<(String, Expression)>> {
+    fn predicates(&self, section: &'static str, predicates: &toml::Table) -> Result<Vec<Predicate>> {
         let mut compiled = Vec::new();
         for (name, source) in predicates {
             let Some(source) = source.as_str() else {
-                return Err(self.fault(format!("where.{name}: must be an expression in quotes")));
+                return Err(self.fault(format!("{section}.{name}: must be an expression in quotes")));
             };
-            compiled.push((name.clone(), self.expression(&format!("where.{name}"), source)?));
+            let holds = self.expression(&format!("{section}.{name}"), source)?;
+            compiled.push(Predicate { section, name: name.clone(), holds });
         }
         Ok(compiled)
     }
@@ -600,10 +624,11 @@ impl<'a> Compiler<'a> {
             texts.push((*shape, self.value("answers", name, value)?));
         }
         let options = match answers.options {
-            Some(own) => Some((
-                self.mapped("answers.options", "texts", &own.texts)?,
-                self.mapped("answers.options", "right", &own.right)?,
-            )),
+            Some(own) => Some(OptionSources {
+                texts: self.mapped("answers.options", "texts", &own.texts)?,
+                right: self.mapped("answers.options", "right", &own.right)?,
+                case_matters: own.case_matters,
+            }),
             None => None,
         };
         let truth = answers.truth.map(|own| self.mapped("answers", "truth", &own)).transpose()?;
@@ -675,7 +700,9 @@ impl Task {
         check_head(&contents).map_err(|reason| compiler.fault(reason))?;
         let (mut primary, mut joins, mut lookups) = compiler.tables(contents.tables)?;
         let explode = compiler.explode(contents.explode)?;
-        let predicates = compiler.predicates(&contents.predicates)?;
+        // A record that is not wanted need not be one that can be converted.
+        let mut predicates = compiler.predicates("where", &contents.selected)?;
+        predicates.extend(compiler.predicates("must", &contents.must)?);
         let media = compiler.media(contents.media)?;
         if !matches!(media, MediaSource::None) && contents.pictures.is_none() {
             let reason = "pictures: give `licence` and `commercial_use` of what [media] names";
@@ -903,15 +930,17 @@ impl Task {
     /// Returns the files of one table, at least one.
     pub(crate) fn table_files(&self, root: &Path, name: &str, table: &Table, split: &str) -> Result<Vec<NativeFile>> {
         let found = files(root, table, split)?;
-        if found.is_empty() {
+        if found.files.is_empty() {
+            let unread: String = found.unread.iter().map(|fault| format!("; {fault}")).collect();
             return Err(Error::MissingFile {
                 task: self.name.clone(),
                 table: name.to_owned(),
                 path: root.join(table.file.replace("{split}", split)),
                 splits: self.splits.keys().cloned().collect(),
+                unread,
             });
         }
-        Ok(found)
+        Ok(found.files)
     }
 }
 

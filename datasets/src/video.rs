@@ -28,7 +28,7 @@ pub enum VideoFault {
 
 impl VideoFault {
     /// Returns the reason under which a conversation with this video is left out.
-    pub fn name(&self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             VideoFault::Missing => "missing_video",
             VideoFault::Broken(_) => "broken_video",

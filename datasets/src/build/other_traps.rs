@@ -85,6 +85,7 @@ fn boxes_over_the_edge_are_cut_and_those_beyond_it_are_counted() {
     let (found, counts) = read("vg_region_grounding", "all", &files).unwrap();
     assert_eq!(text(&found[0], AnswerShape::Boxes), "[0.000, 0.000, 1.000, 0.500]");
     assert_eq!((found.len(), counts.dropped["error:boxes"]), (1, 2));
+    assert_eq!(counts.left_out["outside_image:box"], 1);
 }
 
 #[test]

@@ -609,7 +609,8 @@ fn full_native_files_yield_as_many_conversations_as_they_hold() {
     let right = |row: &Value| row["choices"][row["correct_choice_idx"].as_u64().unwrap() as usize].clone();
     let (sound, faulty): (Vec<&Value>, Vec<&Value>) = rows.as_array().unwrap().iter().partition(|row| {
         let choices = row["choices"].as_array().unwrap();
-        choices.iter().filter(|&choice| *choice == right(row)).count() == 1
+        let lower = |choice: &Value| choice.as_str().map(|choice| choice.trim().to_lowercase());
+        choices.iter().filter(|choice| lower(choice) == lower(&right(row))).count() == 1
     });
     let faulty = faulty.len() as u64;
     let conversations = expect("aokvqa", &aokvqa, "val", length(&rows), &[("field:options", faulty)]);

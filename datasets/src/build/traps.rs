@@ -39,11 +39,28 @@ pub(super) fn text(record: &Record, shape: AnswerShape) -> &str {
 }
 
 #[test]
+fn options_that_differ_in_capital_letters_are_asked_about_only_where_they_are_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = |choices: Value| json!({"question": "Which greeting is right?", "choices": choices, "answer": 1, "hint": "", "split": "train"});
+    let rows = json!({"1": row(json!(["Dear grandpa,", "Dear Grandpa,"])), "2": row(json!(["Hi", "Hello"]))});
+    fs::write(folder.path().join("problems.json"), bytes(&rows)).unwrap();
+    let banks = Banks::shipped().unwrap();
+    let kept = |lower_case| {
+        let settings = BuildSettings { lower_case, ..BuildSettings::default() };
+        let task = shipped().get("scienceqa").unwrap();
+        let mut build = Build::start(task, &banks, folder.path(), "train", &settings).unwrap();
+        let found = build.by_ref().map(Result::unwrap).count();
+        (found, build.counts().dropped.get("field:options").copied())
+    };
+    assert_eq!((kept(false), kept(true)), ((2, None), (1, Some(1))));
+}
+
+#[test]
 fn lists_of_addresses_are_not_taken_for_each_other() {
     let caption_first = b"a dog runs .\thttp://example.org/1.jpg\na cat\thttp://example.org/2.jpg\n".as_slice();
     let address_first = b"http://example.org/1.jpg\ta dog runs .\n".as_slice();
-    assert!(fault("cc12m", "cc12m", &[("cc12m.tsv", caption_first)]).contains("where:is_address 2"));
-    assert!(fault("cc3m", "a", &[("a.tsv", address_first)]).contains("where:is_address 1"));
+    assert!(fault("cc12m", "cc12m", &[("cc12m.tsv", caption_first)]).contains("must:is_address 2"));
+    assert!(fault("cc3m", "a", &[("a.tsv", address_first)]).contains("must:is_address 1"));
     assert_eq!(read("cc3m", "a", &[("a.tsv", caption_first)]).unwrap().0.len(), 2);
 }
 
@@ -64,7 +81,7 @@ fn parallel_lists_of_other_lengths_pair_nothing_wrongly() {
     let book = |answers: Value| json!({"imageURL": "http://x/1.gif", "questions": ["Who?", "What?"], "answers": answers, "split": 1});
     let books = bytes(&json!({"a": book(json!(["A"])), "b": book(json!(["A", "B"]))}));
     let (found, counts) = read("ocrvqa", "train", &[("dataset.json", &books)]).unwrap();
-    assert_eq!((found.len(), counts.dropped["where:in_pairs"]), (2, 1));
+    assert_eq!((found.len(), counts.dropped["must:in_pairs"]), (2, 1));
     assert_eq!(found[0].media.images, ["images/b.gif"], "some covers are GIF");
 }
 
@@ -104,8 +121,8 @@ fn conversations_that_do_not_go_by_turns_are_refused() {
         ("llava_reasoning", "complex_reasoning_77k"),
     ] {
         let file = format!("{split}.json");
-        assert!(fault(task, split, &[(&file, &named("gpt", "human"))]).contains("where:by_turns 1"), "{task}");
-        assert!(fault(task, split, &[(&file, &named("user", "assistant"))]).contains("where:by_turns 1"), "{task}");
+        assert!(fault(task, split, &[(&file, &named("gpt", "human"))]).contains(":by_turns 1"), "{task}");
+        assert!(fault(task, split, &[(&file, &named("user", "assistant"))]).contains(":by_turns 1"), "{task}");
         assert_eq!(read(task, split, &[(&file, &named("human", "gpt"))]).unwrap().0.len(), 1, "{task}");
     }
 }
@@ -370,7 +387,7 @@ fn labels_on_which_nobody_agreed_and_other_words_for_them_are_no_classes() {
     let (found, counts) = read("snli_ve", "dev", &[("snli_ve_dev.jsonl", rows.as_bytes())]).unwrap();
     assert_eq!((found.len(), counts.dropped["where:agreed"]), (2, 1));
     let other = row("contradictory").to_string();
-    assert!(fault("snli_ve", "dev", &[("snli_ve_dev.jsonl", other.as_bytes())]).contains("where:known_label 1"));
+    assert!(fault("snli_ve", "dev", &[("snli_ve_dev.jsonl", other.as_bytes())]).contains("must:known_label 1"));
 }
 
 #[test]

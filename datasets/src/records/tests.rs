@@ -273,6 +273,36 @@ phrase = "'%s %s' | format(a.answer, names[2])"
 }
 
 #[test]
+fn records_that_cannot_be_converted_are_lost_and_others_are_not_wanted() {
+    let with =
+        |section: &str| task(&VQA.replace("[media]", &format!("[{section}]\nknown = \"q.answer == 'net'\"\n[media]")));
+    let row = |id: u32| {
+        let answer = if id == 1 { "net" } else { "ball" };
+        format!("{{\"id\": {id}, \"image\": 1, \"question\": \"What?\", \"answer\": \"{answer}\"}}\n")
+    };
+    let rows: String = (1..=20).map(row).collect();
+    let (found, counts) = run(&with("where"), &[("val.jsonl", &rows)]);
+    assert_eq!((found.len(), counts.dropped["where:known"]), (1, 19));
+    let message = fault(&with("must"), &[("val.jsonl", &rows)]);
+    assert!(message.contains("95 % of its records were dropped, more than 50 % (must:known 19)"), "{message}");
+    assert!(message.contains("row 1: must.known does not hold"), "{message}");
+}
+
+#[test]
+fn boxes_that_are_cut_off_are_counted_with_their_records() {
+    let own = task(
+        "id = \"q.id\"\n[tables.q]\nfile = \"{split}.jsonl\"\n[media]\nimage = \"'a.jpg'\"\n[answers]\n\
+         boxes = \"q.boxes | map('box', 'xyxy', 100, 100) | list\"\n",
+    );
+    let rows = "{\"id\": 1, \"boxes\": [[-1, 0, 50, 50], [0, 0, 101, 50], [0, 0, 9, 9]]}\n\
+                {\"id\": 2, \"boxes\": [[-1, 0, 50, 50], [0, 0, 500, 50]]}\n{\"id\": 3, \"boxes\": [[1, 2, 3, 4]]}\n";
+    let (found, counts) = run(&own, &[("val.jsonl", rows)]);
+    assert_eq!(found.len(), 2);
+    assert_eq!(counts.left_out, BTreeMap::from([("outside_image:box".to_owned(), 2)]));
+    assert_eq!(counts.dropped, BTreeMap::from([("error:boxes".to_owned(), 1)]));
+}
+
+#[test]
 fn a_predicate_does_not_hide_a_task_that_fits_no_row() {
     let own =
         task(&VQA.replace("q.answer", "q.anwser").replace("[media]", "[where]\neven = \"q.id % 2 == 0\"\n[media]"));

@@ -10,10 +10,17 @@ use super::Emit;
 use super::row::Row;
 use crate::rows::table::Table;
 
+/// A last record that is put behind the file. The parser takes the end of the file for the end of a
+/// field in quotes. If a quote is open there, this record becomes a part of that field.
+const END: &[u8] = b"\n\0end\n";
+
 /// Reads records. The first record is the header, unless the table names the columns. If it does,
 /// and the first record consists of exactly these names, that record is skipped as a header. A
 /// record with another number of columns becomes an unreadable row, and bytes that are not UTF-8
 /// become U+FFFD.
+///
+/// # Errors
+/// If a field in quotes does not end: it would contain the rest of the file.
 pub(super) fn read(
     input: impl Read,
     table: &Table,
@@ -32,9 +39,12 @@ pub(super) fn read(
         .quoting(quoting)
         .comment(table.comment.as_ref().and_then(|mark| mark.bytes().next()))
         .flexible(true)
-        .from_reader(input);
+        .from_reader(input.chain(END));
     let columns = if table.columns.is_empty() {
-        let header = reader.byte_headers().map_err(|fault| format!("header: {fault}"))?;
+        let header = reader.byte_headers().map_err(|fault| format!("header: {fault}"))?.clone();
+        if is_end(&header, reader.position().line())? {
+            return Ok(());
+        }
         header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect()
     } else {
         table.columns.clone()
@@ -44,6 +54,9 @@ pub(super) fn read(
     let mut number = 0;
     let mut is_first = !table.columns.is_empty();
     while reader.read_byte_record(&mut record).map_err(|fault| fault.to_string())? {
+        if is_end(&record, reader.position().line())? {
+            break;
+        }
         // Users often add a header to a list without one, because img2dataset needs it.
         let is_header = is_first && record.iter().map(<[u8]>::trim_ascii).eq(columns.iter().map(String::as_bytes));
         is_first = false;
@@ -56,6 +69,23 @@ pub(super) fn read(
         number += 1;
     }
     Ok(())
+}
+
+/// Returns whether a record is [`END`]. `line` is the line behind it, from 1.
+///
+/// # Errors
+/// If [`END`] is in its last field, so that the quote of that field is not closed.
+fn is_end(record: &ByteRecord, line: u64) -> Result<bool, String> {
+    let mark = END.trim_ascii();
+    let Some(last) = record.iter().next_back().filter(|last| last.trim_ascii_end().ends_with(mark)) else {
+        return Ok(false);
+    };
+    if record.len() == 1 && last == mark {
+        return Ok(true);
+    }
+    #[allow(clippy::naive_bytecount, reason = "it is called once for a file")]
+    let lines = last.iter().filter(|byte| **byte == b'\n').count() as u64;
+    Err(format!("line {}: a quote is opened and not closed before the end of the file", line.saturating_sub(lines)))
 }
 
 /// Creates a row from the wanted columns of a record.
@@ -104,6 +134,33 @@ mod tests {
         assert_eq!(rows(b"caption\turl\na dog\tu\ncaption\turl\n", columns, b'\t', false)[0], row);
         assert_eq!(rows(b"caption\turl\na dog\tu\ncaption\turl\n", columns, b'\t', false).len(), 2);
         assert_eq!(rows(b"url\tcaption\na dog\tu\n", columns, b'\t', false)[1], row);
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_is_an_error_with_its_line() {
+        let fault = |input: &[u8]| {
+            let table: Table = toml::from_str("file = \"x\"").unwrap();
+            read(input, &table, b',', true, &mut |_, _| ControlFlow::Continue(())).unwrap_err()
+        };
+        for (input, line) in [
+            (&b"a,b\n1,2\n3,\"4\n5,6\n7,8\n"[..], 3),
+            (b"a,b\n1,\"2\"\"\n", 2),
+            (b"a,b\n\"1\n1\",\"2\n3,4", 3),
+            (b"a,\"b\n1,2\n", 1),
+            (b"a,b\r\n\"1,2", 2),
+            (b"a,b\n\n\n1,\"2\n", 4),
+        ] {
+            let found = fault(input);
+            let expected = format!("line {line}: a quote is opened");
+            assert!(found.starts_with(&expected), "{:?}: {found}", String::from_utf8_lossy(input));
+        }
+        // A closed quote at the end, quotes within a field, and files without rows are no faults.
+        let row = Ok(json!({"a": "1", "b": "2"}));
+        assert_eq!(rows(b"a,b\n1,\"2\"", "", b',', true), [row]);
+        assert_eq!(rows(b"a,b\n1,2\"\n", "", b',', true), [Ok(json!({"a": "1", "b": "2\""}))]);
+        for input in [&b""[..], b"a,b", b"a,b\n\n"] {
+            assert_eq!(rows(input, "", b',', true), []);
+        }
     }
 
     #[test]

@@ -58,6 +58,14 @@ pub(crate) fn part_names(pattern: &str) -> std::result::Result<Vec<String>, Stri
     Ok(names)
 }
 
+/// The files of a table.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) files: Vec<NativeFile>,
+    /// If there are no files: why archives that might hold some cannot be read.
+    pub(crate) unread: Vec<Error>,
+}
+
 /// Returns the files of a table for a split, in the order of their names. `{split}` in the pattern
 /// is replaced. `*` matches any part of a name, `**` any folders or none, and another name in
 /// braces matches a part of a name that becomes a field of the rows. The name of a file may have an
@@ -65,8 +73,8 @@ pub(crate) fn part_names(pattern: &str) -> std::result::Result<Vec<String>, Stri
 /// archives were unpacked: [`in_archives`].
 ///
 /// # Errors
-/// If a folder or an archive on the way cannot be read, or several archives contain a file.
-pub(crate) fn files(root: &Path, table: &Table, split: &str) -> Result<Vec<NativeFile>> {
+/// If a folder on the way cannot be read, or several archives contain a file.
+pub(crate) fn files(root: &Path, table: &Table, split: &str) -> Result<Found> {
     let pattern = table.file.replace("{split}", split);
     let components: Vec<&str> = pattern.split('/').collect();
     let mut found = Vec::new();
@@ -83,7 +91,7 @@ pub(crate) fn files(root: &Path, table: &Table, split: &str) -> Result<Vec<Nativ
         (_, None) => true,
         (plain, _) => !names.iter().any(|name| **name == *plain),
     });
-    Ok(found)
+    Ok(Found { files: found, unread: Vec::new() })
 }
 
 /// A member of an archive, and the path from the root folder that it would have if the archive were
@@ -99,13 +107,13 @@ struct Packed {
 /// top folder that contains everything in the archive may be omitted. Compressed tar files, which
 /// must be read from their beginning, are searched only if no other archive has a file. Files are
 /// in the order of the paths that they would have.
-fn in_archives(root: &Path, components: &[&str]) -> Result<Vec<NativeFile>> {
-    let mut fault = None;
+fn in_archives(root: &Path, components: &[&str]) -> Result<Found> {
+    let mut unread = Vec::new();
     for is_kind in [is_archive, is_packed_whole] {
         let mut found: Vec<Packed> = Vec::new();
         let mut look = |path: &Path, name: &str, folder: &str, rest: &[&str]| match Archive::known(path) {
             Ok(archive) => members(&archive, name, folder, rest, &mut found),
-            Err(error) => drop(fault.get_or_insert(error)),
+            Err(error) => unread.push(error),
         };
         let (mut folder, mut name) = (root.to_owned(), String::new());
         for (depth, component) in components.iter().enumerate() {
@@ -123,10 +131,10 @@ fn in_archives(root: &Path, components: &[&str]) -> Result<Vec<NativeFile>> {
             }
         }
         if !found.is_empty() {
-            return once_each(root, found);
+            return Ok(Found { files: once_each(root, found)?, unread: Vec::new() });
         }
     }
-    fault.map_or(Ok(Vec::new()), Err)
+    Ok(Found { files: Vec::new(), unread })
 }
 
 /// Adds the members of an archive that match a pattern, which is relative to `folder`.
@@ -301,7 +309,7 @@ mod tests {
             fs::write(path, "x").unwrap();
         }
         let table: Table = toml::from_str(&format!("file = \"{pattern}\"")).unwrap();
-        let files = files(folder.path(), &table, "train").unwrap();
+        let files = files(folder.path(), &table, "train").unwrap().files;
         files.into_iter().map(|file| (file.name.to_string(), file.parts)).collect()
     }
 
@@ -322,7 +330,7 @@ mod tests {
 
     fn names_in(root: &Path, pattern: &str) -> Result<Vec<String>> {
         let table: Table = toml::from_str(&format!("file = \"{pattern}\"")).unwrap();
-        Ok(files(root, &table, "train")?.iter().map(|file| file.name.to_string()).collect())
+        Ok(files(root, &table, "train")?.files.iter().map(|file| file.name.to_string()).collect())
     }
 
     #[test]
@@ -359,8 +367,10 @@ mod tests {
         assert_eq!(names_in(root, "c/train.json").unwrap(), ["c.tar/c/train.json"]);
         fs::write(root.join("broken.zip"), "PK").unwrap();
         assert_eq!(names_in(root, "c/train.json").unwrap(), ["c.tar/c/train.json"]);
-        let fault = names_in(root, "nowhere.json").unwrap_err().to_string();
-        assert!(fault.contains("broken.zip"), "{fault}");
+        let table: Table = toml::from_str("file = \"nowhere.json\"").unwrap();
+        let nothing = files(root, &table, "train").unwrap();
+        assert!(nothing.files.is_empty() && nothing.unread.len() == 1, "{nothing:?}");
+        assert!(nothing.unread[0].to_string().contains("broken.zip"), "{nothing:?}");
     }
 
     #[test]

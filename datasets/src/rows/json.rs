@@ -94,8 +94,12 @@ impl<R: Read> Rows<'_, '_, R> {
         let (mut others, mut found) = (Vec::new(), false);
         while self.document.has_more(b'}')? {
             let key = text_of(&self.document.key()?);
-            if key == step && !found {
-                found = true;
+            if key == step {
+                if std::mem::replace(&mut found, true) {
+                    // Other parsers take the last one, whose rows cannot replace those that were
+                    // already read.
+                    return Err(format!("the key `{step}` of the table's `at` is there twice"));
+                }
                 if self.walk(rest)?.is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
@@ -121,6 +125,9 @@ impl<R: Read> Rows<'_, '_, R> {
         let mut columns: Vec<(String, std::vec::IntoIter<Vec<u8>>)> = Vec::new();
         while self.document.has_more(b'}')? {
             let key = text_of(&self.document.key()?);
+            if columns.iter().any(|(known, _)| *known == key) {
+                return Err(format!("the column `{key}` is there twice"));
+            }
             self.document.begin(b'[', "a list of the values of a column")?;
             let mut values = Vec::new();
             while self.document.has_more(b']')? {
@@ -350,6 +357,12 @@ mod tests {
     fn faults_name_the_place() {
         let fault = rows(r#"{"info": {}, "annotation": []}"#, "annotations", Shape::List).unwrap_err();
         assert!(fault.contains("no key `annotations` here, only info, annotation"), "{fault}");
+        for document in [r#"{"a": [1], "b": 0, "a": [2]}"#, r#"{"a": [], "\u0061": []}"#] {
+            let fault = rows(document, "a", Shape::List).unwrap_err();
+            assert!(fault.contains("the key `a` of the table's `at` is there twice at line 1"), "{fault}");
+        }
+        let fault = rows(r#"{"a": [1], "a": [2]}"#, "", Shape::Columns).unwrap_err();
+        assert!(fault.contains("the column `a` is there twice"), "{fault}");
         let fault = rows(r#"{"a": 1}"#, "", Shape::List).unwrap_err();
         assert!(fault.contains("set `shape`"), "{fault}");
         let fault = rows("[1, 2]", "", Shape::Map).unwrap_err();

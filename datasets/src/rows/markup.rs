@@ -179,7 +179,12 @@ impl<R: BufRead> Parts<R> {
         loop {
             let bytes = self.input.fill_buf().map_err(|fault| fault.to_string())?;
             match bytes.first() {
-                None => return Ok(None),
+                None => {
+                    return match &self.is_raw {
+                        None => Ok(None),
+                        Some(name) => Err(format!("a tag <{name}> has no end tag, so it hides the rest of the file")),
+                    };
+                }
                 Some(b'<') => {
                     self.input.consume(1);
                     if let Some(part) = self.tag()? {
@@ -317,6 +322,8 @@ mod tests {
     fn faults_are_told_and_no_bytes_make_it_panic() {
         assert!(read_all(b"<p>x</p>", "at = \"img\"").unwrap_err().contains("there is no tag <img>"));
         assert!(read_all(b"<img>", "").unwrap_err().contains("set `at`"));
+        let fault = read_all(b"<img><p>x</p><script>if (a<b) {}<img><p>y</p>", "at = \"img\"").unwrap_err();
+        assert!(fault.contains("<script> has no end tag"), "{fault}");
         assert!(read_all("<p><q>".repeat(5000).as_bytes(), "at = \"img\"").unwrap_err().contains("too deep"));
         let page = "<img src='ü' a = \"b\" c d=><p>é &#233; &#xE9; &#x110000; &; </p><![x]></ q><".as_bytes();
         for length in 0..=page.len() {

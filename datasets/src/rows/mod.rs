@@ -20,6 +20,7 @@ mod tfrecord;
 mod webdataset;
 mod xml;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
@@ -31,12 +32,13 @@ use std::thread::JoinHandle;
 use lynxdata_records::python_json::normalise;
 use lynxdata_records::text::utf8;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 pub(crate) use self::files::{NativeFile, files, part_names};
 use crate::coding::Coding;
 use crate::rows::row::Row;
-use crate::rows::table::{Encoding, Table};
+use crate::rows::table::{Encoding, Fields, Table};
 use crate::{Error, Result};
 
 /// A function that reads the rows of one file until its end or until `emit` wants no more.
@@ -240,15 +242,25 @@ fn read_file(file: &NativeFile, table: &Table, shape: Shape, emit: &mut Emit) ->
 /// The number of bytes that are examined to see whether a file contains JSON lines.
 const HEAD: u64 = 1 << 16;
 
+/// The maximum length of a first line that is examined, in bytes. Rows with images as base64 are
+/// long, but a document of one line may not fit into memory.
+const LONGEST_HEAD: u64 = 1 << 26;
+
 /// Reads a file of JSON lines or of one document. The name decides which, unless the first line
 /// shows that it is the other one.
 fn read_json(source: &Source, is_named_lines: bool, emit: &mut Emit) -> std::result::Result<(), String> {
     let (at, shape) = (source.table.at.as_str(), source.shape);
     let mut input = source.text()?;
     let mut head = Vec::new();
-    input.by_ref().take(HEAD).read_to_end(&mut head).map_err(|fault| fault.to_string())?;
+    let more = |input: &mut dyn BufRead, head: &mut Vec<u8>, most: u64| {
+        input.take(most).read_to_end(head).map_err(|fault| fault.to_string())
+    };
+    more(&mut input, &mut head, HEAD)?;
     let may_be_lines = is_named_lines || at.is_empty() && shape == Shape::List;
-    let is_lines = may_be_lines && holds_lines(&head, is_named_lines);
+    if may_be_lines && !is_named_lines && head.trim_ascii_start().first() == Some(&b'{') {
+        while !has_line_end(&head) && (head.len() as u64) < LONGEST_HEAD && more(&mut input, &mut head, HEAD)? > 0 {}
+    }
+    let is_lines = may_be_lines && holds_lines(&head, is_named_lines, &source.table.fields);
     let input = io::Cursor::new(head).chain(input);
     match (is_lines, is_named_lines) {
         (true, _) => lines::read_json(input, emit),
@@ -257,19 +269,41 @@ fn read_json(source: &Source, is_named_lines: bool, emit: &mut Emit) -> std::res
     }
 }
 
+/// Returns whether a text has a complete first line.
+fn has_line_end(text: &[u8]) -> bool {
+    text.trim_ascii_start().iter().any(|byte| matches!(byte, b'\n' | b'\r'))
+}
+
 /// Returns whether a file that begins with these bytes has one JSON value per line. A first line
-/// that is a list counts only if it is complete and more lines follow.
-fn holds_lines(head: &[u8], is_named_lines: bool) -> bool {
+/// that is a list counts only if it is complete and more lines follow. One object alone is a line
+/// if it has a field that is used; otherwise it is a document, and the rows are somewhere in it.
+fn holds_lines(head: &[u8], is_named_lines: bool, fields: &Fields) -> bool {
     let text = head.trim_ascii_start();
     let end = text.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(text.len());
     let (line, rest) = text.split_at(end);
     let next = rest.trim_ascii_start().first();
-    let is_whole = || serde_json::from_slice::<serde::de::IgnoredAny>(&normalise(line)).is_ok();
+    let is_whole = || serde_json::from_slice::<IgnoredAny>(&normalise(line)).is_ok();
     match text.first() {
         Some(b'[') => next.is_some() && is_whole(),
-        Some(b'{') => is_named_lines || next == Some(&b'{') && is_whole(),
+        Some(b'{') if is_named_lines => true,
+        Some(b'{') => match next {
+            Some(b'{') => is_whole(),
+            // The next line may be behind the bytes that were read.
+            None => has_field(line, fields),
+            Some(_) => false,
+        },
         _ => is_named_lines,
     }
+}
+
+/// Returns whether a text is a JSON object with one of the fields. If an expression uses whole
+/// rows, the fields are not known.
+fn has_field(text: &[u8], fields: &Fields) -> bool {
+    let object = serde_json::from_slice::<HashMap<String, IgnoredAny>>(&normalise(text));
+    object.is_ok_and(|object| match fields {
+        Fields::All => false,
+        Fields::Named(names) => names.iter().any(|name| object.contains_key(name)),
+    })
 }
 
 /// Rows in a batch: enough to keep all cores busy with little memory.
@@ -363,7 +397,7 @@ pub(crate) mod tests {
     /// Returns all rows of the files of a table, as (file, number, content).
     pub(crate) fn rows(root: &Path, toml: &str, shape: Shape) -> Result<Vec<(String, u64, Value)>> {
         let table: Table = toml::from_str(toml).unwrap();
-        let files = files(root, &table, "val").unwrap();
+        let files = files(root, &table, "val").unwrap().files;
         assert!(!files.is_empty(), "no file for {toml}");
         let batches = Rows::start("test", "t", files, &table, shape)?.collect::<Result<Vec<_>>>()?;
         let row = |row: NativeRow| {
@@ -464,6 +498,22 @@ pub(crate) mod tests {
         fs::write(folder.path().join("val.json"), "{\"questions\": [1]}\n").unwrap();
         let fault = rows(folder.path(), "file = \"val.json\"", Shape::List).unwrap_err().to_string();
         assert!(fault.contains("set `shape`"), "{fault}");
+        // One object is a row if it has a field of rows, however long it is.
+        let of_field = |text: &str, field: &str| {
+            fs::write(folder.path().join("val.json"), text).unwrap();
+            let mut table: Table = toml::from_str("file = \"val.json\"").unwrap();
+            table.fields = Fields::Named(vec![field.to_owned()]);
+            let files = files(folder.path(), &table, "val").unwrap().files;
+            let batches = Rows::start("test", "t", files, &table, Shape::List)?.collect::<Result<Vec<_>>>()?;
+            Ok::<_, Error>(batches.into_iter().flatten().count())
+        };
+        assert_eq!(of_field("{\"a\": 1}", "a").unwrap(), 1);
+        assert_eq!(of_field("\n{\"a\": NaN}\n\n", "a").unwrap(), 1);
+        assert!(of_field("{\"a\": 1}", "b").unwrap_err().to_string().contains("set `shape`"));
+        assert!(of_field("{\n \"a\": 1}", "a").unwrap_err().to_string().contains("set `shape`"));
+        let long = format!("{{\"a\": \"{}\"}}\n", "x".repeat(3 * HEAD as usize));
+        assert_eq!(of_field(&long, "a").unwrap(), 1);
+        assert_eq!(of_field(&(long + "{\"a\": 1}\n"), "a").unwrap(), 2);
     }
 
     #[test]
@@ -516,7 +566,7 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.jsonl"), "{}\n".repeat(10 * QUEUE * BATCH)).unwrap();
         let table: Table = toml::from_str("file = \"a.jsonl\"").unwrap();
-        let files = files(folder.path(), &table, "val").unwrap();
+        let files = files(folder.path(), &table, "val").unwrap().files;
         let mut rows = Rows::start("test", "t", files, &table, Shape::List).unwrap();
         assert!(rows.next().is_some());
         let reader = rows.reader.take().unwrap();

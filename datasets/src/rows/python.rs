@@ -158,7 +158,20 @@ impl Parser<'_> {
                     'n' => joined.push('\n'),
                     't' => joined.push('\t'),
                     'r' => joined.push('\r'),
-                    '0' => joined.push('\0'),
+                    'a' => joined.push('\x07'),
+                    'b' => joined.push('\x08'),
+                    'v' => joined.push('\x0b'),
+                    'f' => joined.push('\x0c'),
+                    '0'..='7' => {
+                        // At most three octal digits are one character.
+                        let is_octal = |digit: &u8| matches!(digit, b'0'..=b'7');
+                        let more = self.rest.bytes().take(2).take_while(is_octal).count();
+                        let digits = format!("{other}{}", &self.rest[..more]);
+                        let code = u32::from_str_radix(&digits, 8).ok().and_then(char::from_u32);
+                        joined.push(code.unwrap_or('\u{FFFD}'));
+                        self.rest = &self.rest[more..];
+                    }
+                    'N' => return Err(self.fault("characters by their names, as in \\N{BULLET}, are not known")),
                     '\n' => {}
                     '\\' | '\'' | '"' => joined.push(other),
                     // Python keeps unknown escapes unchanged.
@@ -241,6 +254,7 @@ mod tests {
             ("{1, 2}", json!([1, 2])),
             ("{'a': 1, 2: [3.5, -4e2], (1, 2): u'x',}", json!({"a": 1, "2": [3.5, -400.0], "[1,2]": "x"})),
             (r#"'it\'s' " \x41\u00e9\n\q" b'c'"#, json!("it's A\u{e9}\n\\q")),
+            (r"'\101\0\1012 \18\a\f'", json!("A\0A2 \u{1}8\u{7}\u{c}")),
             ("'''a\n'b' '''", json!("a\n'b' ")),
             ("18446744073709551615", json!(u64::MAX)),
             ("20000000000000000000011L", json!("20000000000000000000011")),
@@ -258,6 +272,7 @@ mod tests {
             ("[1", "`,` or `]` is missing at character 2"),
             ("[1 2]", "`,` or `]` is missing"),
             ("'a", "a text does not end"),
+            (r"'\N{BULLET} a'", "characters by their names, as in \\N{BULLET}, are not known at character 3"),
             ("open('x')", "`open` is not a plain value at character 0"),
             ("1 2", "unexpected text after"),
             ("{1: 2, 3}", "neither a dictionary nor a set"),

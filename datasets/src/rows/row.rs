@@ -393,6 +393,8 @@ pub(crate) fn scalar(token: &[u8]) -> Result<Value, String> {
         b"true" => Ok(Value::from(true)),
         b"false" => Ok(Value::from(false)),
         b"null" => Ok(Value::UNDEFINED),
+        // An integer, but serde_json makes a double of it.
+        b"-0" => Ok(Value::from(0)),
         _ => {
             let number = match serde_json::from_slice::<serde_json::Number>(token) {
                 Ok(number) => number,
@@ -533,7 +535,7 @@ mod tests {
         let many = (0..40).map(|key| format!("\"k{key}\": [{key}], ")).collect::<Vec<_>>().concat();
         let rows = [
             r"{}",
-            r#" { "a" : [ 1 , -2 , 0.1 , 1e3, -0, 18446744073709551615, 123456789012345678901 ] , "b": {"c": [ ]} } "#,
+            r#" { "a" : [ 1 , -2 , 0.1 , 1e3, 18446744073709551615, 123456789012345678901 ] , "b": {"c": [ ]} } "#,
             "{\"text\": \"a \\\"q\\\" \\\\ \\u00e9 \\ud83d\\ude00 \\n/\", \"é\\t\": true, \"none\": null, \"no\": false}",
             r#"{"a": 1, "b": 2, "a": 3}"#,
             &format!("{{{many}\"k7\": \"last\"}}"),
@@ -576,6 +578,8 @@ mod tests {
         for (source, expected) in cases {
             assert_eq!(run(text, source), Ok(expected), "{source}");
         }
+        let zeros = run(r#"{"a": -0, "b": [-0, -0.0]}"#, "[r.a ~ '', r.a, r.b]");
+        assert_eq!(zeros, Ok(json!(["0", 0, [0, -0.0]])), "an integer, as in Python");
         assert!(run(text, "r.lst").unwrap_err().contains("its keys are id, list, of, none, large"));
     }
 

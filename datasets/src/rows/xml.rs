@@ -16,7 +16,8 @@ const DEEPEST: usize = 128;
 ///
 /// Attributes and children become fields, and several children with one name become a list. An
 /// element with only text becomes that text; otherwise its text becomes the field `_text`. All
-/// values are texts.
+/// values are texts. Entities that the document type defines are not known: a row with one is
+/// unreadable.
 pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
     let mut path: Vec<&str> = source.table.at.split('.').filter(|step| !step.is_empty()).collect();
     match (source.shape, path.is_empty()) {
@@ -42,6 +43,8 @@ fn walk<R: BufRead>(reader: &mut Reader<R>, path: &[&str], shape: Shape, emit: &
     // The names of the elements above a row, and the open elements of the row.
     let (mut above, mut open): (Vec<String>, Vec<Open>) = (Vec::new(), Vec::new());
     let mut number = 0;
+    // Why the open row cannot be read.
+    let mut fault: Option<String> = None;
     loop {
         buffer.clear();
         let event = reader.read_event_into(&mut buffer).map_err(|fault| fault.to_string())?;
@@ -51,7 +54,7 @@ fn walk<R: BufRead>(reader: &mut Reader<R>, path: &[&str], shape: Shape, emit: &
             _ => (None, false),
         };
         if let Some(start) = start {
-            let element = opened(start)?;
+            let (element, unknown) = opened(start)?;
             let is_row = if shape == Shape::Whole {
                 above.is_empty()
             } else {
@@ -66,6 +69,7 @@ fn walk<R: BufRead>(reader: &mut Reader<R>, path: &[&str], shape: Shape, emit: &
                 continue;
             }
             open.push(element);
+            fault = fault.or(unknown);
             if open.len() > DEEPEST {
                 return Err("elements are nested too deep".to_owned());
             }
@@ -83,7 +87,7 @@ fn walk<R: BufRead>(reader: &mut Reader<R>, path: &[&str], shape: Shape, emit: &
                     continue;
                 }
                 let row = if value.is_object() { value } else { json!({ "_value": value }) };
-                if emit(number, Ok(row.into())).is_break() {
+                if emit(number, fault.take().map_or_else(|| Ok(row.into()), Err)).is_break() {
                     return Ok(());
                 }
                 number += 1;
@@ -102,8 +106,8 @@ fn walk<R: BufRead>(reader: &mut Reader<R>, path: &[&str], shape: Shape, emit: &
                 match (character, quick_xml::escape::resolve_predefined_entity(&name)) {
                     (Some(character), _) => push(&mut open, character.encode_utf8(&mut [0; 4])),
                     (None, Some(text)) => push(&mut open, text),
-                    // Entities that the document type defines stay unchanged.
-                    (None, None) => push(&mut open, &format!("&{name};")),
+                    (None, None) if open.is_empty() => {}
+                    (None, None) => fault = fault.or_else(|| Some(unknown_entity(&format!("&{name};")))),
                 }
             }
             Event::Eof if above.is_empty() && open.is_empty() => return Ok(()),
@@ -113,24 +117,37 @@ fn walk<R: BufRead>(reader: &mut Reader<R>, path: &[&str], shape: Shape, emit: &
     }
 }
 
+/// Returns why a row with an entity that is none of XML's own five cannot be read. Its text is in
+/// the document type, or in another file that this one names.
+fn unknown_entity(text: &str) -> String {
+    format!("has the entity {text}, which is not one of XML's own; write its text in its place")
+}
+
 fn push(open: &mut [Open], text: &str) {
     if let Some(element) = open.last_mut() {
         element.text.push_str(text);
     }
 }
 
-fn opened(start: &BytesStart) -> Result<Open, String> {
+/// Returns an element as its start tag has it, and why the tag cannot be read, if it cannot.
+fn opened(start: &BytesStart) -> Result<(Open, Option<String>), String> {
     let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut fields = Map::new();
+    let (mut fields, mut unknown) = (Map::new(), None);
     // Repeated attribute names become a list. The check for duplicates is off because it is
     // quadratic in their number (RUSTSEC-2026-0194).
     for attribute in start.attributes().with_checks(false) {
         let attribute = attribute.map_err(|fault| fault.to_string())?;
         let raw = String::from_utf8_lossy(&attribute.value).into_owned();
-        let value = quick_xml::escape::unescape(&raw).map_or_else(|_| raw.clone(), std::borrow::Cow::into_owned);
-        add(&mut fields, name(attribute.key.as_ref()), json!(value));
+        match quick_xml::escape::unescape(&raw) {
+            Ok(value) => add(&mut fields, name(attribute.key.as_ref()), json!(value)),
+            Err(quick_xml::escape::EscapeError::UnrecognizedEntity(_, entity)) => {
+                unknown = unknown.or_else(|| Some(unknown_entity(&format!("&{entity};"))));
+            }
+            // A `&` alone is common, and means itself.
+            Err(_) => add(&mut fields, name(attribute.key.as_ref()), json!(raw)),
+        }
     }
-    Ok(Open { name: name(start.name().as_ref()), fields, text: String::new() })
+    Ok((Open { name: name(start.name().as_ref()), fields, text: String::new() }, unknown))
 }
 
 fn closed(element: Open) -> Value {
@@ -183,6 +200,15 @@ mod tests {
         let document = "<set><head><item>no</item></head><list><item k=\"&lt;1\" l='a' l='b'/><other/><item>two</item></list></set>";
         let found = read_all(document, "at = \"set.list.item\"", Shape::List).unwrap();
         assert_eq!(found, [json!({"k": "<1", "l": ["a", "b"]}), json!({"_value": "two"})]);
+    }
+
+    #[test]
+    fn a_row_with_an_entity_of_the_document_type_is_unreadable() {
+        let document = "<!DOCTYPE s [<!ENTITY b \"text\">]><s>&b;<i>&b; x</i><i k='&b;'/><i k='a & b'>&lt;</i></s>";
+        let found = read_all(document, "at = \"s.i\"", Shape::List).unwrap();
+        let is_told = |row: &Value| row["unreadable"].as_str().is_some_and(|why| why.contains("the entity &b;"));
+        assert!(is_told(&found[0]) && is_told(&found[1]), "{found:?}");
+        assert_eq!(found[2], json!({"k": "a & b", "_text": "<"}));
     }
 
     #[test]

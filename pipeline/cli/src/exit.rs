@@ -11,6 +11,8 @@ pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// Finished, but more rows failed than the recipe allows.
 pub(crate) const TOO_MANY_FAILED_ROWS: u8 = 3;
+/// Finished, but a task kept no record, or lost a larger share of its records than it may.
+pub(crate) const TOO_MANY_LOST_RECORDS: u8 = 3;
 /// Finished, but some records would break a training run or have no correct loss mask.
 pub(crate) const BROKEN_RECORDS: u8 = 3;
 /// Interrupted: 128 + SIGINT, as in shells.
@@ -22,5 +24,6 @@ pub(crate) fn code(ending: Ending) -> u8 {
         Ending::Done => DONE,
         Ending::Nothing => FAILED,
         Ending::TooManyFailedRows => TOO_MANY_FAILED_ROWS,
+        Ending::TooManyLostRecords => TOO_MANY_LOST_RECORDS,
     }
 }

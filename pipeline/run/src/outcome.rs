@@ -16,6 +16,8 @@ pub enum Ending {
     Nothing,
     /// More rows failed to download than the recipe allows.
     TooManyFailedRows,
+    /// A task kept no record, or lost a larger share of its records than it may.
+    TooManyLostRecords,
 }
 
 /// Logs the outcomes of stages as the last line of a run, and returns how the run ended.
@@ -25,17 +27,19 @@ pub enum Ending {
 pub fn outcome(context: &Context, stages: &[&dyn Stage]) -> Result<Ending> {
     let outcomes = stages.iter().map(|stage| stage.outcome(context)).collect::<Result<Vec<_>>>()?;
     let is_bad = outcomes.iter().any(|outcome| outcome.is_bad);
+    let is_lossy = outcomes.iter().any(|outcome| outcome.is_lossy);
     let too_many = stages.iter().any(|stage| stage.name() == Download.name()) && too_many_rows_failed(context);
     let line = outcomes.into_iter().flat_map(|outcome| outcome.sentences).collect::<Vec<_>>().join("; ");
-    match (line.as_str(), is_bad || too_many) {
+    match (line.as_str(), is_bad || is_lossy || too_many) {
         ("", _) => {}
         (line, true) => warn!("{line}"),
         (line, false) => info!("{line}"),
     }
-    Ok(match (too_many, is_bad) {
-        (true, _) => Ending::TooManyFailedRows,
-        (false, true) => Ending::Nothing,
-        (false, false) => Ending::Done,
+    Ok(match (too_many, is_bad, is_lossy) {
+        (true, ..) => Ending::TooManyFailedRows,
+        (false, true, _) => Ending::Nothing,
+        (false, false, true) => Ending::TooManyLostRecords,
+        (false, false, false) => Ending::Done,
     })
 }
 

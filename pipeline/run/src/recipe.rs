@@ -368,6 +368,7 @@ impl InstructConfig {
             language: self.language.clone(),
             lower_case: self.lower_case,
             negatives: self.negatives,
+            may_drop: None,
         }
     }
 }
@@ -441,6 +442,11 @@ pub struct TaskSource {
     /// The most records to use. If there are more, a hash of seed and id chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<u64>,
+    /// The share of its records, 0 to 1, that may be lost before a run ends with exit code 3:
+    /// records that cannot be read or converted, or whose images are missing. By default that of
+    /// the task, which is usually 0.5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may_drop: Option<f64>,
 }
 
 /// An arm of a check: a selection of this recipe, or a folder.
@@ -1180,6 +1186,9 @@ impl Recipe {
             for task in &instruct.tasks {
                 if !seen.insert((&task.name, &task.split)) {
                     bail!("instruct.tasks names split {:?} of {:?} twice", task.split, task.name);
+                }
+                if let Some(share) = task.may_drop.filter(|share| !(0.0..=1.0).contains(share)) {
+                    bail!("instruct.tasks: may_drop of {:?} is {share} but must be a share from 0 to 1", task.name);
                 }
             }
         }

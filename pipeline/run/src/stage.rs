@@ -262,6 +262,8 @@ pub struct StageOutcome {
     pub sentences: Vec<String>,
     /// Whether an output is empty that is not useful if empty.
     pub is_bad: bool,
+    /// Whether more was lost than is allowed, although the outputs are useful.
+    pub is_lossy: bool,
 }
 
 /// The parts of a stage, planned lazily.

@@ -9,11 +9,12 @@ use lynxdata_datasets::{
 };
 use lynxdata_prompts::Banks;
 use lynxdata_records::nearest;
+use lynxdata_run::stages::instruct::report_drops;
 use serde_json::{Value, json};
 use tracing::warn;
 
 use super::{columns, grouped, print, print_json};
-use crate::exit::{DONE, FAILED, Failure};
+use crate::exit::{DONE, FAILED, Failure, TOO_MANY_LOST_RECORDS};
 use crate::paths::path_parser;
 
 /// Number of conversations that a preview shows.
@@ -84,6 +85,9 @@ Examples:
         json: bool,
     },
     /// Print records as the files have them, before a prompt is chosen
+    ///
+    /// Standard error has the number of rows that were left out, by reason. If all rows were read,
+    /// the exit code is that of `tasks check --without-images`.
     #[command(after_help = "\
 Examples:
   lynxdata tasks read vqav2 ~/vqa --split val --limit 3
@@ -122,8 +126,10 @@ Examples:
     },
     /// Read all files of a task and list what is missing or malformed
     ///
-    /// Records are counted as `lynxdata instruct` counts them before it looks into images. Images
-    /// are only looked for; `lynxdata hydrate` also finds broken ones and says where to get them.
+    /// Records are counted as `lynxdata instruct` counts them, and it ends like it: with 1 if there
+    /// would be no conversation, and with 3 if a larger share of records is lost than the task may
+    /// lose. Images are only looked for; `lynxdata hydrate` also finds broken ones and says where
+    /// to get them.
     #[command(after_help = "\
 Examples:
   lynxdata tasks check vqav2 ~/vqa
@@ -138,6 +144,10 @@ Examples:
         /// The folder or archive of its images, if they are not in FOLDER
         #[arg(long, value_name = "DIR", value_parser = path_parser())]
         images: Option<PathBuf>,
+        /// Do not count records as lost because their images are missing, as with
+        /// instruct.require_images = false
+        #[arg(long)]
+        without_images: bool,
         /// Print one JSON list of splits
         #[arg(long)]
         json: bool,
@@ -150,8 +160,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Action::Show { name, own, json } => show(name, own, *json),
         Action::Read { native, split, limit, json } => read(native, split.as_deref(), *limit, *json),
         Action::Preview { native, split, seed, json } => preview(native, split.as_deref(), *seed, *json),
-        Action::Check { native, split, images, json } => {
-            check_files(native, split.as_deref(), images.as_deref(), *json)
+        Action::Check { native, split, images, without_images, json } => {
+            check_files(native, split.as_deref(), images.as_deref(), !without_images, *json)
         }
     }
 }
@@ -301,8 +311,15 @@ fn read(native: &Native, split: Option<&str>, limit: usize, json: bool) -> Resul
     let task = find(&catalogue, &native.name)?;
     let split = split_of(task, &native.folder, split);
     let mut records = Records::start(task, &native.folder, &split).map_err(anyhow::Error::from)?;
+    let mut fault = None;
     for record in records.by_ref().take(limit) {
-        let record = record.map_err(anyhow::Error::from)?;
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => {
+                fault = Some(error);
+                break;
+            }
+        };
         if json {
             print_json(&record)?;
         } else {
@@ -310,10 +327,17 @@ fn read(native: &Native, split: Option<&str>, limit: usize, json: bool) -> Resul
             print(&format!("{text}\n"))?;
         }
     }
-    if limit > 0 {
-        fail_if_nothing(records.counts(), task, &native.folder)?;
+    if fault.is_none() && limit > 0 {
+        // If these are all records, the task is judged as `check` judges it.
+        fault = match records.next() {
+            Some(Err(error)) => Some(error),
+            Some(Ok(_)) => None,
+            None if records.counts().kept == 0 => Some(records.counts().nothing_made(&task.name, &native.folder)),
+            None => None,
+        };
     }
-    Ok(DONE)
+    report_drops(&task.name, records.counts());
+    fault.map_or(Ok(DONE), |fault| Err(anyhow::Error::from(fault).into()))
 }
 
 fn preview(native: &Native, split: Option<&str>, seed: u64, json: bool) -> Result<u8, Failure> {
@@ -330,6 +354,7 @@ fn preview(native: &Native, split: Option<&str>, seed: u64, json: bool) -> Resul
             print(&spoken(&conversation))?;
         }
     }
+    report_drops(&task.name, build.counts());
     fail_if_nothing(build.counts(), task, &native.folder)?;
     Ok(DONE)
 }
@@ -360,7 +385,13 @@ fn spoken(conversation: &Conversation) -> String {
     text
 }
 
-fn check_files(native: &Native, split: Option<&str>, images: Option<&Path>, json: bool) -> Result<u8, Failure> {
+fn check_files(
+    native: &Native,
+    split: Option<&str>,
+    images: Option<&Path>,
+    needs_images: bool,
+    json: bool,
+) -> Result<u8, Failure> {
     let (catalogue, banks) = load(&native.own)?;
     let task = find(&catalogue, &native.name)?;
     if let Some(images) = images.filter(|images| !images.exists()) {
@@ -377,21 +408,26 @@ fn check_files(native: &Native, split: Option<&str>, images: Option<&Path>, json
         // If no split is complete, all of them report what they lack.
         splits = task.splits.keys().cloned().collect();
     }
-    let checked = splits.iter().map(|split| check(task, &banks, &native.folder, split, images));
+    let checked = splits.iter().map(|split| check(task, &banks, &native.folder, split, images, needs_images));
     let checked: Vec<Checked> = checked.collect();
-    let is_well = checked.iter().all(|own| own.faults.is_empty());
+    let (is_faulty, is_lossy) =
+        (checked.iter().any(|own| !own.faults.is_empty()), checked.iter().any(|own| own.loss.is_some()));
     if json {
         print_json(&checked)?;
     } else {
         print(&checked.iter().map(|own| said(own, images)).collect::<String>())?;
     }
-    Ok(if is_well { DONE } else { FAILED })
+    Ok(match (is_faulty, is_lossy) {
+        (true, _) => FAILED,
+        (false, true) => TOO_MANY_LOST_RECORDS,
+        (false, false) => DONE,
+    })
 }
 
 /// Returns the findings of a split: faults, the counts of dropped records with a first example of
 /// each, the number of records compared with the published number, and the images that are missing.
 fn said(checked: &Checked, images: &Path) -> String {
-    let Checked { split, published, faults, counts, media } = checked;
+    let Checked { split, published, faults, loss, counts, media } = checked;
     let mut text =
         format!("split {split}: {} of {} records can be used", grouped(counts.kept), grouped(counts.records_seen));
     match published {
@@ -399,7 +435,7 @@ fn said(checked: &Checked, images: &Path) -> String {
         Some(published) => text.push_str(&format!("; {} are published\n", grouped(*published))),
         None => text.push_str("; the published number of this split is unknown\n"),
     }
-    for fault in faults {
+    for fault in faults.iter().chain(loss) {
         text.push_str(&format!("  fault: {fault}\n"));
     }
     for (reason, count) in counts.dropped.iter().chain(&counts.left_out) {

@@ -59,7 +59,11 @@ impl Stage for Check {
         let outcome = verdict(context)?;
         let is_invalid = |comparison: &Comparison| matches!(comparison.verdict, Verdict::Invalid { .. });
         let sentences = outcome.comparisons.iter().map(|comparison| format!("verdict: {}", comparison.sentence));
-        Ok(StageOutcome { sentences: sentences.collect(), is_bad: outcome.comparisons.iter().any(is_invalid) })
+        Ok(StageOutcome {
+            sentences: sentences.collect(),
+            is_bad: outcome.comparisons.iter().any(is_invalid),
+            ..StageOutcome::default()
+        })
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use lynxdata_datasets::export::{Format, Pictures, Writer};
 use lynxdata_datasets::{
-    Build, Catalogue, Conversation, Dialogs, Diversity, DiversityMeter, Exchange, FormatsLeftOut, NOT_DRAWN, Task,
-    TaskCounts, count_difference, exchanges, ffmpeg_version,
+    Build, BuildSettings, Catalogue, Conversation, Dialogs, Diversity, DiversityMeter, Exchange, FormatsLeftOut,
+    NOT_DRAWN, Task, TaskCounts, count_difference, exchanges, ffmpeg_version,
 };
 use lynxdata_engine::Session;
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
@@ -88,13 +88,20 @@ impl Stage for Instruct {
         let config = config_of(context)?;
         let (catalogue, _) = context.loaded.tasks()?;
         let (mut of_formats, mut without_image) = (TasksLeftOut::new(), 0);
-        for part in manifest.parts(Instruct.name()) {
-            let file = part.files.iter().find(|file| file.path.starts_with(COUNTS));
-            let Some(file) = file else { continue };
-            let counts = read_counts(&context.run.root().join(&file.path))?;
-            of_formats.insert(part.part.clone(), counts.formats);
-            without_image += counts.without_image;
+        let parts: Vec<PartEntry> = manifest.parts(Instruct.name()).cloned().collect();
+        let mut lost = Vec::new();
+        for source in taken(config, catalogue)? {
+            let mut total = TaskCounts::default();
+            for part in parts_of(source, &parts) {
+                let Some(file) = part.files.iter().find(|file| file.path.starts_with(COUNTS)) else { continue };
+                let counts = read_counts(&context.run.root().join(&file.path))?;
+                total.add(&counts);
+                without_image += counts.without_image;
+                of_formats.insert(part.part.clone(), counts.formats);
+            }
+            lost.extend(loss(context, catalogue.get(&source.name)?, source, &total));
         }
+        outcome.is_lossy = !lost.is_empty();
         let held = held(&config.formats, conversations, &of_formats);
         outcome.is_bad |= !held.is_empty() && held.values().all(|held| *held == 0);
         outcome.sentences.extend(told_of_formats(conversations, &held));
@@ -111,14 +118,6 @@ impl Stage for Instruct {
                 config.tasks.len()
             ));
         }
-        if conversations > 0 {
-            let empty =
-                manifest.parts(Instruct.name()).filter(|part| part.rows_out == 0).map(|part| part.part.as_str());
-            let empty: Vec<&str> = empty.collect();
-            if !empty.is_empty() {
-                outcome.sentences.push(format!("none of {}", empty.join(", ")));
-            }
-        }
         let paths = manifest.parts(Instruct.name()).flat_map(PartEntry::paths);
         let lists: Vec<&str> = paths.filter(|path| path.starts_with(LISTED)).collect();
         let listed = match lists[..] {
@@ -130,6 +129,7 @@ impl Stage for Instruct {
             let place = context.run.root().join(listed);
             outcome.sentences.push(format!("missing and broken images are listed in {}", place.display()));
         }
+        outcome.sentences.extend(lost);
         Ok(outcome)
     }
 
@@ -242,6 +242,7 @@ impl<'a> Split<'a> {
     fn open(&self, number: usize) -> Result<Build<'a>> {
         let source = self.source;
         let settings = self.config.build_settings(self.context.recipe().seed);
+        let settings = BuildSettings { may_drop: source.may_drop, ..settings };
         let root = self.context.loaded.folder.join(&source.root);
         let mut build = Build::start(self.task, self.banks, &root, &source.split, &settings)?;
         if let Some(most) = source.most {
@@ -343,13 +344,28 @@ pub(super) fn config_of(context: &Context) -> Result<&InstructConfig> {
 }
 
 /// Returns the name of a task's split, which is that of its first part and begins those of others.
+///
+/// A split that ends like the number of a part, as the names of some files do, gets `-0` behind it:
+/// otherwise `big-00001` would be the name of that split and of the second part of the split `big`.
+/// So no name of a split ends like a number, and different splits have different names: the rule
+/// also adds `-0` to what it has made.
 pub fn split_name(source: &TaskSource) -> String {
-    format!("{}-{}", source.name, source.split)
+    let name = format!("{}-{}", source.name, source.split);
+    let mut end = name.as_str();
+    while let Some(rest) = end.strip_suffix("-0") {
+        end = rest;
+    }
+    let is_number = |last: &str| last.len() >= PART_DIGITS && last.bytes().all(|byte| byte.is_ascii_digit());
+    let ends_like_part = end.rsplit_once('-').is_some_and(|(_, last)| is_number(last));
+    if ends_like_part { name + "-0" } else { name }
 }
+
+/// The fewest digits of the number of a part in its name.
+const PART_DIGITS: usize = 5;
 
 fn part_name(source: &TaskSource, number: usize) -> String {
     let split = split_name(source);
-    if number == 0 { split } else { format!("{split}-{number:05}") }
+    if number == 0 { split } else { format!("{split}-{number:0PART_DIGITS$}") }
 }
 
 /// Returns the parts of a task's split among all parts of the stage, in their order.
@@ -578,6 +594,17 @@ pub(super) fn told_of_formats(conversations: u64, held: &BTreeMap<&'static str, 
     partial.map(told).collect()
 }
 
+/// Returns a sentence about a split that keeps no conversation or has lost a larger share of its
+/// records than it may.
+fn loss(context: &Context, task: &Task, source: &TaskSource, total: &TaskCounts) -> Option<String> {
+    let name = split_name(source);
+    let fault = match total.kept {
+        0 => Some(total.nothing_made(&name, &context.loaded.folder.join(&source.root))),
+        _ => total.loss(&name, source.may_drop.unwrap_or(task.may_drop)),
+    };
+    fault.map(|fault| fault.to_string())
+}
+
 /// Returns the next conversations, whose images are checked together.
 fn next_conversations(build: &mut Build) -> Result<Vec<Conversation>> {
     let (mut conversations, mut bytes) = (Vec::new(), 0);
@@ -590,7 +617,8 @@ fn next_conversations(build: &mut Build) -> Result<Vec<Conversation>> {
     Ok(conversations)
 }
 
-fn report_drops(name: &str, counts: &TaskCounts) {
+/// Logs what was dropped and left out, by reason, with an example of each.
+pub fn report_drops(name: &str, counts: &TaskCounts) {
     let example = |reason: &String| counts.examples.get(reason).map_or("", String::as_str);
     for (reason, rows) in &counts.dropped {
         if reason == NOT_DRAWN {
@@ -764,4 +792,39 @@ fn sample(conversation: &Conversation, pictures: &lynxdata_datasets::Pictures) -
         .map(|message| Message { role: message.role.name().to_owned(), content: message.content.clone() })
         .collect();
     Ok(ConversationSample { task: conversation.task.clone(), images, messages })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_different_splits_never_have_the_same_name() {
+        let splits = ["big", "big-00001", "big-00001-0", "big-00001-0-0", "big-00001-00001", "big-1", "v2-0", "100000"];
+        let source = |split: &str| TaskSource {
+            name: "own".to_owned(),
+            root: PathBuf::new(),
+            split: split.to_owned(),
+            images: None,
+            most: None,
+            may_drop: None,
+        };
+        let names: Vec<String> = splits
+            .iter()
+            .flat_map(|split| [0, 1, 2, 100_000].map(|number| part_name(&source(split), number)))
+            .collect();
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
+        let first = splits.map(|split| split_name(&source(split)));
+        let expected = [
+            "own-big",
+            "own-big-00001-0",
+            "own-big-00001-0-0",
+            "own-big-00001-0-0-0",
+            "own-big-00001-00001-0",
+            "own-big-1",
+            "own-v2-0",
+            "own-100000-0",
+        ];
+        assert_eq!(first, expected);
+    }
 }

@@ -78,7 +78,11 @@ impl Stage for Mixture {
         let (instruct, _) = config_of(context)?;
         let held = held(&instruct.formats, drawn, &left_out_of_formats(&context.run)?);
         sentences.extend(told_of_formats(drawn, &held));
-        Ok(StageOutcome { sentences, is_bad: drawn == 0 || (!held.is_empty() && held.values().all(|held| *held == 0)) })
+        Ok(StageOutcome {
+            sentences,
+            is_bad: drawn == 0 || (!held.is_empty() && held.values().all(|held| *held == 0)),
+            ..StageOutcome::default()
+        })
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {

@@ -55,7 +55,7 @@ impl Stage for Report {
 
     fn outcome(&self, context: &Context) -> Result<StageOutcome> {
         let sentence = format!("report: {}", context.run.root().join(PAGE).display());
-        Ok(StageOutcome { sentences: vec![sentence], is_bad: false })
+        Ok(StageOutcome { sentences: vec![sentence], is_bad: false, ..StageOutcome::default() })
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
