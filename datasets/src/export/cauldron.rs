@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::Format;
-use super::columns::{Column, ID, IMAGE_PATHS, LICENCE, SOURCE_FILE, SOURCE_ROW, TASK, Values, begin};
+use super::columns::{Column, ID, IMAGE_PATHS, LICENCE, SOURCE_FILE, SOURCE_ROW, TASK, Values, begin_with_first_row};
 use crate::build::{Conversation, Role};
 
 pub(super) const FORMAT: Format = Format {
@@ -14,7 +14,7 @@ pub(super) const FORMAT: Format = Format {
     is_default: false,
     leaves_out: |own| own.video.as_ref().map(|_| "it has no place for a video"),
     features: |_| Ok(Vec::new()),
-    begin: |files| begin(files, COLUMNS),
+    begin: |_| Ok(begin_with_first_row(COLUMNS)),
     describe: None,
 };
 

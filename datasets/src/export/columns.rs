@@ -79,6 +79,37 @@ pub(super) fn begin(files: &mut Files, columns: &'static [Column]) -> Result<Box
     Ok(Box::new(ColumnsWriter { columns, schema, file }))
 }
 
+/// Creates the file with the first row. A format that leaves out conversations may have none of a
+/// set, and Hugging Face `datasets` fails on a file without rows.
+pub(super) fn begin_with_first_row(columns: &'static [Column]) -> Box<dyn Writer> {
+    Box::new(FromFirstRow { columns, inner: None })
+}
+
+/// Writes columns, see [`begin_with_first_row`].
+struct FromFirstRow {
+    columns: &'static [Column],
+    inner: Option<Box<dyn Writer>>,
+}
+
+impl Writer for FromFirstRow {
+    fn write(&mut self, conversations: &[Conversation], files: &mut Files, pictures: &mut Pictures) -> Result<()> {
+        if conversations.is_empty() {
+            return Ok(());
+        }
+        let mut inner = match self.inner.take() {
+            Some(inner) => inner,
+            None => begin(files, self.columns)?,
+        };
+        inner.write(conversations, files, pictures)?;
+        self.inner = Some(inner);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, files: &mut Files) -> Result<()> {
+        self.inner.map_or(Ok(()), |inner| inner.finish(files))
+    }
+}
+
 impl Writer for ColumnsWriter {
     fn write(&mut self, conversations: &[Conversation], _: &mut Files, pictures: &mut Pictures) -> Result<()> {
         for batch in conversations.chunks(BATCH) {
@@ -289,11 +320,24 @@ fn pictures_of(conversations: &[Conversation], pictures: &mut Pictures) -> Resul
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::export::Format;
+    use crate::export::tests::{conversation, written};
 
     /// Returns the rows of conversations. Only one of their images exists.
     pub(in super::super) fn rows(columns: &[Column], conversations: &[Conversation]) -> RecordBatch {
         let picture = &mut |path: &str| Ok((path == "train/a.jpg").then(|| vec![1, 2]));
         record_batch(columns, &schema(columns), conversations, picture).unwrap()
+    }
+
+    #[test]
+    fn formats_that_leave_out_conversations_have_no_file_without_rows() {
+        for name in ["cauldron", "verl"] {
+            let has_file = |conversations: &[Conversation]| {
+                let folder = written(Format::named(name).unwrap(), conversations);
+                folder.path().join("set.parquet").is_file()
+            };
+            assert!(!has_file(&[]) && has_file(&[conversation("vqa/a", &["What?", "this"])]), "{name}");
+        }
     }
 
     #[test]

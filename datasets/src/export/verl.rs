@@ -8,10 +8,11 @@ use std::borrow::Cow;
 use lynxdata_prompts::{AnswerShape, keyed_hash};
 use serde_json::json;
 
-use super::columns::{Column, ID, IMAGE_PATHS, LICENCE, SOURCE_FILE, SOURCE_ROW, TASK, Value, Values, begin};
+use super::Format;
+use super::columns::{
+    Column, ID, IMAGE_PATHS, LICENCE, SOURCE_FILE, SOURCE_ROW, TASK, Value, Values, begin_with_first_row,
+};
 use super::json::media_tokens;
-use super::{Files, Format, Pictures, Writer};
-use crate::Result;
 use crate::build::{Conversation, Role};
 
 pub(super) const FORMAT: Format = Format {
@@ -21,7 +22,7 @@ pub(super) const FORMAT: Format = Format {
     is_default: false,
     leaves_out: |own| checker(own).err().or_else(|| part_of_video(own)),
     features: |_| Ok(Vec::new()),
-    begin: |_| Ok(Box::new(FromFirstRow { inner: None })),
+    begin: |_| Ok(begin_with_first_row(COLUMNS)),
     describe: None,
 };
 
@@ -50,31 +51,6 @@ const COLUMNS: &[Column] = &[
     SOURCE_ROW,
     IMAGE_PATHS,
 ];
-
-/// Creates the file with the first row, because `datasets`, with which verl loads files, fails on a
-/// file without rows.
-struct FromFirstRow {
-    inner: Option<Box<dyn Writer>>,
-}
-
-impl Writer for FromFirstRow {
-    fn write(&mut self, conversations: &[Conversation], files: &mut Files, pictures: &mut Pictures) -> Result<()> {
-        if conversations.is_empty() {
-            return Ok(());
-        }
-        let mut inner = match self.inner.take() {
-            Some(inner) => inner,
-            None => begin(files, COLUMNS)?,
-        };
-        inner.write(conversations, files, pictures)?;
-        self.inner = Some(inner);
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>, files: &mut Files) -> Result<()> {
-        self.inner.map_or(Ok(()), |inner| inner.finish(files))
-    }
-}
 
 /// Returns the name of the rule that compares a reply with the right answer, or why there is none:
 ///
@@ -160,7 +136,7 @@ mod tests {
 
     use super::*;
     use crate::export::columns::tests::rows;
-    use crate::export::tests::{conversation, written};
+    use crate::export::tests::conversation;
     use crate::record::VideoReference;
 
     fn of_shape(shape: AnswerShape, answer: &str) -> Conversation {
@@ -221,14 +197,5 @@ mod tests {
         for (own, reason) in cases {
             assert_eq!(FORMAT.leaves_out(&own), reason, "{own:?}");
         }
-    }
-
-    #[test]
-    fn no_row_is_no_file() {
-        let has_file = |conversations: &[Conversation]| {
-            let folder = written(&FORMAT, conversations);
-            folder.path().join("set.parquet").is_file()
-        };
-        assert!(!has_file(&[]) && has_file(&[of_shape(AnswerShape::Word, "dog")]));
     }
 }

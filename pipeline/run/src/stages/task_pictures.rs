@@ -573,7 +573,8 @@ mod tests {
         let (kept, lines) = look(&mut own, all);
         assert_eq!((kept.len(), lines.len()), (2, 1));
         assert!(kept.iter().all(|own| own.video.is_some()));
-        for (name, bytes) in [("w.mp4", &b"\0\0\0\x08moov"[..]), ("cut.mp4", b"\0\0\0\x09moov"), ("text.mp4", b"abc")] {
+        let whole = b"\0\0\0\x0cmoovdata";
+        for (name, bytes) in [("w.mp4", &whole[..]), ("cut.mp4", &whole[..11]), ("text.mp4", b"abc")] {
             std::fs::write(folder.path().join(name), bytes).unwrap();
         }
         let all = vec![about("w.mp4", None), about("cut.mp4", None), about("text.mp4", None)];
