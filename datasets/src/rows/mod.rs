@@ -19,7 +19,6 @@ pub(crate) mod table;
 mod tfrecord;
 mod xml;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
@@ -297,11 +296,9 @@ fn holds_lines(head: &[u8], is_named_lines: bool, fields: &Fields) -> bool {
 /// Returns whether a text is a JSON object with one of the fields. If an expression uses whole
 /// rows, the fields are not known.
 fn has_field(text: &[u8], fields: &Fields) -> bool {
-    let object = serde_json::from_slice::<HashMap<String, IgnoredAny>>(&normalise(text));
-    object.is_ok_and(|object| match fields {
-        Fields::All => false,
-        Fields::Named(names) => names.iter().any(|name| object.contains_key(name)),
-    })
+    let Fields::Named(names) = fields else { return false };
+    let row = Row::of(text.trim_ascii_end().to_vec()).and_then(Row::value);
+    row.is_ok_and(|row| names.iter().any(|name| row.get_attr(name).is_ok_and(|value| !value.is_undefined())))
 }
 
 /// Rows in a batch: enough to keep all cores busy with little memory.
