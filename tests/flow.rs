@@ -420,8 +420,8 @@ fn conversations_whose_picture_is_missing_are_counted_and_left_out() {
     lynxdata(folder.path(), &["instruct", "recipe.toml"]).ended_with(0);
     let all = rows_out();
     lynxdata(folder.path(), &["instruct", "recipe.toml", "--set", "instruct.require_images=true"])
-        .ended_with(0)
-        .says(&["left out for missing_image"]);
+        .ended_with(3)
+        .says(&["left out for missing_image", "none of 3 records became a conversation"]);
     let with_picture = rows_out();
     assert!(0 < with_picture && with_picture < all, "{with_picture} of {all}");
     let conversations = table(&run.join("instruct/parquet"), &["images"]);

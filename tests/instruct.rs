@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::{lynxdata, repository};
+use crate::support::{Output, files, lynxdata, repository};
 
 fn fixture(task: &str) -> String {
     repository().join("datasets/fixtures").join(task).display().to_string()
@@ -108,11 +108,7 @@ fn a_task_that_loses_too_much_ends_with_code_3_and_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let images = repository().join("examples/quickstart/images");
-    let picture = |at: &Path| -> PathBuf {
-        let all = std::fs::read_dir(at).unwrap().map(|entry| entry.unwrap().path());
-        all.filter(|path| path.is_file()).min().unwrap()
-    };
-    let picture = picture(&images);
+    let picture = images.join(files(&images).iter().find(|name| name.ends_with(".jpg")).unwrap());
     let rows: String = (0..20)
         .map(|number| format!("{{\"image_link\": \"http://x.example/train2017/{number}.jpg\", \"caption\": \"It is {number}.\", \"label\": 1}}\n"))
         .collect();
@@ -123,7 +119,7 @@ fn a_task_that_loses_too_much_ends_with_code_3_and_its_name() {
     for number in 0..4 {
         std::fs::copy(&picture, folder.join(format!("few/train2017/{number}.jpg"))).unwrap();
     }
-    let last = |output: &crate::support::Output| output.stderr.lines().last().unwrap_or_default().to_owned();
+    let last = |output: &Output| output.stderr.lines().last().unwrap_or_default().to_owned();
     // One task, most of whose images are missing.
     let few = ["instruct", "--task", "vsr=few:dev", "--to", "llava", "--out", "few_set"];
     let told = lynxdata(folder, &few).ended_with(3);

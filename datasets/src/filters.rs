@@ -146,7 +146,7 @@ fn box_text(numbers: &Value, convention: &str, width: Option<f64>, height: Optio
             "the box {numbers:?} has no area within {width} x {height}, or less than three decimals or half a pixel can show"
         )));
     }
-    if cut != shares {
+    if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
         CUT_BOXES.set(CUT_BOXES.get() + 1);
     }
     Ok(format!("[{}]", edges.join(", ")))

@@ -931,7 +931,7 @@ impl Task {
     pub(crate) fn table_files(&self, root: &Path, name: &str, table: &Table, split: &str) -> Result<Vec<NativeFile>> {
         let found = files(root, table, split)?;
         if found.files.is_empty() {
-            let unread: String = found.unread.iter().map(|fault| format!("; {fault}")).collect();
+            let unread = found.unread.iter().fold(String::new(), |told, fault| format!("{told}; {fault}"));
             return Err(Error::MissingFile {
                 task: self.name.clone(),
                 table: name.to_owned(),

@@ -20,7 +20,6 @@ mod tfrecord;
 mod webdataset;
 mod xml;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
@@ -299,11 +298,9 @@ fn holds_lines(head: &[u8], is_named_lines: bool, fields: &Fields) -> bool {
 /// Returns whether a text is a JSON object with one of the fields. If an expression uses whole
 /// rows, the fields are not known.
 fn has_field(text: &[u8], fields: &Fields) -> bool {
-    let object = serde_json::from_slice::<HashMap<String, IgnoredAny>>(&normalise(text));
-    object.is_ok_and(|object| match fields {
-        Fields::All => false,
-        Fields::Named(names) => names.iter().any(|name| object.contains_key(name)),
-    })
+    let Fields::Named(names) = fields else { return false };
+    let row = Row::of(text.trim_ascii_end().to_vec()).and_then(Row::value);
+    row.is_ok_and(|row| names.iter().any(|name| row.get_attr(name).is_ok_and(|value| !value.is_undefined())))
 }
 
 /// Rows in a batch: enough to keep all cores busy with little memory.
