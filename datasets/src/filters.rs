@@ -101,8 +101,8 @@ fn before_last(text: &str, separator: &str) -> Outcome<String> {
 /// TensorFlow) and `cxcywh` (the centre and the size, as in YOLO). Without width and height, the
 /// numbers must already be fractions. Parts outside the image are cut off and counted for
 /// [`take_cut_boxes`]; an edge further outside than [`FARTHEST_EDGE`], and a box without area
-/// or with a side below [`SMALLEST_SIDE`], are errors. Instead of a list, the input may be an object
-/// with the numbers under their usual names, see [`NAMES_OF_EDGES`].
+/// or with a side below [`SMALLEST_SIDE`], are errors. Instead of a list, the input may be an
+/// object with the numbers under their usual names, see [`NAMES_OF_EDGES`].
 fn box_text(numbers: &Value, convention: &str, width: Option<f64>, height: Option<f64>) -> Outcome<String> {
     let read = |value: &Value| -> Outcome<f64> {
         let number = text(value)?.trim().parse::<f64>().ok().filter(|number| number.is_finite());
@@ -209,8 +209,8 @@ fn named(part: &Value, names: &[&str]) -> Outcome<Value> {
 }
 
 /// Returns the kind of media of a part of a message; `None` for a text. The types are those of
-/// OpenAI's chat completions and responses (`image_url`, `input_image`) and of the chat templates of
-/// `transformers` (`image`, `video`). LLaMA-Factory writes both with their content in `value`.
+/// OpenAI's chat completions and responses (`image_url`, `input_image`) and of the chat templates
+/// of `transformers` (`image`, `video`). LLaMA-Factory writes both with their content in `value`.
 fn kind_of_part(part: &Value) -> Outcome<Option<(&'static str, &'static str)>> {
     let of_type = part.get_attr("type")?;
     match of_type.as_str().unwrap_or_default() {
