@@ -1,8 +1,8 @@
 //! Whether the file of a video is whole, as far as its container shows. No picture is decoded, and
 //! no program is needed.
 //!
-//! * MP4 and `QuickTime` (ISO/IEC 14496-12, 4.2): boxes one after another up to the end of the file,
-//!   one of them `moov`;
+//! * MP4 and `QuickTime` (ISO/IEC 14496-12, 4.2): boxes one after another up to the end of the
+//!   file, one of them `moov`;
 //! * WebM and Matroska (RFC 9559): an EBML header and a segment that is not longer than the file;
 //! * AVI (Microsoft, "AVI RIFF File Reference"): RIFF chunks that are not longer than the file.
 //!
@@ -14,8 +14,7 @@ use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use crate::picture::Place;
-use crate::record::VIDEOS;
+use crate::picture::{Place, VIDEOS};
 use crate::video::VideoFault;
 
 /// The identifiers of an EBML header and of a segment.

@@ -169,8 +169,8 @@ fn named(part: &Value, names: &[&str]) -> Outcome<Value> {
 }
 
 /// Returns the kind of media of a part of a message; `None` for a text. The types are those of
-/// OpenAI's chat completions and responses (`image_url`, `input_image`) and of the chat templates of
-/// `transformers` (`image`, `video`). LLaMA-Factory writes both with their content in `value`.
+/// OpenAI's chat completions and responses (`image_url`, `input_image`) and of the chat templates
+/// of `transformers` (`image`, `video`). LLaMA-Factory writes both with their content in `value`.
 fn kind_of_part(part: &Value) -> Outcome<Option<(&'static str, &'static str)>> {
     let of_type = part.get_attr("type")?;
     match of_type.as_str().unwrap_or_default() {

@@ -257,6 +257,9 @@ impl Pictures {
 /// File extensions of images.
 pub(crate) const PICTURES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
 
+/// File extensions of videos.
+pub(crate) const VIDEOS: [&str; 6] = ["avi", "m4v", "mkv", "mov", "mp4", "webm"];
+
 /// Compares names in natural order: consecutive digits are one number.
 pub(crate) fn natural_order(first: &str, second: &str) -> Ordering {
     let (mut left, mut right) = (first, second);

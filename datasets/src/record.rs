@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::archive::from_base64;
 use crate::expression::question_mark;
-use crate::picture::{Embedded, base64_of, embed, stays_inside};
+use crate::picture::{Embedded, VIDEOS, base64_of, embed, stays_inside};
 use crate::shape::misfit;
 use crate::task::Task;
 
@@ -159,9 +159,6 @@ pub(crate) fn path(value: &Value) -> Result<String, String> {
     let path = text(value)?;
     if stays_inside(&path) { Ok(path) } else { Err(format!("{path:?} leads out of the image folder")) }
 }
-
-/// File extensions of videos.
-pub(crate) const VIDEOS: [&str; 6] = ["avi", "m4v", "mkv", "mov", "mp4", "webm"];
 
 /// Reads one image.
 pub(crate) fn picture(value: &Value) -> Result<Media, String> {

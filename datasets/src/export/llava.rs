@@ -41,8 +41,8 @@ pub(super) fn features_of_turns() -> Value {
 
 /// One element of the list. The first human turn starts with as many `<image>` tokens as there are
 /// pictures, a line each, or with `<video>`. A system message follows them, before the question:
-/// LLaVA's trainer reads only `image` and `conversations` and has no role for it (`preprocess_v1` in
-/// its `llava/train/train.py`), so that it would be lost anywhere else.
+/// LLaVA's trainer reads only `image` and `conversations` and has no role for it (`preprocess_v1`
+/// in its `llava/train/train.py`), so that it would be lost anywhere else.
 #[derive(Debug, Serialize)]
 struct Sample<'a> {
     id: &'a str,

@@ -1,7 +1,7 @@
 //! Rows of WebDataset shards: tar files in which the members of a sample are adjacent.
 //!
-//! The rules are those of the `webdataset` Python package, as in `lynxdata_records::webdataset`: the
-//! key of a sample ends at the first dot of the file name, and extensions are lower-case.
+//! The rules are those of the `webdataset` Python package, as in `lynxdata_records::webdataset`:
+//! the key of a sample ends at the first dot of the file name, and extensions are lower-case.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -12,8 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::row::Row;
 use super::{Emit, Source};
-use crate::picture::PICTURES;
-use crate::record::VIDEOS;
+use crate::picture::{PICTURES, VIDEOS};
 
 /// Extensions of members that are texts.
 const TEXTS: [&str; 4] = ["txt", "text", "caption", "cls"];

@@ -307,8 +307,8 @@ impl<'a> TaskPictures<'a> {
         Ok(faulty)
     }
 
-    /// Returns why a video whose frames are not needed cannot be used, if so: it is not there, or it
-    /// is empty, cut off or no video.
+    /// Returns why a video whose frames are not needed cannot be used, if so: it is not there, or
+    /// it is empty, cut off or no video.
     fn look_at_video_file(&self, path: &str) -> Result<Option<&'static str>> {
         let Some(place) = self.pictures.find(path)? else {
             let is_missing = Video::folder(&self.pictures, path)?.is_empty();
