@@ -108,10 +108,14 @@ fn a_task_that_loses_too_much_ends_with_code_3_and_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let images = repository().join("examples/quickstart/images");
-    let picture = images.join(files(&images).iter().find(|name| name.ends_with(".jpg")).unwrap());
-    let rows: String = (0..20)
-        .map(|number| format!("{{\"image_link\": \"http://x.example/train2017/{number}.jpg\", \"caption\": \"It is {number}.\", \"label\": 1}}\n"))
-        .collect();
+    let is_jpeg = |name: &&String| Path::new(name).extension().is_some_and(|suffix| suffix == "jpg");
+    let picture = images.join(files(&images).iter().find(is_jpeg).unwrap());
+    let mut rows = String::new();
+    for number in 0..20 {
+        let link = format!("http://x.example/train2017/{number}.jpg");
+        rows += &json!({"image_link": link, "caption": format!("It is {number}."), "label": 1}).to_string();
+        rows.push('\n');
+    }
     for root in ["none", "few"] {
         std::fs::create_dir_all(folder.join(root).join("train2017")).unwrap();
         std::fs::write(folder.join(root).join("dev.jsonl"), &rows).unwrap();

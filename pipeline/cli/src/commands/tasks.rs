@@ -264,7 +264,7 @@ fn show(name: &str, own: &Own, json: bool) -> Result<u8, Failure> {
         ("task", task.name.clone()),
         ("row of table 9", task.paper_row.map_or_else(|| "none".to_owned(), |row| row.to_string())),
         ("group", task.group.clone()),
-        ("media", modality(task).to_owned()),
+        ("media", modality(task)),
         ("annotations", format!("{}, commercial use: {}", task.licence, task.commercial_use.name())),
         (
             "pictures",
@@ -331,9 +331,8 @@ fn read(native: &Native, split: Option<&str>, limit: usize, json: bool) -> Resul
         // If these are all records, the task is judged as `check` judges it.
         fault = match records.next() {
             Some(Err(error)) => Some(error),
-            Some(Ok(_)) => None,
             None if records.counts().kept == 0 => Some(records.counts().nothing_made(&task.name, &native.folder)),
-            None => None,
+            Some(Ok(_)) | None => None,
         };
     }
     report_drops(&task.name, records.counts());
