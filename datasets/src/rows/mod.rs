@@ -300,7 +300,8 @@ fn holds_lines(head: &[u8], is_named_lines: bool, fields: &Fields) -> bool {
 fn has_field(text: &[u8], fields: &Fields) -> bool {
     let Fields::Named(names) = fields else { return false };
     let row = Row::of(text.trim_ascii_end().to_vec()).and_then(Row::value);
-    row.is_ok_and(|row| names.iter().any(|name| row.get_attr(name).is_ok_and(|value| !value.is_undefined())))
+    let is_field = |key: minijinja::Value| key.as_str().is_some_and(|key| names.iter().any(|name| name == key));
+    row.is_ok_and(|row| row.try_iter().is_ok_and(|mut keys| keys.any(is_field)))
 }
 
 /// Rows in a batch: enough to keep all cores busy with little memory.
