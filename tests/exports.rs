@@ -201,7 +201,7 @@ fn what_is_exported_can_be_a_source_again() {
     std::fs::write(own.join("mixed.json"), rows.to_string()).unwrap();
     let formats = "parquet,llava,sharegpt,messages,swift,cauldron,webdataset,energon";
     let told = lynxdata(folder, &["instruct", "--task", "messages_json=own:mixed", "--to", formats, "--out", "set"]);
-    told.ended_with(0).says(&["left out of the format: it has no place for a video", "where:has_no_sound"]);
+    told.ended_with(0).says(&["left out of the format: it has no place for a video", "must:has_no_sound"]);
     let name = "messages_json-mixed";
     let lines = std::fs::read_to_string(folder.join(format!("set/instruct/conversations/{name}.jsonl"))).unwrap();
     let conversations: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -131,7 +131,7 @@ fn turns_that_do_not_take_turns_are_paired_with_nothing() {
     let (found, counts) = read("llava_json", "own", &[("own.json", &dialogs)]).unwrap();
     let turns: Vec<_> = found.iter().map(|own| own.answers.turns.clone()).collect();
     assert_eq!(turns, vec![vec![("a".to_owned(), "b".to_owned())]; 2], "a marker of a picture is no text");
-    assert_eq!((counts.dropped["where:takes_turns"], counts.dropped["field:turns"]), (1, 1));
+    assert_eq!((counts.dropped["must:takes_turns"], counts.dropped["field:turns"]), (1, 1));
 }
 
 #[test]
