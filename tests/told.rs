@@ -181,7 +181,11 @@ fn nothing_that_is_out_of_date_is_used_or_shown_as_if_it_were_not() {
     ] {
         let output = lynxdata(folder, &[asked, "recipe.toml", "--set", set]).ended_with(1);
         let command = if stage == "train" { "check" } else { stage };
-        output.says(&[&format!("stage {stage} of "), "out of date", &format!("`lynxdata {command} recipe.toml`")]);
+        output.says(&[
+            &format!("stage {stage} of "),
+            "out of date",
+            &format!("`lynxdata {command} recipe.toml --set '{set}'`"),
+        ]);
         // The recipe in the run folder has the change, but the run does not.
         let found = states(&run);
         assert!(found.contains(&format!("{stage} out_of_date")), "{set}: {found:?}");
