@@ -36,9 +36,9 @@ pub fn write_clean(data: &Path, out: &Path, dropped: &BTreeMap<String, BTreeSet<
         let target = if file == data { out.to_owned() } else { out.join(&*name) };
         if fs::canonicalize(&target).is_ok_and(|target| fs::canonicalize(&file).is_ok_and(|file| file == target)) {
             let source = std::io::Error::other("it would be written over itself; give another output path");
-            return Err(Error::Io { path: target, source });
+            return Err(Error::Io { action: "write", path: target, source });
         }
-        let failed = |source| Error::Io { path: target.clone(), source };
+        let failed = |source| Error::Io { action: "write", path: target.clone(), source };
         if let Some(folder) = target.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
         }
@@ -50,7 +50,7 @@ pub fn write_clean(data: &Path, out: &Path, dropped: &BTreeMap<String, BTreeSet<
             Some(mut values) => {
                 let mut own = Cleaned::default();
                 let mut writer = BufWriter::new(File::create(&aside).map_err(failed)?);
-                let read = |source| Error::Io { path: file.clone(), source };
+                let read = |source| Error::Io { action: "read", path: file.clone(), source };
                 while let Some((row, bytes)) = values.next().map_err(read)? {
                     if rows.contains(&row) {
                         own.dropped += 1;

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or folder cannot be read or written.
-    #[error("cannot read or write {path}")]
+    #[error("cannot {action} {path}")]
     Io {
+        /// The action, as a verb.
+        action: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// The reason.

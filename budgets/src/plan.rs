@@ -93,7 +93,7 @@ impl Plan {
             writer.write(&self.batch(&schema, placed)?)?;
         }
         writer.finish()?;
-        std::fs::rename(&aside, path).map_err(|source| Error::Io { path: path.to_owned(), source })
+        std::fs::rename(&aside, path).map_err(|source| Error::Io { action: "write", path: path.to_owned(), source })
     }
 
     fn batch(&self, schema: &SchemaRef, placed: &[Placed]) -> Result<RecordBatch> {

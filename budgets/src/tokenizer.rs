@@ -33,7 +33,8 @@ impl Tokenizer {
     /// # Errors
     /// If the file cannot be read or is not a tokenizer.
     pub fn read(path: &Path) -> Result<Tokenizer> {
-        let text = fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        let text =
+            fs::read_to_string(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
         Tokenizer::from_json(&text).map_err(|reason| Error::Tokenizer { path: path.to_owned(), reason })
     }
 

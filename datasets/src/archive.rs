@@ -113,7 +113,7 @@ impl Archive {
     /// # Errors
     /// The errors of [`Archive::open`].
     pub(crate) fn known(path: &Path) -> Result<Arc<Self>> {
-        let fault = |source| Error::Io { path: path.to_owned(), source };
+        let fault = |source| Error::Io { action: "read", path: path.to_owned(), source };
         let found = path.metadata().map_err(fault)?;
         let (time, size) = (found.modified().ok(), found.len());
         let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);

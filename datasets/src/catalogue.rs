@@ -83,13 +83,14 @@ impl Catalogue {
         let mut files = Vec::new();
         let mut folders = vec![folder.to_owned()];
         while let Some(folder) = folders.pop() {
-            let fault = |source| Error::Io { path: folder.clone(), source };
+            let fault = |source| Error::Io { action: "read", path: folder.clone(), source };
             for entry in fs::read_dir(&folder).map_err(fault)? {
                 let path = entry.map_err(fault)?.path();
                 if path.is_dir() {
                     folders.push(path);
                 } else if path.extension().is_some_and(|extension| extension == "toml") {
-                    let contents = fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+                    let contents =
+                        fs::read(&path).map_err(|source| Error::Io { action: "read", path: path.clone(), source })?;
                     files.push((path.display().to_string(), contents));
                 }
             }

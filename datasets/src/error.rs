@@ -7,9 +7,12 @@ use std::path::PathBuf;
 /// An error that stops a build, an export or the loading of the catalogue.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file or folder that exists cannot be read, or an export cannot be written.
-    #[error("cannot read or write {}", path.display())]
+    /// A file that exists cannot be read, an export cannot be written, or a program or thread
+    /// cannot be started.
+    #[error("cannot {action} {}", path.display())]
     Io {
+        /// The action, as a verb.
+        action: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// The error from the operating system.

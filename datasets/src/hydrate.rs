@@ -76,7 +76,11 @@ impl Collections {
     /// # Errors
     /// If it cannot be read or is invalid.
     pub fn with_file(self, path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        })?;
         self.with(&path.display().to_string(), &text)
     }
 
@@ -160,7 +164,7 @@ impl Twins {
         let Some(path) = folders.iter().map(|folder| folder.join("image_data.json")).find(|path| path.is_file()) else {
             return Ok(Self::default());
         };
-        let failed = |source| Error::Io { path: path.clone(), source };
+        let failed = |source| Error::Io { action: "read", path: path.clone(), source };
         let bytes = std::fs::read(&path).map_err(failed)?;
         // Another dataset may have a file with that name.
         let Ok(Value::Array(rows)) = serde_json::from_slice(&bytes) else { return Ok(Self::default()) };

@@ -180,7 +180,7 @@ impl Pictures {
     /// If it exists but cannot be read.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
         let Some(place) = self.find(path)? else { return Ok(None) };
-        let failed = |source| Error::Io { path: PathBuf::from(path), source };
+        let failed = |source| Error::Io { action: "read", path: PathBuf::from(path), source };
         place.read().map(Some).map_err(failed)
     }
 
@@ -205,7 +205,7 @@ impl Pictures {
         let Some(path) = self.roots.iter().map(|root| root.join(folder)).find(|path| path.is_dir()) else {
             return Ok(found);
         };
-        let failed = |source| Error::Io { path: path.clone(), source };
+        let failed = |source| Error::Io { action: "read", path: path.clone(), source };
         for entry in fs::read_dir(&path).map_err(failed)? {
             let Ok(name) = entry.map_err(failed)?.file_name().into_string() else { continue };
             let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
@@ -234,7 +234,7 @@ impl Pictures {
         if let Some(found) = folders.get(folder) {
             return Ok(Arc::clone(found));
         }
-        let failed = |source| Error::Io { path: folder.to_owned(), source };
+        let failed = |source| Error::Io { action: "read", path: folder.to_owned(), source };
         let mut found = Vec::new();
         match fs::read_dir(folder) {
             Err(fault) if matches!(fault.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}

@@ -204,7 +204,7 @@ fn duration(place: &Place) -> Result<std::result::Result<f64, VideoFault>> {
 fn output(mut command: Command, program: &'static str) -> Result<std::result::Result<Vec<u8>, VideoFault>> {
     let output = match command.stdin(Stdio::null()).output() {
         Err(fault) if fault.kind() == ErrorKind::NotFound => return Err(Error::NoProgram { program }),
-        Err(source) => return Err(Error::Io { path: program.into(), source }),
+        Err(source) => return Err(Error::Io { action: "run", path: program.into(), source }),
         Ok(output) => output,
     };
     if output.status.success() {

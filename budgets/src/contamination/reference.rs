@@ -71,7 +71,7 @@ pub(super) fn each(path: &Path, comparison: &Comparison, take: &mut dyn FnMut(Op
         let name = name_below(path, &file);
         let folder = comparison.against_images.as_deref().or(file.parent()).unwrap_or(Path::new(""));
         if is_table(&file) {
-            let failed = |source| Error::Io { path: file.clone(), source };
+            let failed = |source| Error::Io { action: "read", path: file.clone(), source };
             let input = BufReader::new(text::utf8(File::open(&file).map_err(failed)?).map_err(failed)?);
             for (row, line) in input.split(b'\n').enumerate() {
                 let line = line.map_err(failed)?;
@@ -111,7 +111,7 @@ fn items(name: &Arc<str>, row: u64, content: Content, folder: &Path, with_hashes
 
 /// Returns the content of a file with one JSON object over several lines; `None` for others.
 fn pretty_document(file: &Path) -> Result<Option<Value>> {
-    let failed = |source| Error::Io { path: file.to_owned(), source };
+    let failed = |source| Error::Io { action: "read", path: file.to_owned(), source };
     let Some(mut values) = values(file)? else { return Ok(None) };
     let Some((_, first)) = values.next().map_err(failed)? else { return Ok(None) };
     if values.is_list() || serde_json::from_slice::<IgnoredAny>(&first).is_ok() || parse_json(&first).is_ok() {

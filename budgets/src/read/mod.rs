@@ -136,7 +136,7 @@ pub(crate) fn listed(path: &Path, suffixes: &[&str]) -> Result<Listed> {
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
     let path = path.to_owned();
-    |source| Error::Io { path, source }
+    |source| Error::Io { action: "read", path, source }
 }
 
 /// Returns the files with these suffixes below a folder, in the order of their names.
@@ -179,7 +179,7 @@ pub(crate) fn records(path: &Path, name: &Arc<str>, take: &mut dyn FnMut(Record)
             take(Record { file: name.clone(), row, content, of_file: None })
         });
     };
-    let failed = |source: io::Error| Error::Io { path: path.to_owned(), source };
+    let failed = |source: io::Error| Error::Io { action: "read", path: path.to_owned(), source };
     let mut of_file = values.fault().cloned();
     let mut is_empty = true;
     while let Some((row, bytes)) = values.next().map_err(failed)? {
@@ -215,7 +215,7 @@ fn fault_of(start: &[u8]) -> Option<Fault> {
 /// # Errors
 /// If the file cannot be read or is compressed.
 pub(crate) fn values(path: &Path) -> Result<Option<Values<impl io::BufRead>>> {
-    let failed = |source: io::Error| Error::Io { path: path.to_owned(), source };
+    let failed = |source: io::Error| Error::Io { action: "read", path: path.to_owned(), source };
     let mut file = File::open(path).map_err(failed)?;
     let mut start = Vec::with_capacity(4);
     file.by_ref().take(4).read_to_end(&mut start).map_err(failed)?;

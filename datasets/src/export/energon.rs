@@ -60,7 +60,7 @@ fn describe(set: &[SetFile], files: &mut Files) -> Result<()> {
     let texts = texts.map(|(name, value)| (name, format!("{value:#}\n")));
     for (name, text) in texts.into_iter().chain([("index.uuid", digest)]) {
         let path = files(&format!(".nv-meta/{name}"))?;
-        std::fs::write(&path, text).map_err(|source| Error::Io { path, source })?;
+        std::fs::write(&path, text).map_err(|source| Error::Io { action: "write", path, source })?;
     }
     Ok(())
 }

@@ -150,14 +150,14 @@ struct JsonWriter {
 /// Begins a file of values.
 pub(super) fn begin(files: &mut Files, layout: Layout, value: WriteValue) -> Result<Box<dyn Writer>> {
     let path = files(if layout == Layout::List { ".json" } else { ".jsonl" })?;
-    let file = File::create(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+    let file = File::create(&path).map_err(|source| Error::Io { action: "write", path: path.clone(), source })?;
     Ok(Box::new(JsonWriter { layout, value, path, out: BufWriter::new(file), is_empty: true }))
 }
 
 impl Writer for JsonWriter {
     fn write(&mut self, conversations: &[Conversation], _: &mut Files, _: &mut Pictures) -> Result<()> {
         let Self { layout, value, path, out, is_empty } = self;
-        let failed = |source| Error::Io { path: path.clone(), source };
+        let failed = |source| Error::Io { action: "write", path: path.clone(), source };
         let mut rest = conversations;
         if *layout == Layout::List
             && *is_empty
@@ -185,7 +185,7 @@ impl Writer for JsonWriter {
             (Layout::List, false) => b"\n]\n",
         };
         let ended = self.out.write_all(end).and_then(|()| self.out.flush());
-        ended.map_err(|source| Error::Io { path: self.path, source })?;
+        ended.map_err(|source| Error::Io { action: "write", path: self.path, source })?;
         Ok(())
     }
 }

@@ -40,7 +40,11 @@ fn describe(set: &[SetFile], files: &mut Files) -> Result<()> {
         })
         .collect();
     let path = files("dataset_info.json")?;
-    std::fs::write(&path, format!("{:#}\n", Value::Object(datasets))).map_err(|source| Error::Io { path, source })
+    std::fs::write(&path, format!("{:#}\n", Value::Object(datasets))).map_err(|source| Error::Io {
+        action: "write",
+        path,
+        source,
+    })
 }
 
 /// Returns the columns of [`Sample`].

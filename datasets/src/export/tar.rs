@@ -107,7 +107,7 @@ impl TarWriter {
         if self.has_index {
             let path = files(&format!("/{number:06}.tar.idx"))?;
             let index: Vec<u8> = offsets.into_iter().flat_map(u64::to_le_bytes).collect();
-            std::fs::write(&path, index).map_err(|source| Error::Io { path, source })?;
+            std::fs::write(&path, index).map_err(|source| Error::Io { action: "write", path, source })?;
         }
         Ok(())
     }

@@ -78,7 +78,7 @@ pub(crate) fn files(root: &Path, table: &Table, split: &str) -> Result<Found> {
     let pattern = table.file.replace("{split}", split);
     let components: Vec<&str> = pattern.split('/').collect();
     let mut found = Vec::new();
-    let fault = |source| Error::Io { path: root.to_owned(), source };
+    let fault = |source| Error::Io { action: "read", path: root.to_owned(), source };
     walk(root, "", &components, &[], &mut found).map_err(fault)?;
     if found.is_empty() {
         return in_archives(root, &components);
@@ -117,7 +117,8 @@ fn in_archives(root: &Path, components: &[&str]) -> Result<Found> {
         };
         let (mut folder, mut name) = (root.to_owned(), String::new());
         for (depth, component) in components.iter().enumerate() {
-            let archives = entries(&folder).map_err(|source| Error::Io { path: folder.clone(), source })?;
+            let archives =
+                entries(&folder).map_err(|source| Error::Io { action: "read", path: folder.clone(), source })?;
             for (last, path) in archives.into_iter().filter(|(_, path)| is_kind(path) && path.is_file()) {
                 look(&path, &joined(&name, &last), &name, &components[depth..]);
             }

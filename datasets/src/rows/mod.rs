@@ -359,7 +359,7 @@ impl Rows {
         let reader = std::thread::Builder::new()
             .name("native-rows".to_owned())
             .spawn(read)
-            .map_err(|source| Error::Io { path: PathBuf::from("a thread that reads rows"), source })?;
+            .map_err(|source| Error::Io { action: "start", path: PathBuf::from("a thread that reads rows"), source })?;
         Ok(Self { receiver: Some(receiver), reader: Some(reader) })
     }
 }

@@ -14,6 +14,14 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
+    /// A file or folder cannot be written or created.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// `source.path` is an empty list, or a folder in it holds no file that can be read.
     #[error("{path} holds no source file; expected names that end in {expected}{there}")]
     NoFiles {
@@ -129,6 +137,10 @@ impl Error {
         Error::Read { path: path.into(), source }
     }
 
+    pub(crate) fn write(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Error::Write { path: path.into(), source }
+    }
+
     /// Returns the error with the path `from` replaced by `to`.
     pub(crate) fn with_path(mut self, from: &Path, to: &Path) -> Error {
         let replace = |path: &mut PathBuf| {
@@ -138,6 +150,7 @@ impl Error {
         };
         match &mut self {
             Error::Read { path, .. }
+            | Error::Write { path, .. }
             | Error::NoFiles { path, .. }
             | Error::UnknownFormat { path }
             | Error::Format { path, .. }

@@ -264,12 +264,12 @@ impl Location {
     ///
     /// # Errors
     /// [`Error::Object`] if the store refuses or fails, or if the object has changed meanwhile;
-    /// [`Error::Read`] if the file cannot be written.
+    /// [`Error::Write`] if the file cannot be written.
     pub async fn get(&self, object: &Object, file: &Path) -> Result<()> {
         let temporary = beside(file);
         let copied = self.copy(object, &temporary).await;
         let renamed =
-            copied.and_then(|()| std::fs::rename(&temporary, file).map_err(|source| Error::read(file, source)));
+            copied.and_then(|()| std::fs::rename(&temporary, file).map_err(|source| Error::write(file, source)));
         if renamed.is_err() {
             std::fs::remove_file(&temporary).unwrap_or_default(); // it may not even have been created
         }
@@ -277,7 +277,7 @@ impl Location {
     }
 
     async fn copy(&self, object: &Object, file: &Path) -> Result<()> {
-        let write_error = |source| Error::read(file, source);
+        let write_error = |source| Error::write(file, source);
         let mut output = tokio::fs::File::create(file).await.map_err(write_error)?;
         let mut written = 0;
         let mut chunks = self.chunks(object);
@@ -588,9 +588,9 @@ impl Cache {
     /// downloaded again.
     ///
     /// # Errors
-    /// Those of [`Location::get`], and [`Error::Read`] if the folder cannot be created.
+    /// Those of [`Location::get`], and [`Error::Write`] if the folder cannot be created.
     pub async fn copies(&self, location: &Location, objects: &[Object]) -> Result<Vec<PathBuf>> {
-        std::fs::create_dir_all(&self.folder).map_err(|source| Error::read(&self.folder, source))?;
+        std::fs::create_dir_all(&self.folder).map_err(|source| Error::write(&self.folder, source))?;
         remove_abandoned(&self.folder);
         let copies = objects.iter().map(|object| self.copy(location, object));
         futures::stream::iter(copies.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await
@@ -617,12 +617,12 @@ impl Cache {
 pub(crate) fn wait_for<T: Send>(future: impl Future<Output = Result<T>> + Send) -> Result<T> {
     let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(|source| Error::read("the network", source))?.block_on(future)
+        runtime.map_err(|source| Error::read("the object store", source))?.block_on(future)
     };
     let finished = std::thread::scope(|scope| scope.spawn(run).join());
     finished.unwrap_or_else(|_| {
         Err(Error::read(
-            "the network",
+            "the object store",
             io::Error::other("the reader of object stores panicked; this is a bug, please report it"),
         ))
     })

@@ -43,7 +43,7 @@ impl Stage for Signals {
     }
 
     fn format_version(&self) -> String {
-        let groups = GROUPS.iter().map(|group| format!(", {} {}", group.name, version(group)));
+        let groups = GROUPS.iter().map(|group| format!(", {} {} of {}", group.name, group.version, names(group)));
         FORMAT_VERSION.to_owned() + &groups.collect::<String>()
     }
 
@@ -77,10 +77,8 @@ impl Stage for Signals {
     }
 }
 
-/// Returns the version of the values of a group, and the names of its signals.
-fn version(group: &Group) -> String {
-    let names: Vec<&str> = group.signals.iter().map(|signal| signal.name).collect();
-    format!("{} of {}", group.version, names.join(" "))
+fn names(group: &Group) -> String {
+    group.signals.iter().map(|signal| signal.name).collect::<Vec<_>>().join(" ")
 }
 
 /// Plans the table of a group for a part of the pool. It is one batch, so that the file is the same
@@ -91,7 +89,8 @@ fn plan<'a>(
     input: PartEntry,
     measure: impl FnOnce(&PartEntry) -> Result<RecordBatch> + Send + 'a,
 ) -> Planned<'a> {
-    let print = fingerprint(["signals", FORMAT_VERSION, group.name, &version(group), &input.digest()]);
+    let version = group.version.to_string();
+    let print = fingerprint(["signals", FORMAT_VERSION, group.name, &version, &names(group), &input.digest()]);
     Planned::new(signal_part(group.name, &input.part), print, move |new: &mut NewPart| {
         let measured = measure(&input)?;
         let rows = measured.num_rows() as u64;
