@@ -14,8 +14,7 @@ use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use crate::picture::Place;
-use crate::picture::VIDEOS;
+use crate::picture::{Place, VIDEOS};
 use crate::video::VideoFault;
 
 /// The identifiers of an EBML header and of a segment.

@@ -3,6 +3,7 @@
 //! The rules are those of the `webdataset` Python package, as in `lynxdata_records::webdataset`:
 //! the key of a sample ends at the first dot of the file name, and extensions are lower-case.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, Read};
 
@@ -24,6 +25,8 @@ const JSON: &str = "json";
 #[derive(Default)]
 struct Sample {
     key: String,
+    /// The extensions of its members.
+    extensions: BTreeSet<String>,
     texts: Map<String, Value>,
     json: Vec<(String, Vec<u8>)>,
     images: Vec<String>,
@@ -48,7 +51,7 @@ pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
         }
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let name = name.strip_prefix("./").unwrap_or(&name);
-        if entry.raw_file_position() + entry.size() > length {
+        if entry.raw_file_position().saturating_add(entry.size()) > length {
             return Err(format!("member {name} is cut off by the end of the file"));
         }
         let base = name.rfind('/').map_or(0, |place| place + 1);
@@ -64,6 +67,10 @@ pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
             number += 1;
         }
         let sample = sample.get_or_insert_with(|| Sample { key: key.to_owned(), ..Sample::default() });
+        if !sample.extensions.insert(extension.clone()) {
+            sample.fault = Some(format!("member {name} is there twice"));
+            continue;
+        }
         let path = format!("{}/{name}", source.file.name);
         match extension.rsplit('.').next().unwrap_or_default() {
             JSON => {
@@ -92,7 +99,7 @@ pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
 
 impl Sample {
     fn row(self) -> Result<Row, String> {
-        let Self { key, texts, json, images, videos, others, fault } = self;
+        let Self { key, extensions: _, texts, json, images, videos, others, fault } = self;
         if let Some(fault) = fault {
             return Err(fault);
         }
@@ -134,6 +141,8 @@ mod tests {
                 ("a/__meta__", b"x"),
                 ("a/3.json", b"{"),
                 ("a/4.txt", b"\xff"),
+                ("a/5.txt", b"one"),
+                ("a/5.TXT", b"two"),
             ],
         );
         let found = rows(folder.path(), "file = \"*.tar\"", Shape::List).unwrap();
@@ -144,6 +153,7 @@ mod tests {
         assert_eq!((&found[0].2, found[1].1, &found[1].2), (&first, 1, &second));
         let faults: Vec<String> = found[2..].iter().map(|(.., row)| row["unreadable"].to_string()).collect();
         assert!(faults[0].contains("a/3.json is not JSON") && faults[1].contains("a/4.txt is not UTF-8"), "{faults:?}");
+        assert!(faults[2].contains("a/5.TXT is there twice"), "{faults:?}");
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..513]).unwrap();
         let fault = rows(folder.path(), "file = \"*.tar\"", Shape::List).unwrap_err().to_string();
