@@ -12,6 +12,7 @@ use lynxdata_prompts::{AnswerShape, Banks, Media, PromptMode, Slot, Wording, cho
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::boxes::NativeBox;
 use crate::counts::{NOT_DRAWN, TaskCounts};
 use crate::picture::Embedded;
 use crate::record::{Answers, Options, Record, VideoReference, said_twice};
@@ -100,6 +101,9 @@ pub struct Conversation {
     /// The index of the right option in the order shown, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub right_choice: Option<u32>,
+    /// The boxes of all its questions and answers as the source has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub boxes: Vec<NativeBox>,
     /// The source of each question, if several records were packed into this conversation. The
     /// fields above describe the first record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -694,6 +698,7 @@ fn converse(
             Vec::new()
         },
         right_choice: right_choice.map(|place| place as u32),
+        boxes: record.boxes.clone(),
         packed: Vec::new(),
     })
 }

@@ -68,6 +68,15 @@ impl Expression {
         self.compiled.undeclared_variables(true).into_iter()
     }
 
+    /// Returns whether it uses a filter, by itself or within `map`.
+    pub(crate) fn uses_filter(&self, filter: &str) -> bool {
+        scan(&self.source).windows(3).any(|tokens| match tokens {
+            [Token::Mark('|'), Token::Name(name), _] => name == filter,
+            [Token::Name(map), Token::Mark('('), Token::Text(name)] => map == "map" && name == filter,
+            _ => false,
+        })
+    }
+
     /// Returns the names of variables and keys that it uses.
     pub(crate) fn names(&self) -> impl Iterator<Item = String> {
         scan(&self.source).into_iter().filter_map(|token| match token {

@@ -1,13 +1,14 @@
 //! The filters of expressions in addition to minijinja's own. A filter is one function here and one
 //! line in [`FILTERS`].
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use minijinja::value::ValueKind;
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
 use regex::Regex;
 
+use crate::boxes::{self, BOXES_OF_RECORD, BoxesOfRecord, NativeBox};
 use crate::sentence::is_ended;
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 use crate::value::value_of;
@@ -99,99 +100,23 @@ fn before_last(text: &str, separator: &str) -> Outcome<String> {
 /// right and lower edge as fractions of width and height, with three decimals. The conventions are
 /// `xywh` (a corner and the size, as in COCO), `xyxy` (two corners, as in VOC), `yxyx` (as in
 /// TensorFlow) and `cxcywh` (the centre and the size, as in YOLO). Without width and height, the
-/// numbers must already be fractions. Parts outside the image are cut off and counted for
-/// [`take_cut_boxes`]; an edge further outside than [`FARTHEST_EDGE`], and a box without area
-/// or with a side below [`SMALLEST_SIDE`], are errors. Instead of a list, the input may be an
-/// object with the numbers under their usual names, see [`NAMES_OF_EDGES`].
-fn box_text(numbers: &Value, convention: &str, width: Option<f64>, height: Option<f64>) -> Outcome<String> {
-    let read = |value: &Value| -> Outcome<f64> {
-        let number = text(value)?.trim().parse::<f64>().ok().filter(|number| number.is_finite());
-        number.ok_or_else(|| fault(format!("{value} is not a number of a box")))
-    };
-    let numbers = match numbers.kind() {
-        ValueKind::Map => named_edges(numbers, convention)?,
-        _ => elements(numbers)?,
-    };
-    let numbers = numbers.iter().map(read).collect::<Outcome<Vec<f64>>>()?;
-    let [a, b, c, d] = numbers[..] else { return Err(fault(format!("a box has 4 numbers, not {}", numbers.len()))) };
-    let (left, upper, right, lower) = match convention {
-        "xywh" => (a, b, a + c, b + d),
-        "xyxy" => (a, b, c, d),
-        "yxyx" => (b, a, d, c),
-        "cxcywh" => (a - c / 2.0, b - d / 2.0, a + c / 2.0, b + d / 2.0),
-        other => return Err(fault(format!("{other:?} is not one of xywh, xyxy, yxyx, cxcywh"))),
-    };
-    let is_of_pixels = width.is_some();
-    let (width, height) = match (width, height) {
-        (None, None) => (1.0, 1.0),
-        (Some(width), Some(height)) if width > 0.0 && height > 0.0 => (width, height),
-        _ => return Err(fault("a box needs both width and height, above 0, or neither")),
-    };
-    let shares = [left / width, upper / height, right / width, lower / height];
-    let is_far = |share: &f64| !(-FARTHEST_EDGE..=1.0 + FARTHEST_EDGE).contains(share);
-    if shares.iter().any(is_far) {
-        return Err(fault(format!(
-            "the box {numbers:?} is more than {:.0} % of a side outside of {width} x {height}: it may have other units or \
-             be of another image",
-            FARTHEST_EDGE * 100.0
-        )));
+/// numbers must already be fractions. Instead of a list, the input may be an object with the
+/// numbers under their usual names. The numbers are added to the record, see [`BoxesOfRecord`].
+fn box_text(
+    state: &State,
+    native: &Value,
+    convention: &str,
+    width: Option<f64>,
+    height: Option<f64>,
+) -> Outcome<String> {
+    let numbers = boxes::numbers(native, convention).map_err(fault)?;
+    let native = NativeBox::of(numbers, convention, width, height).map_err(fault)?;
+    let text = native.text.clone();
+    let of_record = state.lookup(BOXES_OF_RECORD);
+    if let Some(of_record) = of_record.as_ref().and_then(|own| own.downcast_object_ref::<BoxesOfRecord>()) {
+        of_record.add(native);
     }
-    let cut = shares.map(|share| share.clamp(0.0, 1.0));
-    let edges = cut.map(|share| format!("{share:.3}"));
-    let [left, upper, right, lower] = cut;
-    let is_narrow =
-        is_of_pixels && ((right - left) * width < SMALLEST_SIDE || (lower - upper) * height < SMALLEST_SIDE);
-    if right <= left || lower <= upper || edges[0] == edges[2] || edges[1] == edges[3] || is_narrow {
-        return Err(fault(format!(
-            "the box {numbers:?} has no area within {width} x {height}, or less than three decimals or half a pixel can show"
-        )));
-    }
-    if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
-        CUT_BOXES.set(CUT_BOXES.get() + 1);
-    }
-    Ok(format!("[{}]", edges.join(", ")))
-}
-
-/// The farthest that an edge of a box may be outside the image, as a share of the side. Corners
-/// counted from 1, rounding and scaled copies put edges a few pixels outside, and parts of elements
-/// on a screen may be hidden behind its edge. Beyond that, the numbers have other units, as pixels
-/// have where fractions are expected, or belong to another image.
-const FARTHEST_EDGE: f64 = 0.25;
-
-/// The smallest side of a box in pixels. Boxes of masks may be a part of a pixel wide; smaller
-/// numbers are fractions where pixels are expected.
-const SMALLEST_SIDE: f64 = 0.5;
-
-thread_local! {
-    /// The number of boxes of which a part was cut off. Filters only return values, so whoever
-    /// evaluates an expression takes the number afterwards, on the same thread.
-    static CUT_BOXES: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Returns how many boxes were cut off at the edges of their images on this thread since the last
-/// call.
-pub(crate) fn take_cut_boxes() -> u64 {
-    CUT_BOXES.take()
-}
-
-/// The keys of the numbers of a box in objects, by convention: those of Pascal VOC (`xmin`), Visual
-/// Genome (`x`, `w`), and Visual7W and COCO-like lists (`width`).
-const NAMES_OF_EDGES: &[(&str, [&[&str]; 4])] = &[
-    ("xywh", [&["x"], &["y"], &["w", "width"], &["h", "height"]]),
-    ("xyxy", [&["xmin", "x1"], &["ymin", "y1"], &["xmax", "x2"], &["ymax", "y2"]]),
-];
-
-/// Returns the numbers of a box that is an object, in the order of the convention.
-fn named_edges(edges: &Value, convention: &str) -> Outcome<Vec<Value>> {
-    let names = NAMES_OF_EDGES.iter().find(|(own, _)| *own == convention);
-    let (_, names) =
-        names.ok_or_else(|| fault(format!("an object cannot be a box in the convention {convention:?}")))?;
-    let edge = |names: &&[&str]| -> Outcome<Value> {
-        let found = names.iter().map(|name| edges.get_attr(name)).collect::<Outcome<Vec<_>>>()?;
-        let found = found.into_iter().find(|value| !value.is_undefined());
-        found.ok_or_else(|| fault(format!("the box {edges} has no {}", names.join(" or "))))
-    };
-    names.iter().map(edge).collect()
+    Ok(text)
 }
 
 /// The kinds of media that are parts of messages, and their tokens.

@@ -38,6 +38,7 @@
 //! files except those of an export. The program ffmpeg extracts the frames of videos.
 
 mod archive;
+mod boxes;
 mod build;
 mod catalogue;
 mod checked;
@@ -66,6 +67,7 @@ mod video;
 #[path = "../../tests/machine.rs"]
 mod machine;
 
+pub use boxes::NativeBox;
 pub use build::{Build, BuildSettings, Conversation, Dialogs, ImageReference, Message, Negatives, PackedRecord, Role};
 pub use catalogue::{Catalogue, FaultyTask, example};
 pub use checked::{Checked, MediaCount, check, count_difference};

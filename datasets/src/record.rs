@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::archive::from_base64;
+use crate::boxes::NativeBox;
 use crate::expression::question_mark;
 use crate::picture::{Embedded, VIDEOS, base64_of, embed, stays_inside};
 use crate::shape::misfit;
@@ -27,6 +28,10 @@ pub struct Record {
     pub slots: BTreeMap<String, SlotValue>,
     /// Its answers.
     pub answers: Answers,
+    /// The boxes in its slots and answers as the source has them, in the order in which the task
+    /// converts them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub boxes: Vec<NativeBox>,
     /// The native file, as a path from the root folder.
     pub source_file: String,
     /// The index in that file, from 0: of the line in line formats, otherwise of the row.

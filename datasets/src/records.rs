@@ -16,8 +16,8 @@ use minijinja::value::{Object, ObjectRepr};
 use rayon::prelude::*;
 use serde_json::Value as Json;
 
+use crate::boxes::{BOXES_OF_RECORD, BoxesOfRecord, NativeBox};
 use crate::counts::TaskCounts;
-use crate::filters::take_cut_boxes;
 use crate::record::{
     Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, picture, pictures, seconds,
     slot, take_tokens, text, texts_of, truth, turns, votes,
@@ -68,6 +68,8 @@ struct Scope {
     tables: Vec<Value>,
     element: Option<Value>,
     index: usize,
+    /// The boxes of the record; `None` while joined rows and elements are looked up.
+    boxes: Option<Arc<BoxesOfRecord>>,
 }
 
 impl Object for Scope {
@@ -87,6 +89,7 @@ impl Object for Scope {
             "file" => Some(Value::from(&*self.file)),
             "row" => Some(Value::from(self.row)),
             "index" => Some(Value::from(self.index)),
+            BOXES_OF_RECORD => self.boxes.clone().map(Value::from_dyn_object),
             key if self.common.element.as_deref() == Some(key) => self.element.clone(),
             key => self.common.values.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone()),
         }
@@ -426,12 +429,13 @@ impl<'a> Mapper<'a> {
     fn scopes(&self, file: &Arc<str>, row: u64, content: Row) -> std::result::Result<Vec<Value>, Drop> {
         let content = content.value().map_err(|detail| ("unreadable".to_owned(), detail))?;
         let (common, file) = (self.common.clone(), file.clone());
-        let mut scope = Scope { common, file, row, tables: vec![content], element: None, index: 0 };
+        let mut scope = Scope { common, file, row, tables: vec![content], element: None, index: 0, boxes: None };
         for index in &self.indexes {
             let joined = index.of(&Value::from_object(scope.clone()))?;
             scope.tables.push(joined);
         }
-        let Some((_, over)) = &self.task.explode else { return Ok(vec![Value::from_object(scope)]) };
+        let of_record = |scope| Value::from_object(Scope { boxes: Some(Arc::default()), ..scope });
+        let Some((_, over)) = &self.task.explode else { return Ok(vec![of_record(scope)]) };
         let elements = over.evaluate(&Value::from_object(scope.clone())).and_then(|list| {
             let elements = list.try_iter().map_err(|fault| fault.to_string())?;
             elements.checked().collect::<std::result::Result<Vec<Value>, _>>().map_err(|fault| fault.to_string())
@@ -440,25 +444,21 @@ impl<'a> Mapper<'a> {
         if elements.is_empty() {
             return Err(("explode".to_owned(), "the row holds no record".to_owned()));
         }
-        let of_element =
-            |(index, element)| Value::from_object(Scope { element: Some(element), index, ..scope.clone() });
+        let of_element = |(index, element)| of_record(Scope { element: Some(element), index, ..scope.clone() });
         Ok(elements.into_iter().enumerate().map(of_element).collect())
     }
 
     fn outcome(&self, candidate: Candidate) -> (Outcome<'a>, Option<Record>) {
         let Candidate { file, row, begins_row, scope } = candidate;
         let mut tally = Tally::default();
-        // Boxes that were cut before, for a joined table or a list of records, are not of this
-        // record.
-        take_cut_boxes();
         let record = scope.and_then(|scope| self.record(&file, row, &scope, &mut tally));
-        let cut = take_cut_boxes();
-        if record.is_ok() {
-            let told = |_| {
-                let place = place(&self.task.name, &file, row);
-                (CUT_BOX.to_owned(), format!("{place}: a part of a box is outside the image and was cut off"))
+        if let Ok(record) = &record {
+            let told = |native: &NativeBox| {
+                let (place, numbers) = (place(&self.task.name, &file, row), native.numbers);
+                let example = format!("{place}: a part of the box {numbers:?} is outside the image and was cut off");
+                (CUT_BOX.to_owned(), example)
             };
-            tally.left_out.extend((0..cut).map(told));
+            tally.left_out.extend(record.boxes.iter().filter(|own| own.is_cut()).map(told));
         }
         let (id, record) = match record {
             Ok(record) => (Ok((keyed_hash(0, &[&record.id]), keyed_hash(1, &[&record.id]))), Some(record)),
@@ -477,6 +477,8 @@ impl<'a> Mapper<'a> {
                 return Err((format!("{section}:{name}"), format!("{section}.{name} does not hold")));
             }
         }
+        // Boxes of a predicate are not in the record.
+        boxes_of(scope).map(BoxesOfRecord::take);
         let native_id = mapped(&task.id, scope, |value| {
             key_text(value).ok_or_else(|| format!("must be a text or a number, but is {value}"))
         })?;
@@ -491,7 +493,8 @@ impl<'a> Mapper<'a> {
         }
         let answers = self.answers(&|| place(&task.name, file, row), scope, &slots, &mut media, tally)?;
         let id = format!("{}/{}/{native_id}", task.name, self.split);
-        Ok(Record { id, media, system, slots, answers, source_file: file.to_owned(), source_row: row })
+        let boxes = boxes_of(scope).map(BoxesOfRecord::take).unwrap_or_default();
+        Ok(Record { id, media, system, slots, answers, boxes, source_file: file.to_owned(), source_row: row })
     }
 
     /// Maps the answers of a candidate. Answers that do not have their shape are left out; a record
@@ -591,6 +594,11 @@ impl<'a> Mapper<'a> {
             None => Err(("field:answers".to_owned(), "there is no answer".to_owned())),
         }
     }
+}
+
+/// Returns the boxes that expressions converted so far.
+fn boxes_of(scope: &Value) -> Option<&BoxesOfRecord> {
+    scope.downcast_object_ref::<Scope>()?.boxes.as_deref()
 }
 
 /// The reason for parts of boxes that are left out because they are outside the image.

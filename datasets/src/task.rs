@@ -466,6 +466,18 @@ impl<'a> Compiler<'a> {
         Ok(compiled)
     }
 
+    /// Compiles an expression outside of the record. It cannot convert boxes, because only the
+    /// record keeps their numbers.
+    fn expression_before_record(&self, place: &str, source: &str) -> Result<Expression> {
+        let compiled = self.expression(place, source)?;
+        if compiled.uses_filter("box") {
+            let reason =
+                "the filter `box` works only in [slots] and [answers]; pass on the numbers and convert them there";
+            return Err(self.fault(format!("{place}: {reason}")));
+        }
+        Ok(compiled)
+    }
+
     fn mapped(&self, section: &str, name: &str, source: &str) -> Result<Mapped> {
         let place = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
         let value = self.expression(&place, source)?;
@@ -514,11 +526,14 @@ impl<'a> Compiler<'a> {
         for (name, mut table) in joined {
             let key = table.join.clone().expect("partitioned by it");
             let on = table.on.clone().unwrap_or_else(|| format!("{}.{key}", primary.0));
-            let on = self.expression(&format!("tables.{name}.on"), &on)?;
+            let on = self.expression_before_record(&format!("tables.{name}.on"), &on)?;
             let of_row = Compiler::new(self.file, [name.as_str(), "split"]);
             let mut keep = Vec::new();
             for (field, source) in &table.keep {
-                keep.push((field.clone(), of_row.expression(&format!("tables.{name}.keep.{field}"), source)?));
+                keep.push((
+                    field.clone(),
+                    of_row.expression_before_record(&format!("tables.{name}.keep.{field}"), source)?,
+                ));
             }
             if !keep.is_empty() {
                 table.fields = with_key(Fields::of(&name, of_row.paths.borrow().iter()), &key);
@@ -534,7 +549,7 @@ impl<'a> Compiler<'a> {
         if !is_identifier(&explode.name) || self.known.contains(&explode.name) {
             return Err(self.fault(format!("explode.name: `{}` is already used or is not an identifier", explode.name)));
         }
-        let over = self.expression("explode.over", &explode.over)?;
+        let over = self.expression_before_record("explode.over", &explode.over)?;
         self.known.push(explode.name.clone());
         Ok(Some((explode.name, over)))
     }
@@ -1041,6 +1056,10 @@ phrase = "q.answer"
             (("[media]", "at_ = \"x\"\n[media]"), "tables.q: unknown field `at_`"),
             (("[media]", "format = \"jason\"\n[media]"), "tables.q.format: there is no format `jason`"),
             (("[media]", "[explode]\nname = \"q\"\nover = \"q.list\"\n[media]"), "explode.name: `q` is already used"),
+            (
+                ("[media]", "[explode]\nname = \"b\"\nover = \"q.list | map('box', 'xywh') | list\"\n[media]"),
+                "explode.over: the filter `box` works only in [slots] and [answers]",
+            ),
             (("[media]", "[where]\nanswered = true\n[media]"), "where.answered: must be an expression"),
             (("{ val = 1 }", "{}"), "splits: name at least one"),
             (("[\"vqa\"]", "[]"), "prompts: name at least one"),

@@ -96,6 +96,7 @@ fn append(dialog: &mut Conversation, conversation: Conversation) {
         dialog.packed.push(PackedRecord::of(dialog));
     }
     dialog.packed.push(PackedRecord::of(&conversation));
+    dialog.boxes.extend(conversation.boxes);
     dialog.messages.extend(conversation.messages.into_iter().filter(|message| message.role != Role::System));
 }
 

@@ -86,6 +86,7 @@ fn boxes_over_the_edge_are_cut_and_those_beyond_it_are_counted() {
     assert_eq!(text(&found[0], AnswerShape::Boxes), "[0.000, 0.000, 1.000, 0.500]");
     assert_eq!((found.len(), counts.dropped["error:boxes"]), (1, 2));
     assert_eq!(counts.left_out["outside_image:box"], 1);
+    assert_eq!(json!(found[0].boxes[0].numbers), json!([-5.0, 0.0, 900.0, 300.0]), "nothing of the numbers is lost");
 }
 
 #[test]
@@ -221,6 +222,7 @@ fn options_within_a_question_are_found_in_both_layouts_of_mathverse() {
 #[test]
 fn one_box_is_the_same_in_the_convention_of_every_dataset() {
     // A box from (160, 120) to (480, 360) of a picture of 640 x 480.
+    let native = |own: &Record| own.boxes.iter().map(|own| json!(own)).collect::<Vec<_>>();
     let expected = "[0.250, 0.250, 0.750, 0.750]";
     let pair = json!({"url": "https://x/VG_100K/1.jpg", "image_id": 1, "width": 640, "height": 480});
     let region =
@@ -229,11 +231,15 @@ fn one_box_is_the_same_in_the_convention_of_every_dataset() {
     let files: [(&str, &[u8]); 2] = [("region_descriptions.json", &regions), ("image_data.json", &images)];
     let (found, _) = read("vg_region_grounding", "all", &files).unwrap();
     assert_eq!(text(&found[0], AnswerShape::Boxes), expected, "names and sizes in pixels");
+    let in_pixels = json!({"text": expected, "numbers": [160.0, 120.0, 320.0, 240.0], "convention": "xywh",
+        "width": 640.0, "height": 480.0});
+    assert_eq!(native(&found[0]), std::slice::from_ref(&in_pixels));
     let coco = bytes(&json!({"images": [{"id": 9, "file_name": "a.jpg", "width": 640, "height": 480}],
         "annotations": [{"id": 1, "image_id": 9, "category_id": 1, "bbox": [160.0, 120.0, 320.0, 240.0], "iscrowd": 0}],
         "categories": [{"id": 1, "name": "sky"}]}));
     let (found, _) = read("coco_detection", "val2017", &[("annotations/instances_val2017.json", &coco)]).unwrap();
     assert_eq!(text(&found[0], AnswerShape::Boxes), expected, "x, y, width, height in pixels");
+    assert_eq!(native(&found[0]), [in_pixels]);
     let images = b"ImageID,Subset\na,validation\n".as_slice();
     let boxes = b"ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside\na,xclick,/m/0,1,0.25,0.75,0.25,0.75,0,0,0,0,0\n".as_slice();
     let files = [
@@ -243,4 +249,6 @@ fn one_box_is_the_same_in_the_convention_of_every_dataset() {
     ];
     let (found, _) = read("open_images", "validation", &files).unwrap();
     assert_eq!(text(&found[0], AnswerShape::Boxes), expected, "shares, both x before both y");
+    let in_shares = json!({"text": expected, "numbers": [0.25, 0.25, 0.75, 0.75], "convention": "xyxy"});
+    assert_eq!(native(&found[0]), [in_shares]);
 }

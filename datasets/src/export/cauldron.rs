@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 
 use super::Format;
-use super::columns::{Column, ID, IMAGE_PATHS, LICENCE, SOURCE_FILE, SOURCE_ROW, TASK, Values, begin_with_first_row};
+use super::columns::{
+    BOXES, Column, ID, IMAGE_PATHS, LICENCE, SOURCE_FILE, SOURCE_ROW, TASK, Values, begin_with_first_row,
+};
 use crate::build::{Conversation, Role};
 
 pub(super) const FORMAT: Format = Format {
@@ -28,6 +30,7 @@ const COLUMNS: &[Column] = &[
     SOURCE_FILE,
     SOURCE_ROW,
     IMAGE_PATHS,
+    BOXES,
     ("packed", Values::Packed),
 ];
 

@@ -13,6 +13,7 @@ use lynxdata_records::parquet;
 use lynxdata_records::schema::{image_type, with_hugging_face_features};
 
 use super::{Files, Pictures, Writer};
+use crate::boxes::NativeBox;
 use crate::build::{Conversation, PackedRecord};
 use crate::{Error, Result};
 
@@ -38,6 +39,8 @@ pub(super) enum Values {
     Video,
     /// The native indexes of the options in the order shown; null without options.
     ChoiceOrder,
+    /// The boxes as the source has them; null without boxes.
+    Boxes,
     /// The records that are packed into one conversation; null for a conversation of one record.
     Packed,
 }
@@ -61,6 +64,9 @@ pub(super) const SOURCE_ROW: Column = ("source_row", Values::One(Value::Number(|
 /// The paths of the images, including those whose bytes are missing.
 pub(super) const IMAGE_PATHS: Column =
     ("image_paths", Values::Texts(|own| own.images.iter().map(|image| Cow::from(&image.path)).collect()));
+
+/// The boxes as the source has them.
+pub(super) const BOXES: Column = ("boxes", Values::Boxes);
 
 /// The number of conversations whose images are in memory at a time.
 const BATCH: usize = 64;
@@ -157,6 +163,7 @@ impl Values {
             Values::Pictures => list_of(image_type()),
             Values::Video => DataType::Struct(video_fields()),
             Values::ChoiceOrder => list_of(DataType::Int64),
+            Values::Boxes => boxes_type(),
             Values::Packed => list_of(DataType::Struct(packed_fields())),
         }
     }
@@ -198,6 +205,7 @@ impl Values {
                 let lengths = conversations.iter().map(|own| own.choice_order.len()).collect();
                 list(lengths, Arc::new(orders), has_order.finish())
             }
+            Values::Boxes => boxes_of(conversations),
             Values::Packed => {
                 let lengths = conversations.iter().map(|own| own.packed.len()).collect();
                 let is_packed = conversations.iter().map(|own| !own.packed.is_empty()).collect();
@@ -240,6 +248,41 @@ fn packed_fields() -> Fields {
         Field::new("choice_order", list_of(DataType::Int64), true),
         Field::new("right_choice", DataType::Int64, true),
     ])
+}
+
+fn box_fields() -> Fields {
+    let own = |name: &str, of: DataType| Field::new(name, of, true);
+    Fields::from(vec![
+        own("text", DataType::Utf8),
+        own("numbers", list_of(DataType::Float64)),
+        own("convention", DataType::Utf8),
+        own("width", DataType::Float64),
+        own("height", DataType::Float64),
+    ])
+}
+
+fn boxes_type() -> DataType {
+    list_of(DataType::Struct(box_fields()))
+}
+
+/// Returns the column of boxes.
+fn boxes_of(conversations: &[Conversation]) -> Result<ArrayRef> {
+    let mut has_any = NullBufferBuilder::new(conversations.len());
+    for own in conversations {
+        has_any.append(!own.boxes.is_empty());
+    }
+    let all: Vec<&NativeBox> = conversations.iter().flat_map(|own| &own.boxes).collect();
+    let numbers: Float64Array = all.iter().flat_map(|own| own.numbers).map(Some).collect();
+    let size = |of: fn(&NativeBox) -> Option<f64>| all.iter().map(|own| of(own)).collect::<Float64Array>();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(all.iter().map(|own| &own.text))),
+        list(vec![4; all.len()], Arc::new(numbers), None)?,
+        Arc::new(StringArray::from_iter_values(all.iter().map(|own| &own.convention))),
+        Arc::new(size(|own| own.width)),
+        Arc::new(size(|own| own.height)),
+    ];
+    let lengths = conversations.iter().map(|own| own.boxes.len()).collect();
+    list(lengths, Arc::new(StructArray::try_new(box_fields(), columns, None)?), has_any.finish())
 }
 
 /// Returns the Arrow schema of columns. Its metadata contains the features for `datasets`.

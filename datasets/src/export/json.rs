@@ -130,6 +130,16 @@ pub fn features_of_lines() -> Vec<Value> {
         // Pairs of a text and a number.
         column("votes", "json"),
         column("right_choice", "int64"),
+        lists(
+            "boxes",
+            vec![
+                text("text"),
+                lists("numbers", "float64"),
+                text("convention"),
+                column("width", "float64"),
+                column("height", "float64"),
+            ],
+        ),
         features_of_packed(),
     ]
 }

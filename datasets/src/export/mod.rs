@@ -222,6 +222,7 @@ pub(crate) mod tests {
             choice_order: Vec::new(),
             votes: Vec::new(),
             right_choice: None,
+            boxes: Vec::new(),
             packed: Vec::new(),
         }
     }

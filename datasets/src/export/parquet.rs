@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::Format;
-use super::columns::{Column, ID, IMAGE_PATHS, LICENCE, SOURCE_FILE, SOURCE_ROW, TASK, Value, Values, begin};
+use super::columns::{BOXES, Column, ID, IMAGE_PATHS, LICENCE, SOURCE_FILE, SOURCE_ROW, TASK, Value, Values, begin};
 
 pub(super) const FORMAT: Format = Format {
     name: "parquet",
@@ -38,15 +38,18 @@ const COLUMNS: &[Column] = &[
     SOURCE_ROW,
     ("choice_order", Values::ChoiceOrder),
     ("right_choice", Values::One(Value::MaybeNumber(|own| own.right_choice.map(u64::from)))),
+    BOXES,
     ("packed", Values::Packed),
 ];
 
 #[cfg(test)]
 mod tests {
     use arrow::array::{Array, AsArray};
+    use arrow::datatypes::Float64Type;
     use serde_json::json;
 
     use super::*;
+    use crate::boxes::NativeBox;
     use crate::build::ImageReference;
     use crate::export::columns::tests::rows;
     use crate::export::tests::conversation;
@@ -59,6 +62,7 @@ mod tests {
         let mut second = conversation("vqa/b", &["Which?", "B", "Sure?", "yes"]);
         second.video = Some(VideoReference { path: "v.mp4".to_owned(), start: Some(1.5), end: None });
         second.choice_order = vec![1, 0];
+        second.boxes = vec![NativeBox::of([1.5, 2.0, 3.0, 4.0], "xywh", Some(10.0), Some(20.0)).unwrap()];
         let batch = rows(COLUMNS, &[first, second]);
         let images = batch.column_by_name("images").unwrap().as_list::<i32>();
         assert_eq!((images.value_length(0), images.value_length(1)), (2, 1));
@@ -70,7 +74,7 @@ mod tests {
         let paths = batch.column_by_name("image_paths").unwrap().as_list::<i32>();
         assert_eq!(paths.value(0).as_string::<i32>().value(1), "train/b.jpg", "also where bytes are missing");
         let video = batch.column_by_name("video").unwrap().as_struct();
-        let start = video.column(1).as_primitive::<arrow::datatypes::Float64Type>();
+        let start = video.column(1).as_primitive::<Float64Type>();
         assert_eq!((video.is_null(0), start.iter().collect::<Vec<_>>()), (true, vec![None, Some(1.5)]));
         assert!(video.column(2).is_null(1));
         let messages = batch.column_by_name("messages").unwrap().as_list::<i32>();
@@ -80,6 +84,13 @@ mod tests {
         assert_eq!(turns.column_by_name("content").unwrap().as_string::<i32>().value(2), "Sure?");
         let orders = batch.column_by_name("choice_order").unwrap().as_list::<i32>();
         assert!(orders.is_null(0) && orders.value_length(1) == 2);
+        let boxes = batch.column_by_name("boxes").unwrap().as_list::<i32>();
+        assert!(boxes.is_null(0) && boxes.value_length(1) == 1);
+        let own = boxes.values().as_struct();
+        let numbers = own.column_by_name("numbers").unwrap().as_list::<i32>().value(0);
+        let numbers: Vec<f64> = numbers.as_primitive::<Float64Type>().iter().flatten().collect();
+        assert_eq!(json!(numbers), json!([1.5, 2.0, 3.0, 4.0]));
+        assert_eq!(own.column_by_name("text").unwrap().as_string::<i32>().value(0), "[0.150, 0.100, 0.450, 0.300]");
     }
 
     #[test]

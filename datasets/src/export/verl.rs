@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Format;
 use super::columns::{
-    Column, ID, IMAGE_PATHS, LICENCE, SOURCE_FILE, SOURCE_ROW, TASK, Value, Values, begin_with_first_row,
+    BOXES, Column, ID, IMAGE_PATHS, LICENCE, SOURCE_FILE, SOURCE_ROW, TASK, Value, Values, begin_with_first_row,
 };
 use super::json::media_tokens;
 use crate::build::{Conversation, Role};
@@ -50,6 +50,7 @@ const COLUMNS: &[Column] = &[
     SOURCE_FILE,
     SOURCE_ROW,
     IMAGE_PATHS,
+    BOXES,
 ];
 
 /// Returns the name of the rule that compares a reply with the right answer, or why there is none:

@@ -1,5 +1,7 @@
 //! A small run in process: no binary, no web.
 
+mod judged;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::*;
 
 /// Stages whose parts are the same on every machine; models and pages come after them.
-const STAGES_OF_GOLDEN: &[&str] = &["download", "signals", "dedup", "select", "shards", "instruct", "mixture", "card"];
+const STAGES_OF_GOLDEN: &[&str] =
+    &["download", "signals", "dedup", "select", "shards", "arms", "instruct", "mixture", "card"];
 
 const RECIPE: &str = r#"
 name = "small"
@@ -39,6 +42,10 @@ require_images = false
 
 [instruct.mixture]
 total = 4
+
+[check]
+arms = ["clean", { name = "folder", path = "pairs" }]
+gear = "quick"
 "#;
 
 fn repository() -> PathBuf {
@@ -143,6 +150,7 @@ fn a_recipe_that_cannot_work_is_wrong_usage() {
     let error = run(load(folder.path(), &["select.clean.rules.wide=widht > 60"]), &Wanted::all(), Arc::new(Silent))
         .unwrap_err();
     assert!(matches!(error, Failure::Usage(_)), "{error}");
+    std::fs::write(folder.path().join("recipe.toml"), RECIPE.split("[check]").next().unwrap()).unwrap();
     for (stage, is_asked_for) in [("shards", true), ("check", false)] {
         let answer = check_wanted(&load(folder.path(), &[]), &Wanted::only(&[stage]));
         assert_eq!(answer.is_ok(), is_asked_for, "{stage}");

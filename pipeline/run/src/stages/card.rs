@@ -22,7 +22,7 @@ use crate::stage::{Context, Parts, Planned, Stage, settings_text};
 use crate::table;
 
 /// Raise it when the same sets get other cards.
-const FORMAT_VERSION: &str = "2";
+const FORMAT_VERSION: &str = "3";
 
 /// Writes the cards of the sets of conversations.
 pub struct Card;

@@ -27,7 +27,7 @@ use crate::recipe::{InstructConfig, LoadedRecipe, MixtureConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 
 /// Raise it when the same conversations and shares give another set.
-const FORMAT_VERSION: &str = "3";
+const FORMAT_VERSION: &str = "4";
 
 /// Number of conversations whose tokens are counted together, on all cores.
 const COUNTED: usize = 4096;

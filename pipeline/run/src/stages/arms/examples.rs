@@ -42,7 +42,8 @@ impl Stage for Examples {
     }
 
     fn settings(&self, recipe: &Recipe) -> Result<String> {
-        Ok(settings_text(&(recipe.seed, &recipe.training)))
+        let training = recipe.training.as_ref();
+        Ok(settings_text(&(recipe.seed, training.map(|config| (&config.data, table_settings(config))))))
     }
 
     fn format_version(&self) -> String {
@@ -58,7 +59,8 @@ impl Stage for Examples {
         let kind = kind::of(&context.loaded.folder.join(&config.data)).context("training.data")?;
         let inputs = kind.inputs()?;
         let squares = squares(&config.model);
-        let settings = settings_text(&(context.recipe().seed, config.most_examples, squares.side, squares.frames));
+        let (most, side, frames) = table_settings(config);
+        let settings = settings_text(&(context.recipe().seed, most, side, frames));
         let inputs = ["examples", FORMAT_VERSION, &settings].into_iter().chain(inputs.iter().map(String::as_str));
         let print = fingerprint(inputs);
         let make = Box::new(move |new: &mut NewPart| {
@@ -105,6 +107,12 @@ pub(crate) fn training_of(context: &Context) -> Result<&TrainingConfig> {
 /// model is trained on the same table.
 fn squares(model: &ModelConfig) -> Squares {
     Squares { side: model.image_size.max(SIDE), frames: model.frames }
+}
+
+/// Returns the settings that the table depends on, without its inputs.
+fn table_settings(config: &TrainingConfig) -> (usize, usize, usize) {
+    let Squares { side, frames } = squares(&config.model);
+    (config.most_examples, side, frames)
 }
 
 /// Passes every example in order: the digest of its image file, the image as a square in RGB or the
