@@ -113,7 +113,8 @@ pub struct Contamination {
     /// The number of references that nothing can be like: their images have no name of a known
     /// dataset and no hash, and their questions are too short or have no answer.
     pub incomparable_references: u64,
-    /// The number of images that could not be decoded and therefore have no hash.
+    /// The number of images without a hash that could be compared: they could not be decoded, or are
+    /// flat drawings.
     pub without_hash: u64,
     /// The number of runs of words that are ignored because they are in too many questions.
     pub instructions: u64,
@@ -308,9 +309,17 @@ fn hash_of(picture: &Picture, folder: &Path) -> Option<u64> {
     }
 }
 
-/// Returns the pHash of an image file, or `None` if it cannot be decoded.
+/// The least entropy, in bits, of an image whose pHash is compared, as `dedup.phash_min_entropy`:
+/// flags, icons and other flat drawings have few different hashes, and all flat images have the
+/// same one.
+const LEAST_ENTROPY: f64 = 3.0;
+
+/// Returns the pHash of an image file, or `None` if it cannot be decoded or is too flat to be
+/// compared.
 pub fn picture_hash(bytes: &[u8]) -> Option<u64> {
-    Some(hash::phash(ImageData::decode(bytes).ok()?.luma()))
+    let image = ImageData::decode(bytes).ok()?;
+    let is_telling = image.entropy() >= LEAST_ENTROPY;
+    is_telling.then(|| hash::phash(image.luma()))
 }
 
 /// Returns the dataset of an image and its id there, recognised from a path by the naming rules of

@@ -29,6 +29,24 @@ impl Default for TokenizerConfig {
     }
 }
 
+impl TokenizerConfig {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// If the vocabulary is too small.
+    pub fn validate(&self) -> Result<()> {
+        let smallest = Tokenizer::SPECIAL.len() + 256;
+        if self.vocabulary < smallest {
+            return Err(Error::Setting {
+                setting: "vocabulary",
+                value: self.vocabulary.to_string(),
+                reason: format!("it must be at least {smallest}: the special tokens and the 256 bytes"),
+            });
+        }
+        Ok(())
+    }
+}
+
 /// Converts texts to token ids and back.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
@@ -56,14 +74,7 @@ fn beginning(text: &str, characters: usize) -> &str {
 ///
 /// For a check, train it once on all arms together with the held-out captions, never on one arm.
 pub fn train_tokenizer(texts: &[&str], config: &TokenizerConfig) -> Result<Tokenizer> {
-    let smallest = Tokenizer::SPECIAL.len() + 256;
-    if config.vocabulary < smallest {
-        return Err(Error::Setting {
-            setting: "vocabulary",
-            value: config.vocabulary.to_string(),
-            reason: format!("it must be at least {smallest}: the special tokens and the 256 bytes"),
-        });
-    }
+    config.validate()?;
     // min_frequency 2: a pair seen once says nothing about other texts.
     let mut trainer = BpeTrainerBuilder::new()
         .show_progress(false)

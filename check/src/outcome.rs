@@ -424,12 +424,15 @@ pub fn check<E: Send>(
     Ok(judge(protocol, &universe.arms, split, &different_pairs, &results))
 }
 
-/// Returns the arms with enough pairs to fit; none if there are too few held-out pairs or fewer
-/// than two such arms. [`judge`] then reports what is missing.
+/// Returns the arms with enough pairs to fit that can be compared with another one; none if there
+/// are too few held-out pairs. [`judge`] then reports what is missing.
 pub fn arms_to_fit(protocol: &Protocol, split: &Split, different_pairs: &[usize]) -> Vec<usize> {
     let held_out = split.held_out.iter().filter(|held| held.counts).count();
     let enough = |arm: &usize| different_pairs[*arm] >= protocol.fewest_pairs;
-    let arms: Vec<usize> = (0..different_pairs.len()).filter(enough).collect();
+    let large: Vec<usize> = (0..different_pairs.len()).filter(enough).collect();
+    let is_compared =
+        |arm: &usize| large.iter().any(|other| other != arm && gates::are_comparable(split, [*arm, *other]));
+    let arms: Vec<usize> = large.iter().copied().filter(is_compared).collect();
     if arms.len() < 2 || held_out < protocol.fewest_held_out.max(2) { Vec::new() } else { arms }
 }
 

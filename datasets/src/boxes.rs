@@ -26,56 +26,55 @@ pub struct NativeBox {
 
 /// The farthest that an edge of a box may be outside the image, as a share of the side. Corners
 /// counted from 1, rounding and scaled copies put edges a few pixels outside, and parts of elements
-/// on a screen may be hidden behind its edge. Beyond that, the numbers have other units, as pixels
-/// have where fractions are expected, or belong to another image.
+/// on a screen may be hidden behind its edge. Numbers beyond that are in other units (pixels
+/// instead of fractions) or belong to another image.
 const FARTHEST_EDGE: f64 = 0.25;
 
-/// The smallest side of a box in pixels. Boxes of masks may be a part of a pixel wide; smaller
-/// numbers are fractions where pixels are expected.
+/// The smallest side of a box in pixels. Boxes made from masks may be narrower than a
+/// pixel. Anything smaller than this is a fraction where pixels were expected.
 const SMALLEST_SIDE: f64 = 0.5;
 
 impl NativeBox {
-    /// Converts four numbers. Without width and height, the numbers must be fractions. Parts
-    /// outside the image are cut off.
+    /// Converts four numbers. Without the width and height of the image, the numbers must be
+    /// fractions. Parts outside the image are cut off.
     ///
     /// # Errors
     /// If the convention is unknown, an edge is further outside than [`FARTHEST_EDGE`], or the box
     /// has no area or a side below [`SMALLEST_SIDE`].
-    pub(crate) fn of(
-        numbers: [f64; 4],
-        convention: &str,
-        width: Option<f64>,
-        height: Option<f64>,
-    ) -> Result<Self, String> {
-        let is_of_pixels = width.is_some();
-        let mut native = Self { text: String::new(), numbers, convention: convention.to_owned(), width, height };
-        let (width, height) = match (width, height) {
-            (None, None) => (1.0, 1.0),
-            (Some(width), Some(height)) if width > 0.0 && height > 0.0 => (width, height),
-            _ => return Err("a box needs both width and height, above 0, or neither".to_owned()),
+    pub(crate) fn of(numbers: [f64; 4], convention: &str, size: Option<(f64, f64)>) -> Result<Self, String> {
+        let native = Self {
+            text: String::new(),
+            numbers,
+            convention: convention.to_owned(),
+            width: size.map(|(width, _)| width),
+            height: size.map(|(_, height)| height),
         };
+        let (width, height) = size.unwrap_or((1.0, 1.0));
+        if width <= 0.0 || height <= 0.0 {
+            return Err(format!("the size {width} x {height} of the image of a box must be above 0"));
+        }
         let edges = native.edges()?;
         let is_far = |edge: &f64| !(-FARTHEST_EDGE..=1.0 + FARTHEST_EDGE).contains(edge);
         if edges.iter().any(is_far) {
             return Err(format!(
-                "the box {numbers:?} is more than {:.0} % of a side outside of {width} x {height}: it may have other \
-                 units or be of another image",
+                "the box {numbers:?} reaches more than {:.0} % of a side beyond the image of {width} x {height}: its \
+                 numbers may be in other units or belong to another image",
                 FARTHEST_EDGE * 100.0
             ));
         }
-        let cut = edges.map(|edge| edge.clamp(0.0, 1.0));
+        // Adding 0 turns -0 into 0.
+        let cut = edges.map(|edge| edge.clamp(0.0, 1.0) + 0.0);
         let shown = cut.map(|edge| format!("{edge:.3}"));
         let [left, upper, right, lower] = cut;
         let is_narrow =
-            is_of_pixels && ((right - left) * width < SMALLEST_SIDE || (lower - upper) * height < SMALLEST_SIDE);
+            size.is_some() && ((right - left) * width < SMALLEST_SIDE || (lower - upper) * height < SMALLEST_SIDE);
         if right <= left || lower <= upper || shown[0] == shown[2] || shown[1] == shown[3] || is_narrow {
             return Err(format!(
-                "the box {numbers:?} has no area within {width} x {height}, or less than three decimals or half a \
-                 pixel can show"
+                "the box {numbers:?} is too small in an image of {width} x {height}: it has no area, vanishes at three \
+                 decimals, or has a side below half a pixel"
             ));
         }
-        native.text = format!("[{}]", shown.join(", "));
-        Ok(native)
+        Ok(Self { text: format!("[{}]", shown.join(", ")), ..native })
     }
 
     /// Returns the left, upper, right and lower edge as fractions of the image size, neither
@@ -112,19 +111,29 @@ const NAMES_OF_EDGES: &[(&str, [&[&str]; 4])] = &[
 /// # Errors
 /// If there are not four finite numbers.
 pub(crate) fn numbers(native: &Value, convention: &str) -> Result<[f64; 4], String> {
-    let elements = if native.kind() == ValueKind::Map {
-        named_edges(native, convention)?
-    } else {
-        let elements = native.try_iter().map_err(|fault| fault.to_string())?;
-        elements.checked().collect::<Result<Vec<Value>, _>>().map_err(|fault| fault.to_string())?
+    let elements = match native.kind() {
+        ValueKind::Map => named_edges(native, convention)?,
+        ValueKind::Seq | ValueKind::Iterable => {
+            let elements = native.try_iter().map_err(|fault| fault.to_string())?;
+            elements.checked().collect::<Result<Vec<Value>, _>>().map_err(|fault| fault.to_string())?
+        }
+        _ => return Err(format!("{native:?} is not a list of the 4 numbers of a box")),
     };
-    let read = |value: &Value| {
-        let is_scalar = matches!(value.kind(), ValueKind::String | ValueKind::Number);
-        let number = if is_scalar { value.to_string().trim().parse::<f64>().ok() } else { None };
-        number.filter(|number| number.is_finite()).ok_or_else(|| format!("{value} is not a number of a box"))
-    };
-    let numbers = elements.iter().map(read).collect::<Result<Vec<f64>, _>>()?;
+    let numbers = elements.iter().map(number).collect::<Result<Vec<f64>, _>>()?;
     numbers.try_into().map_err(|numbers: Vec<f64>| format!("a box has 4 numbers, not {}", numbers.len()))
+}
+
+/// Reads a finite number of a box, or of the size of its image. It may be a text.
+///
+/// # Errors
+/// If the value is anything else.
+pub(crate) fn number(value: &Value) -> Result<f64, String> {
+    let number = match value.kind() {
+        ValueKind::String | ValueKind::Number => value.to_string().trim().parse::<f64>().ok(),
+        ValueKind::Undefined | ValueKind::None => return Err("a number of the box is missing or null".to_owned()),
+        _ => None,
+    };
+    number.filter(|number| number.is_finite()).ok_or_else(|| format!("{value:?} is not a number of a box"))
 }
 
 /// Returns the numbers of a box that is an object, in the order of the convention.
@@ -184,7 +193,7 @@ mod tests {
                 ("yxyx", [y, x, y + h, x + w]),
                 ("cxcywh", [x + w / 2.0, y + h / 2.0, w, h]),
             ] {
-                let native = NativeBox::of(numbers, convention, Some(640.0), Some(480.0)).unwrap();
+                let native = NativeBox::of(numbers, convention, Some((640.0, 480.0))).unwrap();
                 prop_assert_eq!(native.numbers.map(f64::to_bits), numbers.map(f64::to_bits));
                 let text = native.text.trim_matches(['[', ']']);
                 let shown: Vec<f64> = text.split(", ").map(|edge| edge.parse().unwrap()).collect();

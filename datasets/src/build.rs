@@ -101,7 +101,7 @@ pub struct Conversation {
     /// The index of the right option in the order shown, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub right_choice: Option<u32>,
-    /// The boxes of all its questions and answers as the source has them.
+    /// The boxes in its questions and answers as the source has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub boxes: Vec<NativeBox>,
     /// The source of each question, if several records were packed into this conversation. The
@@ -678,6 +678,7 @@ fn converse(
     let choice_order = if template.slots.iter().any(is_shown) { shown.order } else { Vec::new() };
     let right = answers.options.as_ref().map(|options| options.right);
     let right_choice = right.and_then(|right| choice_order.iter().position(|place| *place == right));
+    let boxes = boxes_in(&messages, &record.boxes);
     Ok(Conversation {
         id: record.id.clone(),
         task: task.name.clone(),
@@ -698,9 +699,28 @@ fn converse(
             Vec::new()
         },
         right_choice: right_choice.map(|place| place as u32),
-        boxes: record.boxes.clone(),
+        boxes,
         packed: Vec::new(),
     })
+}
+
+/// Returns the boxes that are in the texts, as often as they are there.
+fn boxes_in(messages: &[Message], boxes: &[NativeBox]) -> Vec<NativeBox> {
+    let mut shown: HashMap<&str, usize> = HashMap::new();
+    for native in boxes {
+        let times = || messages.iter().map(|message| message.content.matches(&native.text).count()).sum();
+        shown.entry(&native.text).or_insert_with(times);
+    }
+    let mut is_shown = |native: &&NativeBox| {
+        shown.get_mut(native.text.as_str()).is_some_and(|left| match left.checked_sub(1) {
+            Some(fewer) => {
+                *left = fewer;
+                true
+            }
+            None => false,
+        })
+    };
+    boxes.iter().filter(|native| is_shown(native)).cloned().collect()
 }
 
 /// Returns the answer of a record in a shape that the record has.

@@ -163,16 +163,13 @@ impl TaskCounts {
         if self.kept > 0 {
             return None;
         }
-        let of_count = |reason: &&String| self.dropped[*reason];
-        let most = self.dropped.keys().rev().max_by_key(of_count)?;
+        // What is left out on purpose explains nothing, unless there is nothing else.
+        let of_count = |(reason, count): &(&String, &u64)| (!is_meant(reason), **count);
+        let (most, _) = self.dropped.iter().rev().max_by_key(of_count)?;
         Some(Error::NothingKept {
             task: task.to_owned(),
             records: self.records_seen,
-            reasons: [&self.dropped, &self.left_out]
-                .into_iter()
-                .flatten()
-                .map(|(reason, count)| format!("{reason} {count}"))
-                .collect(),
+            reasons: self.dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect(),
             example: self.examples[most].clone(),
         })
     }
@@ -294,5 +291,16 @@ mod tests {
         let mut sum = TaskCounts { lost_later: 2, ..TaskCounts::default() };
         sum.add(&counts);
         assert_eq!((counts.kept, counts.lost_later, sum.lost_later), (0, 1, 3));
+    }
+
+    #[test]
+    fn what_was_left_out_on_purpose_is_not_why_nothing_is_kept() {
+        let dropped = BTreeMap::from([("missing_image".to_owned(), 20), (NOT_DRAWN.to_owned(), 100)]);
+        let examples = BTreeMap::from([("missing_image".to_owned(), "no a.jpg".to_owned())]);
+        let left_out = BTreeMap::from([("outside_image:box".to_owned(), 1)]);
+        let counts = TaskCounts { records_seen: 120, dropped, examples, left_out, ..TaskCounts::default() };
+        let told = counts.nothing_made("own", Path::new("x")).to_string();
+        assert!(told.contains("missing_image 20, not_drawn 100") && told.contains("no a.jpg"), "{told}");
+        assert!(!told.contains("outside_image"), "{told}");
     }
 }

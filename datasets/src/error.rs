@@ -54,6 +54,24 @@ pub enum Error {
         /// The archives there that cannot be read, as the end of the message.
         unread: String,
     },
+    /// A split of a task that has no such split.
+    #[error("task {task} has no split {split:?}; it has {}", splits.join(", "))]
+    UnknownSplit {
+        /// Name of the task.
+        task: String,
+        /// The name that was given.
+        split: String,
+        /// The splits that it has.
+        splits: Vec<String>,
+    },
+    /// The name of a split leads to other folders, or is a pattern.
+    #[error("{split:?} cannot be a split of task {task}: it must not be empty or contain / \\ * {{ }} or ..")]
+    SplitName {
+        /// Name of the task.
+        task: String,
+        /// The name that was given.
+        split: String,
+    },
     /// A native file is not on disk, and several archives contain it.
     #[error(
         "there is no {}, and both {first} and {second} hold it; unpack the right one, or move the other one away",

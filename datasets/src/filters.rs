@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use minijinja::value::ValueKind;
+use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use regex::Regex;
 
@@ -102,15 +102,14 @@ fn before_last(text: &str, separator: &str) -> Outcome<String> {
 /// TensorFlow) and `cxcywh` (the centre and the size, as in YOLO). Without width and height, the
 /// numbers must already be fractions. Instead of a list, the input may be an object with the
 /// numbers under their usual names. The numbers are added to the record, see [`BoxesOfRecord`].
-fn box_text(
-    state: &State,
-    native: &Value,
-    convention: &str,
-    width: Option<f64>,
-    height: Option<f64>,
-) -> Outcome<String> {
+fn box_text(state: &State, native: &Value, convention: &str, size: Rest<Value>) -> Outcome<String> {
     let numbers = boxes::numbers(native, convention).map_err(fault)?;
-    let native = NativeBox::of(numbers, convention, width, height).map_err(fault)?;
+    let size = match &size[..] {
+        [] => None,
+        [width, height] => Some((boxes::number(width).map_err(fault)?, boxes::number(height).map_err(fault)?)),
+        _ => return Err(fault("a box needs both width and height, or neither")),
+    };
+    let native = NativeBox::of(numbers, convention, size).map_err(fault)?;
     let text = native.text.clone();
     let of_record = state.lookup(BOXES_OF_RECORD);
     if let Some(of_record) = of_record.as_ref().and_then(|own| own.downcast_object_ref::<BoxesOfRecord>()) {
@@ -465,6 +464,7 @@ mod tests {
             ("[10, 20, 30, 40] | box('xyxy', 100, 200)", json!("[0.100, 0.100, 0.300, 0.200]")),
             ("['0.1', '0.2', '0.3', '0.4'] | box('yxyx')", json!("[0.200, 0.100, 0.400, 0.300]")),
             ("[0.5, 0.5, 1, 1.2] | box('cxcywh')", json!("[0.000, 0.000, 1.000, 1.000]")),
+            ("[-0.0, -0.0, 10, 10] | box('xywh', '100', 100)", json!("[0.000, 0.000, 0.100, 0.100]")),
             ("{'x': 10, 'y': 20, 'width': 30, 'h': 40} | box('xywh', 100, 200)", json!("[0.100, 0.100, 0.400, 0.300]")),
             (
                 "[{'xmin': '0.1', 'ymin': 0, 'xmax': 0.2, 'ymax': 1}] | map('box', 'xyxy') | first",
@@ -526,19 +526,22 @@ mod tests {
     fn faults_say_what_was_wrong() {
         let cases = [
             ("[1, 2, 3] | box('xywh')", "a box has 4 numbers, not 3"),
+            ("'1234' | box('xywh')", "'1234' is not a list of the 4 numbers of a box"),
+            ("[1, 2, 3, 4] | box('xywh', {}.width, {}.height)", "a number of the box is missing or null"),
+            ("[1, 2, 'x', 4] | box('xywh')", "'x' is not a number of a box"),
             ("[1, 2, 3, 4] | box('xyz')", "not one of xywh"),
             ("{'x': 1, 'y': 2, 'w': 3} | box('xywh')", "has no h or height"),
             ("{'x': 1} | box('yxyx')", "an object cannot be a box in the convention"),
             ("[{'type': 'input_audio'}] | content_text", "has the type \"input_audio\", not text, image or video"),
             ("{'at': [1]} | descend('at', [1])", "there is no element 1 in `at` on the path [1]"),
             ("{'at': [1]} | descend('to', [0])", "there is no element 0 in `to`"),
-            ("[1, 2, 0, 4] | box('xywh', 10, 10)", "has no area"),
-            ("[13, 2, 1, 4] | box('xywh', 10, 10)", "more than 25 % of a side outside of 10 x 10"),
-            ("[10.5, 2, 0.1, 4] | box('xywh', 10, 10)", "has no area"),
-            ("[0, 45, 0.5, 60] | box('xyxy')", "it may have other units"),
-            ("[-0.5, 0, 1, 1] | box('xyxy')", "more than 25 % of a side outside of 1 x 1"),
-            ("[0.1, 0.2, 0.1002, 0.9] | box('xyxy')", "less than three decimals"),
-            ("[0.1, 0.2, 0.3, 0.4] | box('xywh', 640, 480)", "half a pixel"),
+            ("[1, 2, 0, 4] | box('xywh', 10, 10)", "it has no area"),
+            ("[13, 2, 1, 4] | box('xywh', 10, 10)", "more than 25 % of a side beyond the image of 10 x 10"),
+            ("[10.5, 2, 0.1, 4] | box('xywh', 10, 10)", "it has no area"),
+            ("[0, 45, 0.5, 60] | box('xyxy')", "its numbers may be in other units"),
+            ("[-0.5, 0, 1, 1] | box('xyxy')", "more than 25 % of a side beyond the image of 1 x 1"),
+            ("[0.1, 0.2, 0.1002, 0.9] | box('xyxy')", "vanishes at three decimals"),
+            ("[0.1, 0.2, 0.3, 0.4] | box('xywh', 640, 480)", "a side below half a pixel"),
             ("[1, 2, 3, 4] | box('xywh', 10)", "both width and height"),
             ("'c' | position(['a', 'b'])", "'c' is not in ['a', 'b']"),
             ("[[3]] | references(['a'])", "there is no object 3 in a list of 1"),

@@ -82,9 +82,12 @@ impl Group {
         }
     }
 
-    /// Returns what is wrong with the settings for sharing, if anything.
-    fn fault(&self) -> Option<String> {
+    /// Returns what is wrong with the weights and the settings for sharing, if anything.
+    pub fn fault(&self) -> Option<String> {
         let is_positive = |number: f64| number.is_finite() && number > 0.0;
+        if !is_positive(self.weight) {
+            return Some(format!("the weight {} is not above 0", self.weight));
+        }
         match &self.inside {
             Inside::Temperature(temperature) if !is_positive(*temperature) => {
                 return Some(format!("the temperature {temperature} is not above 0"));
@@ -269,9 +272,6 @@ pub fn quotas(groups: &[Group], sizes: &BTreeMap<String, u64>, total: u64) -> Re
     let fault = |reason: String| Err(Error::Mixture(reason));
     let mut members: BTreeSet<&str> = BTreeSet::new();
     for group in groups {
-        if !group.weight.is_finite() || group.weight <= 0.0 {
-            return fault(format!("group {}: the weight {} is not above 0", group.name, group.weight));
-        }
         if let Some(reason) = group.fault() {
             return fault(format!("group {}: {reason}", group.name));
         }

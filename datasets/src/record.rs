@@ -28,8 +28,8 @@ pub struct Record {
     pub slots: BTreeMap<String, SlotValue>,
     /// Its answers.
     pub answers: Answers,
-    /// The boxes in its slots and answers as the source has them, in the order in which the task
-    /// converts them.
+    /// The boxes that the task converts for its slots and answers, as the source has them, in the
+    /// order of the conversions. Not every one need be in a text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub boxes: Vec<NativeBox>,
     /// The native file, as a path from the root folder.

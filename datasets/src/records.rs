@@ -68,7 +68,8 @@ struct Scope {
     tables: Vec<Value>,
     element: Option<Value>,
     index: usize,
-    /// The boxes of the record; `None` while joined rows and elements are looked up.
+    /// The boxes of the record; `None` in expressions that are evaluated before there is a record
+    /// (joins, `explode`).
     boxes: Option<Arc<BoxesOfRecord>>,
 }
 
@@ -477,8 +478,6 @@ impl<'a> Mapper<'a> {
                 return Err((format!("{section}:{name}"), format!("{section}.{name} does not hold")));
             }
         }
-        // Boxes of a predicate are not in the record.
-        boxes_of(scope).map(BoxesOfRecord::take);
         let native_id = mapped(&task.id, scope, |value| {
             key_text(value).ok_or_else(|| format!("must be a text or a number, but is {value}"))
         })?;
@@ -583,7 +582,10 @@ impl<'a> Mapper<'a> {
             tally.misfits.push(*shape);
             let (reason, shape) = (format!("answer_shape:{}", shape.name()), shape.name());
             let asked = slots.get("question").or_else(|| slots.values().next());
-            let asked = asked.map_or(String::new(), |asked| format!(", asked {asked:?},"));
+            let asked = asked.map_or(String::new(), |asked| match asked {
+                SlotValue::Text(text) => format!(", asked {text:?},"),
+                SlotValue::List(texts) => format!(", asked {texts:?},"),
+            });
             let example = format!("{}: the {shape}{asked} {detail}", place());
             let told = if has_any { &mut tally.left_out } else { &mut tally.examples };
             told.push((reason, example));

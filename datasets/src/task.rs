@@ -466,9 +466,9 @@ impl<'a> Compiler<'a> {
         Ok(compiled)
     }
 
-    /// Compiles an expression outside of the record. It cannot convert boxes, because only the
-    /// record keeps their numbers.
-    fn expression_before_record(&self, place: &str, source: &str) -> Result<Expression> {
+    /// Compiles an expression that is neither a slot nor an answer. It cannot convert boxes, which are
+    /// texts for a model.
+    fn expression_without_boxes(&self, place: &str, source: &str) -> Result<Expression> {
         let compiled = self.expression(place, source)?;
         if compiled.uses_filter("box") {
             let reason =
@@ -480,7 +480,10 @@ impl<'a> Compiler<'a> {
 
     fn mapped(&self, section: &str, name: &str, source: &str) -> Result<Mapped> {
         let place = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
-        let value = self.expression(&place, source)?;
+        let value = match section {
+            "slots" | "answers" => self.expression(&place, source)?,
+            _ => self.expression_without_boxes(&place, source)?,
+        };
         Ok(Mapped { place, name: name.to_owned(), value, optional: false, may_be_unused: false })
     }
 
@@ -526,13 +529,13 @@ impl<'a> Compiler<'a> {
         for (name, mut table) in joined {
             let key = table.join.clone().expect("partitioned by it");
             let on = table.on.clone().unwrap_or_else(|| format!("{}.{key}", primary.0));
-            let on = self.expression_before_record(&format!("tables.{name}.on"), &on)?;
+            let on = self.expression_without_boxes(&format!("tables.{name}.on"), &on)?;
             let of_row = Compiler::new(self.file, [name.as_str(), "split"]);
             let mut keep = Vec::new();
             for (field, source) in &table.keep {
                 keep.push((
                     field.clone(),
-                    of_row.expression_before_record(&format!("tables.{name}.keep.{field}"), source)?,
+                    of_row.expression_without_boxes(&format!("tables.{name}.keep.{field}"), source)?,
                 ));
             }
             if !keep.is_empty() {
@@ -549,7 +552,7 @@ impl<'a> Compiler<'a> {
         if !is_identifier(&explode.name) || self.known.contains(&explode.name) {
             return Err(self.fault(format!("explode.name: `{}` is already used or is not an identifier", explode.name)));
         }
-        let over = self.expression_before_record("explode.over", &explode.over)?;
+        let over = self.expression_without_boxes("explode.over", &explode.over)?;
         self.known.push(explode.name.clone());
         Ok(Some((explode.name, over)))
     }
@@ -560,7 +563,7 @@ impl<'a> Compiler<'a> {
             let Some(source) = source.as_str() else {
                 return Err(self.fault(format!("{section}.{name}: must be an expression in quotes")));
             };
-            let holds = self.expression(&format!("{section}.{name}"), source)?;
+            let holds = self.expression_without_boxes(&format!("{section}.{name}"), source)?;
             compiled.push(Predicate { section, name: name.clone(), holds });
         }
         Ok(compiled)
@@ -942,8 +945,25 @@ impl Task {
         std::iter::once((self.primary.0.as_str(), &self.primary.1)).chain(joined).chain(lookups)
     }
 
+    /// Checks the name of a split. If the split is a part of the names of files, any name may be one.
+    ///
+    /// # Errors
+    /// If the name leads to another folder or is a pattern, or if there is no such split.
+    fn check_split(&self, split: &str) -> Result<()> {
+        let (task, split) = (self.name.clone(), split.to_owned());
+        let is_name = !split.is_empty() && split != ".." && !split.contains(['/', '\\', '*', '{', '}']);
+        if !is_name {
+            return Err(Error::SplitName { task, split });
+        }
+        if self.splits.contains_key(&split) || self.table_patterns().any(|file| file.contains("{split}")) {
+            return Ok(());
+        }
+        Err(Error::UnknownSplit { task, split, splits: self.splits.keys().cloned().collect() })
+    }
+
     /// Returns the files of one table, at least one.
     pub(crate) fn table_files(&self, root: &Path, name: &str, table: &Table, split: &str) -> Result<Vec<NativeFile>> {
+        self.check_split(split)?;
         let found = files(root, table, split)?;
         if found.files.is_empty() {
             let unread = found.unread.iter().fold(String::new(), |told, fault| format!("{told}; {fault}"));
@@ -1060,6 +1080,11 @@ phrase = "q.answer"
                 ("[media]", "[explode]\nname = \"b\"\nover = \"q.list | map('box', 'xywh') | list\"\n[media]"),
                 "explode.over: the filter `box` works only in [slots] and [answers]",
             ),
+            (
+                ("[media]", "[where]\nlarge = \"q.box | box('xywh')\"\n[media]"),
+                "where.large: the filter `box` works only in [slots] and [answers]",
+            ),
+            (("image = \"", "image = \"q.box | box('xywh') ~ "), "media.image: the filter `box` works only"),
             (("[media]", "[where]\nanswered = true\n[media]"), "where.answered: must be an expression"),
             (("{ val = 1 }", "{}"), "splits: name at least one"),
             (("[\"vqa\"]", "[]"), "prompts: name at least one"),

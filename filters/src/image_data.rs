@@ -60,6 +60,11 @@ impl ImageData {
         self.luma.get_or_init(|| Luma::from_pixels(&self.pixels))
     }
 
+    /// Returns the Shannon entropy of the luma histogram, in bits.
+    pub fn entropy(&self) -> f64 {
+        shannon_entropy(self.histogram())
+    }
+
     /// Returns how many pixels have each of the 256 luma values; computed on first use and then
     /// shared by all signals.
     pub fn histogram(&self) -> &[u64; 256] {
@@ -170,6 +175,15 @@ fn weigh(red: u8, green: u8, blue: u8) -> u8 {
 
 fn high_byte(value: u16) -> u8 {
     (value >> 8) as u8
+}
+
+/// Returns the entropy of a histogram that counts at least one value.
+pub(crate) fn shannon_entropy(histogram: &[u64; 256]) -> f64 {
+    let n = histogram.iter().sum::<u64>() as f64;
+    let shares = histogram.iter().filter(|&&count| count > 0).map(|&count| count as f64 / n);
+    let bits: f64 = shares.map(|share| share * -share.log2()).sum();
+    // Rounding may leave the range by an ulp where all values are equally frequent.
+    bits.clamp(0.0, 8.0)
 }
 
 #[cfg(test)]

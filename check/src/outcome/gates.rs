@@ -55,7 +55,7 @@ fn arms(facts: &Facts) -> Gate {
         Some(arm) if arm.pairs == 0 => {
             let before = facts.split.left_out.pairs_of_arms[facts.places[usize::from(arm.name == facts.arms[1].name)]];
             if before == 0 {
-                format!("arm {} is empty; no pair is left by its rules or in its folder", arm.name)
+                format!("arm {} is empty: its rules or its folder leave no pair with a text", arm.name)
             } else {
                 format!(
                     "arm {} has no pairs left: all {before} share a picture or a text with held-out pairs",
@@ -90,23 +90,36 @@ fn held_out(facts: &Facts) -> Gate {
     gate("enough held-out pairs", count >= fewest, finding)
 }
 
-fn different(facts: &Facts) -> Gate {
-    let [first, second] = facts.places.map(|place| {
-        let mut pairs = facts.split.arms[place].clone();
+/// Returns whether two arms can be compared: they have different pairs, and enough of both is left.
+pub(super) fn are_comparable(split: &Split, places: [usize; 2]) -> bool {
+    !have_same_pairs(split, places) && places.iter().all(|place| overlap_of(split, *place).1 <= MOST_OVERLAP)
+}
+
+fn have_same_pairs(split: &Split, places: [usize; 2]) -> bool {
+    let [first, second] = places.map(|place| {
+        let mut pairs = split.arms[place].clone();
         pairs.sort_unstable();
         pairs
     });
-    let same = first == second;
+    first == second
+}
+
+/// Returns how many pairs of an arm are left out because they share a text with held-out pairs, and
+/// their share of the arm.
+fn overlap_of(split: &Split, place: usize) -> (usize, f64) {
+    let told = &split.left_out;
+    let lost = told.same_text[place] + told.similar_text[place];
+    (lost, lost as f64 / told.pairs_of_arms[place].max(1) as f64)
+}
+
+fn different(facts: &Facts) -> Gate {
+    let same = have_same_pairs(facts.split, facts.places);
     let finding = if same { "the two arms have the same pairs" } else { "the arms do not have the same pairs" };
     gate("different arms", !same, finding.to_owned())
 }
 
 fn overlap(facts: &Facts) -> Gate {
-    let told = &facts.split.left_out;
-    let shares = facts.places.map(|place| {
-        let lost = told.same_text[place] + told.similar_text[place];
-        (lost, lost as f64 / told.pairs_of_arms[place].max(1) as f64)
-    });
+    let shares = facts.places.map(|place| overlap_of(facts.split, place));
     let worst = usize::from(shares[1].1 > shares[0].1);
     let (lost, share) = shares[worst];
     let finding = format!(

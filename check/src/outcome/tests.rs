@@ -186,7 +186,7 @@ fn a_larger_arm_that_wins_may_have_won_by_quantity() {
         judged(&protocol(), &small, &|fit, _| level(fit, &[first, second])).first().sentence.clone()
     };
     assert!(
-        sentence(0.30, 0.25).contains("2.7 times as many pairs as noisy: this may be quantity"),
+        sentence(0.30, 0.25).contains("2.7 times as many different pairs as noisy: this may be quantity"),
         "{}",
         sentence(0.30, 0.25)
     );
@@ -201,10 +201,13 @@ fn gates_name_what_is_missing() {
     assert!(failed(&judged(&protocol(), &few, usual)).contains("noisy has 13 pairs"));
     few.arms[1].clear();
     few.left_out.pairs_of_arms[1] = 0;
-    assert!(failed(&judged(&protocol(), &few, usual)).contains("arm noisy is empty"));
+    assert!(
+        failed(&judged(&protocol(), &few, usual)).contains("arm noisy is empty")
+    );
     let mut same = split_of(2);
     same.arms[1] = same.arms[0].clone();
     assert!(failed(&judged(&protocol(), &same, usual)).starts_with("different arms"));
+    assert!(arms_to_fit(&protocol(), &same, &[400, 400]).is_empty(), "nothing is learned for no answer");
     let mut overlapping = split_of(2);
     overlapping.left_out.same_text[1] = 300;
     assert!(failed(&judged(&protocol(), &overlapping, usual)).starts_with("no overlap"));

@@ -31,7 +31,7 @@ pub(super) fn sentence(comparison: &Comparison, protocol: &Protocol, arms: [&Arm
                 if arm == first { (second, sizes[0] / sizes[1]) } else { (first, sizes[1] / sizes[0]) };
             if factor > COMPARABLE {
                 format!(
-                    "{arm} is better to learn from, and it has {} as many pairs as {other}: this may be quantity rather than fit",
+                    "{arm} is better to learn from, and it has {} as many different pairs as {other}: this may be quantity rather than fit",
                     times(factor)
                 )
             } else {
@@ -235,8 +235,10 @@ fn origin_notes(comparison: &Comparison, notes: &mut Vec<String>) {
         for origin in &comparison.origins {
             let Some(Difference { mean, interval: Some([low, high]), .. }) = &origin.difference else {
                 notes.push(format!(
-                    "the {} held-out pairs of {} are too few to be measured separately",
-                    origin.pairs, origin.name
+                    "the {} held-out pairs of {} are too few to be measured separately{}",
+                    origin.pairs,
+                    origin.name,
+                    if origin.counts { "" } else { " and do not count" }
                 ));
                 continue;
             };

@@ -507,7 +507,7 @@ fn answers_of_another_shape_stop_a_task() {
         fault.contains("25 % of its answers of the shape phrase do not have that shape, more than 20 %"),
         "{fault}"
     );
-    assert!(fault.contains("row 0: the phrase, asked Text(\"x?\"), \"word word"), "{fault}");
+    assert!(fault.contains("row 0: the phrase, asked \"x?\", \"word word"), "{fault}");
     assert!(fault.contains("has 40 words, more than 12"), "{fault}");
 }
 
@@ -649,4 +649,15 @@ fn full_native_files_yield_as_many_conversations_as_they_hold() {
     let later = |message: &&Message| message.role == Role::User;
     let asked = conversations.iter().flat_map(|own| own.messages.iter().filter(later).skip(1));
     assert!(asked.clone().count() == 72 && asked.clone().all(|message| message.content.ends_with('?')));
+}
+
+#[test]
+fn a_conversation_has_the_boxes_that_its_texts_show() {
+    let toml = "prompts = [\"own\"]\nslots = { question = \"q.q\", hint = { value = \"q.b | map('box', 'xyxy') | list | last\", may_be_unused = true } }\nanswers = { boxes = \"q.b | map('box', 'xyxy') | first\" }\nmedia = { image = \"'a.jpg'\" }\n";
+    let bank = "media = \"image\"\n".to_owned() + &wording("a", "\"boxes\"", "{{ question }}");
+    let row = json!({"id": 1, "q": "Where?", "b": [[0.1234, 0, 0.5, 1], [0.25, 0, 0.75, 1]]});
+    let (conversations, _) = own_build(toml, &[("own", &bank)], &(row.to_string() + "\n")).unwrap();
+    assert_eq!(conversations[0].messages[1].content, "[0.123, 0.000, 0.500, 1.000]");
+    let numbers: Vec<Value> = conversations[0].boxes.iter().map(|own| json!(own.numbers)).collect();
+    assert_eq!(numbers, [json!([0.1234, 0.0, 0.5, 1.0])]);
 }

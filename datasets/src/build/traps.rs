@@ -205,7 +205,7 @@ fn a_header_of_other_names_and_a_wrong_split_stop_a_task() {
     assert!(found.contains("`p` has no `filename`") && found.contains("image_path, label"), "{found}");
     let clocks = fs::read(fixtures().join("time_clocks/clocks.csv")).unwrap();
     let found = fault("time_clocks", "validation", &[("clocks.csv", &clocks)]);
-    assert!(found.contains("where:of_split 5"), "{found}");
+    assert!(found.contains("has no split \"validation\"; it has test, train, valid"), "{found}");
     let other = b"[{\"id\": 1, \"conversation\": \"###Ask: x ###Answer: y\"}]";
     assert!(fault("minigpt4_ift", "filter_cap", &[("filter_cap.json", other)]).contains("annotations"));
 }

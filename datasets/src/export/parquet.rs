@@ -62,7 +62,7 @@ mod tests {
         let mut second = conversation("vqa/b", &["Which?", "B", "Sure?", "yes"]);
         second.video = Some(VideoReference { path: "v.mp4".to_owned(), start: Some(1.5), end: None });
         second.choice_order = vec![1, 0];
-        second.boxes = vec![NativeBox::of([1.5, 2.0, 3.0, 4.0], "xywh", Some(10.0), Some(20.0)).unwrap()];
+        second.boxes = vec![NativeBox::of([1.5, 2.0, 3.0, 4.0], "xywh", Some((10.0, 20.0))).unwrap()];
         let batch = rows(COLUMNS, &[first, second]);
         let images = batch.column_by_name("images").unwrap().as_list::<i32>();
         assert_eq!((images.value_length(0), images.value_length(1)), (2, 1));

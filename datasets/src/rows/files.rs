@@ -67,7 +67,9 @@ pub(crate) struct Found {
 }
 
 /// Returns the files of a table for a split, in the order of their names. `{split}` in the pattern
-/// is replaced. `*` matches any part of a name, `**` any folders or none, and another name in
+/// is replaced. A split that is the whole name of the file or folder may be in several: `train.json`
+/// is followed by `train-00001.json` and so on, as `instruct` writes large sets, and
+/// `train-00000-of-00002.parquet` and so on are those of Hugging Face. `*` matches any part of a name, `**` any folders or none, and another name in
 /// braces matches a part of a name that becomes a field of the rows. The name of a file may have an
 /// extra extension of [`ENDINGS`]. If no file is on disk, the files are used that would exist if
 /// archives were unpacked: [`in_archives`].
@@ -75,14 +77,31 @@ pub(crate) struct Found {
 /// # Errors
 /// If a folder on the way cannot be read, or several archives contain a file.
 pub(crate) fn files(root: &Path, table: &Table, split: &str) -> Result<Found> {
-    let pattern = table.file.replace("{split}", split);
+    let of_name = |name: &str| on_disk(root, &table.file.replace("{split}", name));
+    let mut found = of_name(split)?;
+    if table.file.split('/').any(|component| component == "{split}" || component.starts_with("{split}.")) {
+        for number in 1.. {
+            let part = if found.is_empty() { Vec::new() } else { of_name(&format!("{split}-{number:05}"))? };
+            if part.is_empty() {
+                break;
+            }
+            found.extend(part);
+        }
+        found.extend(of_name(&format!("{split}-*-of-*"))?);
+    }
+    if found.is_empty() {
+        let pattern = table.file.replace("{split}", split);
+        return in_archives(root, &pattern.split('/').collect::<Vec<_>>());
+    }
+    Ok(Found { files: found, unread: Vec::new() })
+}
+
+/// Returns the files on disk that match a pattern, in the order of their names.
+fn on_disk(root: &Path, pattern: &str) -> Result<Vec<NativeFile>> {
     let components: Vec<&str> = pattern.split('/').collect();
     let mut found = Vec::new();
     let fault = |source| Error::Io { action: "read", path: root.to_owned(), source };
     walk(root, "", &components, &[], &mut found).map_err(fault)?;
-    if found.is_empty() {
-        return in_archives(root, &components);
-    }
     found.sort_by(|first, second| first.name.cmp(&second.name));
     found.dedup_by(|second, first| second.name == first.name);
     // If a file and a compressed copy of it exist, only one is read.
@@ -91,7 +110,7 @@ pub(crate) fn files(root: &Path, table: &Table, split: &str) -> Result<Found> {
         (_, None) => true,
         (plain, _) => !names.iter().any(|name| **name == *plain),
     });
-    Ok(Found { files: found, unread: Vec::new() })
+    Ok(found)
 }
 
 /// A member of an archive, and the path from the root folder that it would have if the archive were
@@ -304,6 +323,17 @@ mod tests {
             "train_1.json.gz",
             "train_2.json",
             "data/dataset.csv",
+            "sets/train.json",
+            "sets/train-00001.json",
+            "sets/train-00002.json",
+            "sets/train-00004.json",
+            "sets/train-other.json",
+            "sets/train2.json",
+            "shards/train/000.tar",
+            "shards/train-00001/000.tar",
+            "hub/a/train-00000-of-00002.parquet",
+            "hub/a/train-00001-of-00002-2ce34.parquet",
+            "hub/a/training.parquet",
         ] {
             let path = folder.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -319,6 +349,12 @@ mod tests {
         let names = |pattern: &str| found(pattern).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(names("{split}_*.json"), ["train_1.json", "train_2.json"]);
         assert_eq!(names("{split}_1.json"), ["train_1.json"]);
+        let parts = ["sets/train.json", "sets/train-00001.json", "sets/train-00002.json"];
+        assert_eq!(names("sets/{split}.json"), parts);
+        assert_eq!(names("sets/{split}.json*"), parts);
+        assert_eq!(names("shards/{split}/*.tar"), ["shards/train/000.tar", "shards/train-00001/000.tar"]);
+        let of_hub = ["hub/a/train-00000-of-00002.parquet", "hub/a/train-00001-of-00002-2ce34.parquet"];
+        assert_eq!(names("hub/**/{split}.parquet"), of_hub);
         let all = ["data/auto/01/dataset.csv", "data/auto/02/dataset.csv.gz", "data/dataset.csv"];
         assert_eq!(names("data/**/dataset.csv"), all);
         assert_eq!(names("nowhere/**/dataset.csv"), [""; 0]);

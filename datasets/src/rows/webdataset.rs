@@ -37,7 +37,7 @@ struct Sample {
 
 /// Reads one row per sample. Members that are texts or JSON are fields with the names of their
 /// extensions. `_key` is the key. `_images`, `_videos` and `_others` are lists of the paths of the
-/// other members, which go through the archive. Contents of the others are not read.
+/// other members, beginning with the archive (`shard.tar/a.jpg`). Their contents are not read.
 pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
     let failed = |fault: std::io::Error| fault.to_string();
     let file = File::open(source.on_disk()?).map_err(failed)?;
@@ -68,7 +68,7 @@ pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
         }
         let sample = sample.get_or_insert_with(|| Sample { key: key.to_owned(), ..Sample::default() });
         if !sample.extensions.insert(extension.clone()) {
-            sample.fault = Some(format!("member {name} is there twice"));
+            sample.fault = Some(format!("it has two members with the extension {extension}; the second is {name}"));
             continue;
         }
         let path = format!("{}/{name}", source.file.name);
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!((&found[0].2, found[1].1, &found[1].2), (&first, 1, &second));
         let faults: Vec<String> = found[2..].iter().map(|(.., row)| row["unreadable"].to_string()).collect();
         assert!(faults[0].contains("a/3.json is not JSON") && faults[1].contains("a/4.txt is not UTF-8"), "{faults:?}");
-        assert!(faults[2].contains("a/5.TXT is there twice"), "{faults:?}");
+        assert!(faults[2].contains("two members with the extension txt; the second is a/5.TXT"), "{faults:?}");
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..513]).unwrap();
         let fault = rows(folder.path(), "file = \"*.tar\"", Shape::List).unwrap_err().to_string();

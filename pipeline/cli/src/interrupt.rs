@@ -1,7 +1,7 @@
 //! Ctrl-C: unfinished files are removed, finished parts stay, and the exit code is 130.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use lynxdata_records::RunFolder;
 
@@ -9,6 +9,12 @@ use crate::exit::INTERRUPTED;
 
 static RUN_FOLDER: Mutex<Option<Arc<RunFolder>>> = Mutex::new(None);
 static ENDING: AtomicBool = AtomicBool::new(false);
+static HOW_TO_CONTINUE: OnceLock<&str> = OnceLock::new();
+
+/// Sets what a user must do to continue after an interrupt, if it is not the same command.
+pub(crate) fn continue_with(how: &'static str) {
+    HOW_TO_CONTINUE.get_or_init(|| how);
+}
 
 /// Sets the run folder whose unfinished files are removed on an interrupt. A run folder inside it,
 /// such as the pool that is made from a folder of images, is removed with the outer one.
@@ -29,10 +35,8 @@ pub(crate) fn watch() -> anyhow::Result<()> {
         if let Some(folder) = folder {
             // A failure is harmless: the next run removes what is left.
             folder.halt().unwrap_or_default();
-            tracing::warn!(
-                "interrupted; {} holds only finished parts, run the same command again to continue",
-                folder.root().display()
-            );
+            let how = HOW_TO_CONTINUE.get().unwrap_or(&"run the same command again to continue");
+            tracing::warn!("interrupted; {} holds only finished parts, {how}", folder.root().display());
         } else {
             tracing::warn!("interrupted");
         }

@@ -124,10 +124,14 @@ fn column_of<'a>(name: &str, columns: &[&'a str]) -> std::result::Result<Option<
     }
 }
 
+/// The functions whose arguments must have one type.
+const ONE_TYPE: &[&str] = &["coalesce", "greatest", "ifnull", "least", "nullif", "nvl", "nvl2"];
+
 /// Rewrites comparisons and arithmetic that would use too narrow a number type.
 ///
 /// * A text that is compared with a number is read as a float. DataFusion would read it as an
-///   integer beside an integer, so that `score > 5` would miss "7.5".
+///   integer beside an integer, so that `score > 5` would miss "7.5". The same holds for the results
+///   of `CASE` and for [`ONE_TYPE`].
 /// * Arithmetic on integers of fewer than 64 bits, or without a sign, uses signed 64-bit integers,
 ///   so that `first - second` of two `uint32` columns can be negative.
 fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
@@ -163,6 +167,22 @@ fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result
             let is_number = !list.list.is_empty() && list.list.iter().all(|item| type_of(item).is_numeric());
             list.expr = Box::new(beside(*list.expr, is_number));
             Ok(Transformed::yes(Expr::InList(list)))
+        }
+        Expr::ScalarFunction(mut call) if ONE_TYPE.contains(&call.func.name()) => {
+            let is_number = call.args.iter().any(|part| type_of(part).is_numeric());
+            call.args = call.args.into_iter().map(|part| beside(part, is_number)).collect();
+            Ok(Transformed::yes(Expr::ScalarFunction(call)))
+        }
+        Expr::Case(mut case) => {
+            let results = || case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
+            let is_number = results().any(|part| type_of(part).is_numeric());
+            for (_, then) in &mut case.when_then_expr {
+                *then = Box::new(beside(std::mem::take(then), is_number));
+            }
+            case.else_expr = case.else_expr.map(|part| Box::new(beside(*part, is_number)));
+            let are_numbers = case.when_then_expr.iter().any(|(when, _)| type_of(when).is_numeric());
+            case.expr = case.expr.map(|part| Box::new(beside(*part, are_numbers)));
+            Ok(Transformed::yes(Expr::Case(case)))
         }
         other => Ok(Transformed::no(other)),
     };
@@ -279,7 +299,8 @@ fn one_line(error: &DataFusionError) -> String {
     let text = error.strip_backtrace();
     let text = text.lines().map(str::trim).filter(|line| !is_frame(line)).collect::<Vec<_>>().join(" ");
     let text = text.replace("\"?table?\".", "").replace("?table?.", "");
-    let end = [" Valid fields are", " Column names are case sensitive"].iter().filter_map(|end| text.find(end)).min();
+    let ends = [" Valid fields are", " Column names are case sensitive", " This issue was likely caused by"];
+    let end = ends.iter().filter_map(|end| text.find(end)).min();
     text[..end.unwrap_or(text.len())].trim_end_matches('.').to_owned()
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::connect::Proxy;
 use crate::{Error, Result};
 
 /// Settings for downloading and storing images.
@@ -244,6 +245,9 @@ impl DownloadConfig {
             ));
         }
         self.name_servers()?;
+        if let Some(Err(reason)) = self.proxy.as_deref().map(Proxy::parse) {
+            return Err(Error::setting("proxy", reason));
+        }
         if !(0.0..=1.0).contains(&self.max_failed_fraction) {
             let reason = format!("is {} but must be from 0 to 1", self.max_failed_fraction);
             return Err(Error::setting("max_failed_fraction", reason));

@@ -126,6 +126,9 @@ pub fn check_wanted(loaded: &LoadedRecipe, wanted: &Wanted) -> Result<(), Failur
 pub fn check(loaded: &LoadedRecipe, session: &Session, wanted: &Wanted) -> Result<()> {
     loaded.check_surroundings()?;
     lynx::check_pretrained(loaded)?;
+    if wanted.has(Download.name()) && stages::download::can_be_read_twice(loaded) {
+        stages::download::check_source(loaded)?;
+    }
     STAGES.iter().filter(|stage| wanted.has(stage.name())).try_for_each(|stage| stage.check(loaded, session))
 }
 

@@ -35,10 +35,11 @@ pub fn outcome(context: &Context, stages: &[&dyn Stage]) -> Result<Ending> {
         (line, true) => warn!("{line}"),
         (line, false) => info!("{line}"),
     }
-    Ok(match (too_many, is_bad, is_lossy) {
+    // What was lost is why there is nothing.
+    Ok(match (too_many, is_lossy, is_bad) {
         (true, ..) => Ending::TooManyFailedRows,
-        (false, true, _) => Ending::Nothing,
-        (false, false, true) => Ending::TooManyLostRecords,
+        (false, true, _) => Ending::TooManyLostRecords,
+        (false, false, true) => Ending::Nothing,
         (false, false, false) => Ending::Done,
     })
 }

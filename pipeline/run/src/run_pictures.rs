@@ -10,7 +10,7 @@ use lynxdata_records::{Manifest, PartEntry, RunFolder};
 
 use crate::recipe::{self, RESOLVED_RECIPE};
 use crate::stage::Stage as _;
-use crate::stages::instruct::{Instruct, parts_of, split_name};
+use crate::stages::instruct::{Instruct, parts_of};
 use crate::stages::mixture;
 use crate::stages::task_pictures::committed;
 
@@ -51,7 +51,7 @@ impl RunPictures {
             } else {
                 of_recipe.as_ref().map(|of_recipe| of_recipe.join(folder))
             };
-            unknown.extend(folder.is_none().then(|| split_name(source)));
+            unknown.extend(folder.is_none().then(|| source.set_name()));
             for part in parts_of(source, &entries) {
                 let folder = folder.clone().unwrap_or_else(|| root.to_owned());
                 parts.insert(part.part.clone(), committed(root, &part.part, folder));

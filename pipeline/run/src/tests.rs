@@ -144,6 +144,63 @@ fn a_run_that_is_run_again_makes_nothing_and_a_rule_makes_what_depends_on_it() {
     assert!(smaller[1..].iter().all(|(_, make)| make.is_none()));
 }
 
+const DIALOGS: &str = r#"
+output = "run"
+
+[instruct]
+formats = ["parquet", "webdataset"]
+
+[[instruct.tasks]]
+name = "llava_json"
+root = "."
+split = "x"
+
+[[instruct.tasks]]
+name = "llava_json"
+root = "."
+split = "x.y"
+
+[instruct.mixture]
+"#;
+
+/// Two sets of dialogs, one of which begins like the other one.
+fn folder_with_dialogs() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = repository().join("examples/quickstart/images/oxford_pets");
+    let picture = picture.read_dir().unwrap().next().unwrap().unwrap().path();
+    std::fs::copy(picture, folder.path().join("a.jpg")).unwrap();
+    for (split, count) in [("x", 2), ("x.y", 3)] {
+        let turns = r#"[{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "This."}]"#;
+        let dialog = |number| format!(r#"{{"id": "{number}", "image": "a.jpg", "conversations": {turns}}}"#);
+        let dialogs: Vec<String> = (0..count).map(dialog).collect();
+        std::fs::write(folder.path().join(format!("{split}.json")), format!("[{}]", dialogs.join(","))).unwrap();
+    }
+    std::fs::write(folder.path().join("recipe.toml"), DIALOGS).unwrap();
+    folder
+}
+
+#[test]
+fn every_set_has_a_configuration_in_the_card_also_if_its_name_has_dots() {
+    let folder = folder_with_dialogs();
+    assert_eq!(run(load(folder.path(), &[]), &Wanted::all(), Arc::new(Silent)).unwrap(), Ending::Done);
+    let card = std::fs::read_to_string(folder.path().join("run/instruct/README.md")).unwrap();
+    let files_of = |name: &str| {
+        let (_, behind) =
+            card.split_once(&format!("config_name: {name}\n")).unwrap_or_else(|| panic!("{name}: {card}"));
+        behind.split("config_name").next().unwrap().matches(".parquet").count()
+    };
+    assert_eq!((files_of("llava_json-x"), files_of("llava_json-x.y")), (1, 1));
+}
+
+#[test]
+fn tasks_without_their_images_end_a_run_with_their_names_and_a_card() {
+    let folder = folder_with_dialogs();
+    std::fs::remove_file(folder.path().join("a.jpg")).unwrap();
+    let ending = run(load(folder.path(), &[]), &Wanted::all(), Arc::new(Silent)).unwrap();
+    assert_eq!(ending, Ending::TooManyLostRecords);
+    assert!(folder.path().join("run/instruct/README.md").is_file());
+}
+
 #[test]
 fn a_recipe_that_cannot_work_is_wrong_usage() {
     let folder = folder_with_recipe();

@@ -148,6 +148,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     } else {
         print(&table(&tallies))?;
     }
+    // A case without an answer tells nothing.
+    let unanswered: Vec<&str> =
+        tallies.iter().filter(|tally| tally.draws == tally.invalid).map(|tally| tally.case.as_str()).collect();
+    if !unanswered.is_empty() {
+        tracing::error!("no check gave an answer in {}", unanswered.join(", "));
+        return Ok(FAILED);
+    }
     // Two halves may be called different by chance in one of twenty draws (alpha), so twice alpha
     // is allowed for every case.
     let is_wrong = |tally: &Tally| tally.wrong_direction as f64 > 2.0 * config.alpha * tally.draws as f64;

@@ -150,7 +150,7 @@ fn text(found: &Contamination) -> String {
             "references are like nothing: no image that is known by name or pHash, no question of enough words with an \
              answer",
         ),
-        (found.without_hash, "images could not be decoded and have no hash"),
+        (found.without_hash, "images are missing, broken or flat drawings, and are not compared by pHash"),
         (found.instructions, "runs of words occur in more than ten questions and were not compared"),
     ];
     for (count, what) in notes.into_iter().filter(|(count, _)| *count > 0) {

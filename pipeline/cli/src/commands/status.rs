@@ -2,7 +2,7 @@
 
 mod failed;
 
-use lynxdata_run::stages::arms::{Arms, folders_have_changed};
+use lynxdata_run::stages::arms::{Arms, Examples, data_has_changed, folders_have_changed};
 use lynxdata_run::stages::check::Check;
 use lynxdata_run::stages::download::Download;
 use lynxdata_run::stages::instruct::Instruct;
@@ -89,6 +89,8 @@ enum State {
     Complete,
     /// Parts are missing.
     Unfinished,
+    /// No part is there.
+    NotStarted,
     /// An input or a setting has changed.
     OutOfDate,
     /// The recipe no longer asks for it.
@@ -99,6 +101,7 @@ impl State {
     fn in_words(self) -> &'static str {
         match self {
             State::Complete => "complete",
+            State::NotStarted => "not started",
             State::Unfinished => "unfinished",
             State::OutOfDate => "out of date",
             State::NotInRecipe => "not in the recipe",
@@ -224,8 +227,10 @@ fn collect(root: &Path) -> Result<Status> {
     let states = states(&manifest, recipe.as_ref())?;
     let stages: Vec<StageStatus> = STAGES
         .iter()
+        .filter(|stage| {
+            states[stage.name()] != State::NotStarted || recipe.as_ref().is_some_and(|recipe| stage.is_in(recipe))
+        })
         .map(|stage| stage_status(&manifest, *stage, states[stage.name()], main.as_deref()))
-        .filter(|status| status.parts > 0 || status.complete)
         .collect();
     let mut selections = BTreeMap::new();
     for part in manifest.parts(Select.name()) {
@@ -254,6 +259,7 @@ fn states(manifest: &Manifest, recipe: Option<&Recipe>) -> Result<BTreeMap<&'sta
     for stage in STAGES {
         let name = stage.name();
         let state = match recipe {
+            _ if !manifest.is_complete(name) && manifest.parts(name).next().is_none() => State::NotStarted,
             _ if !manifest.is_complete(name) => State::Unfinished,
             // A run of an earlier version, which wrote no recipe.
             None => State::Complete,
@@ -262,7 +268,8 @@ fn states(manifest: &Manifest, recipe: Option<&Recipe>) -> Result<BTreeMap<&'sta
                 let reads = stage.reads(recipe);
                 let is_current = reads.iter().all(|input| states.get(input.name()) == Some(&State::Complete))
                     && is_current(manifest, *stage, recipe)?
-                    && !(name == Arms.name() && folders_have_changed(recipe, manifest));
+                    && !(name == Arms.name() && folders_have_changed(recipe, manifest))
+                    && !(name == Examples.name() && data_has_changed(recipe, manifest));
                 if is_current { State::Complete } else { State::OutOfDate }
             }
         };

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use lynxdata_burn_model::{DeviceName, saved};
+use lynxdata_records::Manifest;
 
 use super::run::run_loaded;
 use super::{print, print_json, text_of};
 use crate::exit::{DONE, Failure};
+use crate::interrupt;
 use crate::paths::path_parser;
 use lynxdata_run::Wanted;
 use lynxdata_run::recipe::{self, LoadedRecipe, TrainingConfig};
+use lynxdata_run::stages::arms::data_has_changed;
 use lynxdata_run::stages::{self, model};
 
 /// Train a compact Lynx on pairs or conversations
@@ -99,7 +102,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let loaded = load(arguments).map_err(Failure::Usage)?;
     let root = loaded.run_folder();
     let checkpoint = root.join(model::CHECKPOINT);
-    if checkpoint.exists() && !arguments.resume && !arguments.dry_run {
+    if checkpoint.exists() && !arguments.resume {
         let error = anyhow::anyhow!(
             "{} holds an interrupted training; continue it with --resume, or name another --out",
             root.display()
@@ -113,6 +116,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         );
         return Err(Failure::Usage(error));
     }
+    interrupt::continue_with("run the same command with --resume to continue");
     let code = run_loaded(loaded, &Wanted::only(&stages::of_command("train")), arguments.dry_run)?;
     if arguments.dry_run || code != DONE {
         return Ok(code);
@@ -249,7 +253,8 @@ fn other_settings(loaded: &LoadedRecipe) -> anyhow::Result<Option<String>> {
             return Ok(Some(name));
         }
     }
-    Ok(None)
+    let has_other_data = data_has_changed(&loaded.recipe, &Manifest::read(&root)?);
+    Ok(has_other_data.then(|| "content of training.data".to_owned()))
 }
 
 fn first_difference(name: &str, old: Option<&toml::Value>, new: Option<&toml::Value>) -> Option<String> {

@@ -166,7 +166,7 @@ impl<'a> Benchmarks<'a> {
         if without_hash > 0 {
             warn!(
                 pictures = without_hash,
-                "images of benchmarks are missing or broken, so nothing is compared with them by pHash"
+                "images of benchmarks are missing, broken or flat drawings, so nothing is compared with them by pHash"
             );
         }
         Ok(references)

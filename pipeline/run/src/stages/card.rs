@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::instruct::{COUNTS, Instruct, config_of, parts_of, read_counts, split_name, taken};
+use super::instruct::{COUNTS, Instruct, config_of, parts_of, read_counts, taken};
 use super::mixture::{Mixture, left_out_of_formats};
 use crate::recipe::{InstructConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
@@ -131,7 +131,7 @@ fn make(context: &Context, folder: &str, parts: &[PartEntry], content: &str, new
                 described.conversations += part.rows_out;
                 described.leave_out(read_counts(&table::file(&context.run, part, COUNTS)?)?.formats);
             }
-            splits.push((split_name(source), parts.into_iter().map(|part| part.part.as_str()).collect()));
+            splits.push((source.set_name(), parts.into_iter().map(|part| part.part.as_str()).collect()));
         }
     }
     if folder == Mixture.name() {
@@ -278,7 +278,12 @@ impl Set<'_> {
     fn configs(&self) -> Vec<(String, Vec<String>)> {
         let files: Vec<String> = self.described().1.into_iter().map(|(name, _)| name).collect();
         // From `parquet/vqav2-train-00001.parquet` or `webdataset/vqav2-train-00001/000000.tar`.
-        let part_of = |name: &str| name.split('/').nth(1).and_then(|part| part.split('.').next()).map(str::to_owned);
+        let part_of = |name: &str| {
+            let (_, path) = name.split_once('/')?;
+            // Names of splits may have dots.
+            let part = path.split_once('/').map(|(folder, _)| folder).or_else(|| Some(path.rsplit_once('.')?.0));
+            part.map(str::to_owned)
+        };
         let of_parts = |parts: &[&str]| -> Vec<String> {
             let is_of = |name: &&String| part_of(name).is_some_and(|part| parts.contains(&part.as_str()));
             files.iter().filter(is_of).cloned().collect()

@@ -114,6 +114,16 @@ impl Stage for Download {
     }
 }
 
+/// Returns whether the source can be read before the download as well: a pipe cannot, and objects
+/// of a store would be copied.
+pub(crate) fn can_be_read_twice(loaded: &LoadedRecipe) -> bool {
+    let mut paths = loaded.recipe.source.iter().flat_map(|source| source.path.as_slice());
+    paths.all(|path| {
+        let path = loaded.folder.join(path);
+        path.is_file() || path.is_dir()
+    })
+}
+
 /// Checks before any work that the source can be read and has the columns that the recipe names.
 pub fn check_source(loaded: &LoadedRecipe) -> Result<()> {
     let Some(source) = &loaded.recipe.source else { return Ok(()) };

@@ -231,7 +231,7 @@ impl<'a> Split<'a> {
     fn next_number(&self) -> Result<Option<usize>> {
         let Some((before, fingerprint)) = &self.before else { return Ok(Some(0)) };
         let run = &self.context.run;
-        let Some(part) = run.committed(Instruct.name(), &part_name(self.source, *before), fingerprint) else {
+        let Some(part) = run.committed(Instruct.name(), &self.source.part_name(*before), fingerprint) else {
             return Ok(None);
         };
         let counts = read_counts(&table::file(run, &part, COUNTS)?)?;
@@ -279,7 +279,7 @@ impl<'a> Iterator for Split<'a> {
             *own.going.lock().expect("no part panics while it is made") = behind.map(|build| (number + 1, build));
             Ok(())
         };
-        Some(Ok(Planned::new(part_name(self.source, number), print, make)))
+        Some(Ok(Planned::new(self.source.part_name(number), print, make)))
     }
 }
 
@@ -343,34 +343,9 @@ pub(super) fn config_of(context: &Context) -> Result<&InstructConfig> {
     context.recipe().instruct.as_ref().context("the recipe has no [instruct]")
 }
 
-/// Returns the name of a task's split, which is that of its first part and begins those of others.
-///
-/// A split that ends like the number of a part, as the names of some files do, gets `-0` behind it:
-/// otherwise `big-00001` would be the name of that split and of the second part of the split `big`.
-/// So no name of a split ends like a number, and different splits have different names: the rule
-/// also adds `-0` to what it has made.
-pub fn split_name(source: &TaskSource) -> String {
-    let name = format!("{}-{}", source.name, source.split);
-    let mut end = name.as_str();
-    while let Some(rest) = end.strip_suffix("-0") {
-        end = rest;
-    }
-    let is_number = |last: &str| last.len() >= PART_DIGITS && last.bytes().all(|byte| byte.is_ascii_digit());
-    let ends_like_part = end.rsplit_once('-').is_some_and(|(_, last)| is_number(last));
-    if ends_like_part { name + "-0" } else { name }
-}
-
-/// The fewest digits of the number of a part in its name.
-const PART_DIGITS: usize = 5;
-
-fn part_name(source: &TaskSource, number: usize) -> String {
-    let split = split_name(source);
-    if number == 0 { split } else { format!("{split}-{number:0PART_DIGITS$}") }
-}
-
 /// Returns the parts of a task's split among all parts of the stage, in their order.
 pub fn parts_of<'a>(source: &TaskSource, parts: &'a [PartEntry]) -> Vec<&'a PartEntry> {
-    let of_number = |number| parts.iter().find(|part| part.part == part_name(source, number));
+    let of_number = |number| parts.iter().find(|part| part.part == source.part_name(number));
     (0..).map_while(of_number).collect()
 }
 
@@ -389,9 +364,9 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
     let Split { context, config, source, task, banks, .. } = *split;
     let mut dialogs = Dialogs::new(config.pack_dialogs, &task.wordings(banks, config.language.as_deref())?);
     let (mut written, mut without_image) = (0, 0);
-    let name = part_name(source, number);
+    let name = source.part_name(number);
     let root = context.run.root();
-    let before = (0..number).map(|before| root.join(kept_folder(&part_name(source, before)))).collect();
+    let before = (0..number).map(|before| root.join(kept_folder(&source.part_name(before)))).collect();
     let rules = Rules::of(config, &context.recipe().download, split.task);
     let mut pictures = TaskPictures::new(&context.run, &name, before, image_folder(context, source), rules);
     let of_task = |kind: &str, suffix: &str| format!("instruct/{kind}/{name}{suffix}");
@@ -469,9 +444,9 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
 fn tell_what_is_lacking(split: &Split, number: usize, counts: &TaskCounts) -> Result<()> {
     let Split { context, config, source, .. } = *split;
     let run = &context.run;
-    let before = (0..number).filter_map(|number| run.part(Instruct.name(), &part_name(source, number)));
+    let before = (0..number).filter_map(|number| run.part(Instruct.name(), &source.part_name(number)));
     let kept = counts.kept + before.filter_map(|part| part.counts.get("kept").copied()).sum::<u64>();
-    let name = split_name(source);
+    let name = source.set_name();
     if let Some(most) = source.most.filter(|most| kept < *most) {
         warn!(task = name, "has {} conversations, fewer than the {} asked for", grouped(kept), grouped(most));
     }
@@ -597,7 +572,7 @@ pub(super) fn told_of_formats(conversations: u64, held: &BTreeMap<&'static str, 
 /// Returns a sentence about a split that keeps no conversation or has lost a larger share of its
 /// records than it may.
 fn loss(context: &Context, task: &Task, source: &TaskSource, total: &TaskCounts) -> Option<String> {
-    let name = split_name(source);
+    let name = source.set_name();
     let fault = match total.kept {
         0 => Some(total.nothing_made(&name, &context.loaded.folder.join(&source.root))),
         _ => total.loss(&name, source.may_drop.unwrap_or(task.may_drop)),
@@ -692,7 +667,7 @@ pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
     for source in taken(config, catalogue)? {
         let task = catalogue.get(&source.name)?;
         let mut conversations = 0;
-        let name = split_name(source);
+        let name = source.set_name();
         let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
         for part in parts_of(source, &parts) {
             for (reason, count) in left_out(read_counts(&table::file(&context.run, part, COUNTS)?)?) {
@@ -792,39 +767,4 @@ fn sample(conversation: &Conversation, pictures: &lynxdata_datasets::Pictures) -
         .map(|message| Message { role: message.role.name().to_owned(), content: message.content.clone() })
         .collect();
     Ok(ConversationSample { task: conversation.task.clone(), images, messages })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_of_different_splits_never_have_the_same_name() {
-        let splits = ["big", "big-00001", "big-00001-0", "big-00001-0-0", "big-00001-00001", "big-1", "v2-0", "100000"];
-        let source = |split: &str| TaskSource {
-            name: "own".to_owned(),
-            root: PathBuf::new(),
-            split: split.to_owned(),
-            images: None,
-            most: None,
-            may_drop: None,
-        };
-        let names: Vec<String> = splits
-            .iter()
-            .flat_map(|split| [0, 1, 2, 100_000].map(|number| part_name(&source(split), number)))
-            .collect();
-        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
-        let first = splits.map(|split| split_name(&source(split)));
-        let expected = [
-            "own-big",
-            "own-big-00001-0",
-            "own-big-00001-0-0",
-            "own-big-00001-0-0-0",
-            "own-big-00001-00001-0",
-            "own-big-1",
-            "own-v2-0",
-            "own-100000-0",
-        ];
-        assert_eq!(first, expected);
-    }
 }

@@ -20,7 +20,7 @@ use tracing::warn;
 
 use super::instruct::{
     BATCH, CONVERSATIONS, Instruct, Outputs, TasksLeftOut, conversations_file, held, left_out_by_licence, parts_of,
-    pictures_of, split_name, taken, told_of_formats,
+    pictures_of, taken, told_of_formats,
 };
 use super::task_pictures::{KEPT, kept_folder};
 use crate::recipe::{InstructConfig, LoadedRecipe, MixtureConfig, Recipe};
@@ -138,7 +138,7 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
             files.push(conversations_file(context, part)?);
             // Kept images are in a folder of the part, others in one of the split.
             let is_kept = part.paths().any(|path| path == kept_folder(&part.part));
-            let name = if is_kept { part.part.clone() } else { split_name(source) };
+            let name = if is_kept { part.part.clone() } else { source.set_name() };
             pictures.insert(name.clone(), pictures_of(context, source, part));
             names.push(name);
         }
@@ -227,7 +227,7 @@ pub struct Drawn {
 }
 
 /// What a mixture draws of all tasks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Draw {
     /// What is drawn of each task.
     pub tasks: BTreeMap<String, Drawn>,
@@ -278,7 +278,7 @@ fn check_groups(loaded: &LoadedRecipe) -> Result<()> {
 /// Returns the groups that have tasks, and the tasks without a group, as [`assign`] does.
 ///
 /// # Errors
-/// As [`assign`], and if no group has a task.
+/// As [`assign`], if no group has a task, and if the weights or settings of a group are impossible.
 fn filled_groups(
     mixture: &MixtureConfig,
     of_catalogue: &BTreeMap<String, String>,
@@ -286,6 +286,11 @@ fn filled_groups(
     let (groups, in_no_group) = assign(&mixture.groups()?, of_catalogue).context("in instruct.mixture")?;
     if groups.is_empty() {
         bail!("no group of the mixture has one of the tasks {}", in_no_group.join(", "));
+    }
+    for group in &groups {
+        if let Some(fault) = group.fault() {
+            bail!("in instruct.mixture: group {}: {fault}", group.name);
+        }
     }
     Ok((groups, in_no_group))
 }
@@ -295,6 +300,10 @@ fn filled_groups(
 /// # Errors
 /// If the mixture is impossible, or none of its groups has a task.
 pub fn draw(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>) -> Result<Draw> {
+    if tasks.is_empty() {
+        // The tasks themselves say why they have no conversations.
+        return Ok(Draw::default());
+    }
     let of_catalogue = tasks.iter().map(|(task, lines)| (task.clone(), lines.group.clone())).collect();
     let (groups, in_no_group) = filled_groups(mixture, &of_catalogue)?;
     let size = |lines: &TaskLines| match mixture.tokens {

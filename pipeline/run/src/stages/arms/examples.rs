@@ -8,10 +8,11 @@ use anyhow::{Context as _, Result, bail};
 use lynxdata_burn_model::ModelConfig;
 use lynxdata_check::Turn;
 use lynxdata_check::features::SIDE;
-use lynxdata_records::{NewPart, fingerprint};
+use lynxdata_records::{Manifest, NewPart, fingerprint};
 
+use super::kind::{self, Kind};
 use super::table::Squares;
-use super::{FORMAT_VERSION, kind, table, write_folder};
+use super::{FORMAT_VERSION, table, write_folder};
 use crate::recipe::{Recipe, TrainingConfig};
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
 use crate::table as parts;
@@ -26,7 +27,7 @@ pub const CHECKPOINT: &str = "checkpoint.safetensors";
 const PART: &str = "examples";
 
 /// The stage.
-pub(crate) struct Examples;
+pub struct Examples;
 
 impl Stage for Examples {
     fn name(&self) -> &'static str {
@@ -57,12 +58,8 @@ impl Stage for Examples {
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = training_of(context)?;
         let kind = kind::of(&context.loaded.folder.join(&config.data)).context("training.data")?;
-        let inputs = kind.inputs()?;
         let squares = squares(&config.model);
-        let (most, side, frames) = table_settings(config);
-        let settings = settings_text(&(context.recipe().seed, most, side, frames));
-        let inputs = ["examples", FORMAT_VERSION, &settings].into_iter().chain(inputs.iter().map(String::as_str));
-        let print = fingerprint(inputs);
+        let print = print_of(context.recipe().seed, config, &kind)?;
         let make = Box::new(move |new: &mut NewPart| {
             let mut writer = table::Writer::create(context, new, (FOLDER, PART), squares)?;
             write_folder(context, config.most_examples, &kind, None, &mut writer)?;
@@ -74,8 +71,8 @@ impl Stage for Examples {
     }
 }
 
-/// Refuses a table that differs from the one on which an interrupted training started. It is then
-/// not committed, so that the old table stays.
+/// Refuses a table that differs from the one on which an interrupted training started. The new table
+/// is then not committed, and the old one stays.
 fn refuse_other_examples(context: &Context, config: &TrainingConfig, path: &Path) -> Result<()> {
     let (root, manifest) = (context.run.root(), context.run.manifest());
     let Some(old) = manifest.part(Examples.name(), PART).filter(|_| root.join(CHECKPOINT).exists()) else {
@@ -107,6 +104,22 @@ pub(crate) fn training_of(context: &Context) -> Result<&TrainingConfig> {
 /// model is trained on the same table.
 fn squares(model: &ModelConfig) -> Squares {
     Squares { side: model.image_size.max(SIDE), frames: model.frames }
+}
+
+fn print_of(seed: u64, config: &TrainingConfig, kind: &Kind) -> Result<String> {
+    let (most, side, frames) = table_settings(config);
+    let settings = settings_text(&(seed, most, side, frames));
+    let inputs = kind.inputs()?;
+    let inputs = ["examples", FORMAT_VERSION, &settings].into_iter().chain(inputs.iter().map(String::as_str));
+    Ok(fingerprint(inputs))
+}
+
+/// Returns whether the training data have changed since they were read. For recipes in files, paths
+/// are relative to the file and are not checked.
+pub fn data_has_changed(recipe: &Recipe, manifest: &Manifest) -> bool {
+    let Some(config) = recipe.training.as_ref().filter(|config| config.data.is_absolute()) else { return false };
+    let print = kind::of(&config.data).and_then(|kind| print_of(recipe.seed, config, &kind)).ok();
+    manifest.part(Examples.name(), PART).is_some_and(|part| Some(&part.fingerprint) != print.as_ref())
 }
 
 /// Returns the settings that the table depends on, without its inputs.

@@ -20,8 +20,9 @@ use anyhow::{Context as _, Result};
 use lynxdata_records::{Manifest, NewPart, PartEntry, fingerprint};
 use serde::Serialize;
 
-pub use self::examples::CHECKPOINT;
-pub(crate) use self::examples::{Examples, for_each_example, training_of};
+pub use self::examples::Examples;
+pub use self::examples::{CHECKPOINT, data_has_changed};
+pub(crate) use self::examples::{for_each_example, training_of};
 use self::kind::Kind;
 use self::table::Squares;
 pub use self::universe::base_pairs;
@@ -34,7 +35,7 @@ use crate::stages::select::Select;
 use crate::stages::signals::Signals;
 
 /// Raise it when the same inputs give other rows.
-const FORMAT_VERSION: &str = "1";
+const FORMAT_VERSION: &str = "2";
 
 /// The count of the pairs that are read.
 pub(crate) const READ: &str = "read";

@@ -128,12 +128,23 @@ fn write_part(path: &Path, places: &[Place], wanted: &BTreeMap<Text, Membership>
         let pictures = table::pictures(batch, path)?;
         for (row, place) in here.iter().enumerate() {
             let uid = uids.value(row);
+            // Two columns may have the same text: then it is one pair of the arms of both.
+            let mut pairs: Vec<(Turn, Option<&str>, Membership)> = Vec::new();
             for ((_, column), membership) in texts_of(*place) {
-                let texts = table::texts(batch, column.unwrap_or("caption"), path)?;
+                let text = Turn::caption(table::texts(batch, column.unwrap_or("caption"), path)?.value(row));
+                match pairs.iter_mut().find(|(other, ..)| *other == text) {
+                    Some((_, _, joined)) => {
+                        joined.arms |= membership.arms;
+                        joined.may_be_held_out |= membership.may_be_held_out;
+                    }
+                    None => pairs.push((text, *column, *membership)),
+                }
+            }
+            for (text, column, membership) in pairs {
                 writer.add(RawPair {
                     uid: Some(column.map_or_else(|| uid.to_owned(), |column| format!("{uid} {column}"))),
-                    membership: *membership,
-                    turns: vec![Turn::caption(texts.value(row))],
+                    membership,
+                    turns: vec![text],
                     pictures: vec![pictures.value(row).to_vec()],
                 })?;
             }
