@@ -113,8 +113,8 @@ pub struct Contamination {
     /// The number of references that nothing can be like: their images have no name of a known
     /// dataset and no hash, and their questions are too short or have no answer.
     pub incomparable_references: u64,
-    /// The number of images without a hash that could be compared: they could not be decoded, or are
-    /// flat drawings.
+    /// The number of images without a hash that could be compared: they could not be decoded, or
+    /// are flat drawings.
     pub without_hash: u64,
     /// The number of runs of words that are ignored because they are in too many questions.
     pub instructions: u64,

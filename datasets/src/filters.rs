@@ -102,6 +102,7 @@ fn before_last(text: &str, separator: &str) -> Outcome<String> {
 /// TensorFlow) and `cxcywh` (the centre and the size, as in YOLO). Without width and height, the
 /// numbers must already be fractions. Instead of a list, the input may be an object with the
 /// numbers under their usual names. The numbers are added to the record, see [`BoxesOfRecord`].
+#[expect(clippy::needless_pass_by_value, reason = "minijinja passes the rest of the arguments by value")]
 fn box_text(state: &State, native: &Value, convention: &str, size: Rest<Value>) -> Outcome<String> {
     let numbers = boxes::numbers(native, convention).map_err(fault)?;
     let size = match &size[..] {

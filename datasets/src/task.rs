@@ -466,8 +466,8 @@ impl<'a> Compiler<'a> {
         Ok(compiled)
     }
 
-    /// Compiles an expression that is neither a slot nor an answer. It cannot convert boxes, which are
-    /// texts for a model.
+    /// Compiles an expression that is neither a slot nor an answer. It cannot convert boxes, which
+    /// are texts for a model.
     fn expression_without_boxes(&self, place: &str, source: &str) -> Result<Expression> {
         let compiled = self.expression(place, source)?;
         if compiled.uses_filter("box") {
@@ -945,7 +945,8 @@ impl Task {
         std::iter::once((self.primary.0.as_str(), &self.primary.1)).chain(joined).chain(lookups)
     }
 
-    /// Checks the name of a split. If the split is a part of the names of files, any name may be one.
+    /// Checks the name of a split. If the split is a part of the names of files, any name may be
+    /// one.
     ///
     /// # Errors
     /// If the name leads to another folder or is a pattern, or if there is no such split.

@@ -650,8 +650,10 @@ mod tests {
                 *by_language.entry(&template.language).or_default() += 1;
             }
             assert!(by_language.contains_key("en"), "{}", bank.name);
+            // A conversation that stays as it was written has one form.
+            let fewest = if bank.name == "as_written" { 1 } else { 10 };
             for (language, wordings) in by_language {
-                assert!(wordings >= 10, "{} has {wordings} in {language}", bank.name);
+                assert!(wordings >= fewest, "{} has {wordings} in {language}", bank.name);
             }
         }
     }

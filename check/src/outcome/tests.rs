@@ -201,9 +201,7 @@ fn gates_name_what_is_missing() {
     assert!(failed(&judged(&protocol(), &few, usual)).contains("noisy has 13 pairs"));
     few.arms[1].clear();
     few.left_out.pairs_of_arms[1] = 0;
-    assert!(
-        failed(&judged(&protocol(), &few, usual)).contains("arm noisy is empty")
-    );
+    assert!(failed(&judged(&protocol(), &few, usual)).contains("arm noisy is empty"));
     let mut same = split_of(2);
     same.arms[1] = same.arms[0].clone();
     assert!(failed(&judged(&protocol(), &same, usual)).starts_with("different arms"));

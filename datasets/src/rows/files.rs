@@ -67,12 +67,12 @@ pub(crate) struct Found {
 }
 
 /// Returns the files of a table for a split, in the order of their names. `{split}` in the pattern
-/// is replaced. A split that is the whole name of the file or folder may be in several: `train.json`
-/// is followed by `train-00001.json` and so on, as `instruct` writes large sets, and
-/// `train-00000-of-00002.parquet` and so on are those of Hugging Face. `*` matches any part of a name, `**` any folders or none, and another name in
-/// braces matches a part of a name that becomes a field of the rows. The name of a file may have an
-/// extra extension of [`ENDINGS`]. If no file is on disk, the files are used that would exist if
-/// archives were unpacked: [`in_archives`].
+/// is replaced. A split that is the whole name of the file or folder may be in several:
+/// `train.json` is followed by `train-00001.json` and so on, as `instruct` writes large sets, and
+/// `train-00000-of-00002.parquet` and so on are those of Hugging Face. `*` matches any part of a
+/// name, `**` any folders or none, and another name in braces matches a part of a name that becomes
+/// a field of the rows. The name of a file may have an extra extension of [`ENDINGS`]. If no file
+/// is on disk, the files are used that would exist if archives were unpacked: [`in_archives`].
 ///
 /// # Errors
 /// If a folder on the way cannot be read, or several archives contain a file.

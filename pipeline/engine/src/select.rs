@@ -130,8 +130,8 @@ const ONE_TYPE: &[&str] = &["coalesce", "greatest", "ifnull", "least", "nullif",
 /// Rewrites comparisons and arithmetic that would use too narrow a number type.
 ///
 /// * A text that is compared with a number is read as a float. DataFusion would read it as an
-///   integer beside an integer, so that `score > 5` would miss "7.5". The same holds for the results
-///   of `CASE` and for [`ONE_TYPE`].
+///   integer beside an integer, so that `score > 5` would miss "7.5". The same holds for the
+///   results of `CASE` and for [`ONE_TYPE`].
 /// * Arithmetic on integers of fewer than 64 bits, or without a sign, uses signed 64-bit integers,
 ///   so that `first - second` of two `uint32` columns can be negative.
 fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
@@ -177,7 +177,7 @@ fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result
             let results = || case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
             let is_number = results().any(|part| type_of(part).is_numeric());
             for (_, then) in &mut case.when_then_expr {
-                *then = Box::new(beside(std::mem::take(then), is_number));
+                **then = beside(std::mem::take(then), is_number);
             }
             case.else_expr = case.else_expr.map(|part| Box::new(beside(*part, is_number)));
             let are_numbers = case.when_then_expr.iter().any(|(when, _)| type_of(when).is_numeric());

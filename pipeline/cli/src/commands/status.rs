@@ -7,7 +7,7 @@ use lynxdata_run::stages::check::Check;
 use lynxdata_run::stages::download::Download;
 use lynxdata_run::stages::instruct::Instruct;
 use lynxdata_run::stages::select::Select;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, Failure};
 use crate::paths::path_parser;
 use lynxdata_run::mirror::Mirror;
-use lynxdata_run::recipe::{RESOLVED_RECIPE, Recipe};
+use lynxdata_run::recipe::{RESOLVED_RECIPE, Recipe, is_as_written};
 use lynxdata_run::stage::{Stage, is_current};
 use lynxdata_run::stages::{STAGES, instruct, select};
 use lynxdata_run::table;
@@ -225,11 +225,17 @@ fn collect(root: &Path) -> Result<Status> {
     let recipe = resolved_recipe(root)?;
     let main = recipe.as_ref().and_then(|recipe| recipe.main_selection().map(str::to_owned));
     let states = states(&manifest, recipe.as_ref())?;
+    // A command with flags makes its own stages, not all that a recipe may have.
+    let of_recipe = std::fs::read_to_string(root.join("recipe.toml")).is_ok_and(|text| !is_as_written(&text));
+    let is_started = |stage: &&&dyn Stage| states[stage.name()] != State::NotStarted;
+    let commands: BTreeSet<&str> = STAGES.iter().filter(is_started).map(|stage| stage.command()).collect();
+    let is_wanted = |stage: &&dyn Stage| {
+        let is_in = recipe.as_ref().is_some_and(|recipe| stage.is_in(recipe));
+        is_in && (of_recipe || commands.contains(stage.command()))
+    };
     let stages: Vec<StageStatus> = STAGES
         .iter()
-        .filter(|stage| {
-            states[stage.name()] != State::NotStarted || recipe.as_ref().is_some_and(|recipe| stage.is_in(recipe))
-        })
+        .filter(|stage| is_started(stage) || is_wanted(stage))
         .map(|stage| stage_status(&manifest, *stage, states[stage.name()], main.as_deref()))
         .collect();
     let mut selections = BTreeMap::new();

@@ -160,7 +160,7 @@ pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Res
     for set in sets {
         apply(&mut table, set).and_then(|()| expand_preset(&mut table)).with_context(|| format!("--set {set}"))?;
         let parsed: std::result::Result<Recipe, _> = table.clone().try_into();
-        parsed.map_err(told).with_context(|| format!("--set {set}"))?;
+        parsed.map_err(|error| told(&error)).with_context(|| format!("--set {set}"))?;
     }
     // Paths in flags are relative to the current folder, not to that of the run.
     for section in ["check", "training"] {
@@ -191,23 +191,26 @@ const OF_FLAGS: &str =
     "# Written from the flags of a command, which replace this file while its lines have the digest ";
 
 /// Returns whether a recipe was written from flags and not changed since.
-pub(crate) fn is_as_written(text: &str) -> bool {
+pub fn is_as_written(text: &str) -> bool {
     let parts = text.strip_prefix(OF_FLAGS).and_then(|rest| rest.split_once('\n'));
     parts.is_some_and(|(digest, below)| digest == fingerprint([below]))
 }
 
 /// Parses the text of a recipe in a folder and applies `--set` pairs.
 fn parse(text: &str, sets: &[String], folder: &Path) -> Result<Recipe> {
-    let mut table: toml::Table = toml::from_str(text).map_err(told)?;
+    let mut table: toml::Table = toml::from_str(text).map_err(|error| told(&error))?;
     let is_preset = table.get("check").is_some_and(|check| check.get("model").is_some_and(toml::Value::is_str));
     expand_preset(&mut table)?;
     // The text is parsed directly if possible, so that errors name lines.
-    let mut recipe: Recipe =
-        if is_preset { table.clone().try_into().map_err(told)? } else { toml::from_str(text).map_err(told)? };
+    let mut recipe: Recipe = if is_preset {
+        table.clone().try_into().map_err(|error| told(&error))?
+    } else {
+        toml::from_str(text).map_err(|error| told(&error))?
+    };
     if !sets.is_empty() {
         for set in sets {
             apply(&mut table, set).and_then(|()| expand_preset(&mut table)).with_context(|| format!("--set {set}"))?;
-            recipe = table.clone().try_into().map_err(told).with_context(|| format!("--set {set}"))?;
+            recipe = table.clone().try_into().map_err(|error| told(&error)).with_context(|| format!("--set {set}"))?;
         }
     }
     for (key, path) in recipe.paths() {
@@ -240,7 +243,7 @@ fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
     Ok(())
 }
 
-fn told(error: toml::de::Error) -> anyhow::Error {
+fn told(error: &toml::de::Error) -> anyhow::Error {
     anyhow!(with_nearest_key(error.to_string().trim_end()))
 }
 

@@ -81,8 +81,8 @@ fn names(group: &Group) -> String {
     group.signals.iter().map(|signal| signal.name).collect::<Vec<_>>().join(" ")
 }
 
-/// Plans the table of a group for a part of the pool. The table is written as one batch, so the file
-/// has the same bytes whether the download or this stage measured it.
+/// Plans the table of a group for a part of the pool. The table is written as one batch, so the
+/// file has the same bytes whether the download or this stage measured it.
 fn plan<'a>(
     context: &'a Context,
     group: &'static Group,

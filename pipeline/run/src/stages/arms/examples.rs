@@ -71,8 +71,8 @@ impl Stage for Examples {
     }
 }
 
-/// Refuses a table that differs from the one on which an interrupted training started. The new table
-/// is then not committed, and the old one stays.
+/// Refuses a table that differs from the one on which an interrupted training started. The new
+/// table is then not committed, and the old one stays.
 fn refuse_other_examples(context: &Context, config: &TrainingConfig, path: &Path) -> Result<()> {
     let (root, manifest) = (context.run.root(), context.run.manifest());
     let Some(old) = manifest.part(Examples.name(), PART).filter(|_| root.join(CHECKPOINT).exists()) else {
