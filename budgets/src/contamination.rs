@@ -652,4 +652,14 @@ mod tests {
         let image_name = [json!({"image": "COCO_val2014_000000000009.jpg"})];
         assert_eq!(compare(&own, &image_name, &plain()).contaminated, 0);
     }
+
+    #[test]
+    fn flat_pictures_have_no_hash() {
+        let flat =
+            b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x01D\0;";
+        assert!(ImageData::decode(flat).is_ok());
+        assert_eq!(picture_hash(flat), None);
+        let photo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipeline/picture/fixtures/plain.jpg");
+        assert!(picture_hash(&std::fs::read(photo).unwrap()).is_some());
+    }
 }

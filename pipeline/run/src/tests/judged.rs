@@ -177,3 +177,36 @@ fn a_model_is_made_anew_if_its_settings_change() {
     let longer = missing(folder.path(), &["training.train.steps=5"]);
     assert_eq!((longer["examples"], longer["model"]), (Some(0), Some(1)));
 }
+
+#[test]
+fn a_pair_with_the_same_text_in_two_columns_is_in_the_arms_of_both() {
+    let folder = folder_with_recipe();
+    let pictures: Vec<String> = (0..12).map(|number| format!("{number:02}.jpg")).collect();
+    let lines = pictures.iter().enumerate().map(|(number, name)| {
+        let other = if number < 5 { format!("picture {number}") } else { format!("another text {number}") };
+        format!("{name},picture {number},{other}\n")
+    });
+    let list = "file_name,text,other\n".to_owned() + &lines.collect::<String>();
+    for number in 0..12 {
+        std::fs::remove_file(folder.path().join(format!("pairs/{number:02}.txt"))).unwrap();
+    }
+    std::fs::write(folder.path().join("pairs/metadata.csv"), list).unwrap();
+    let recipe = r#"
+output = "run"
+[source]
+path = "pairs"
+[download]
+size = 64
+[select.all]
+deduplicate = false
+[check]
+arms = [{ name = "own", selection = "all", captions = "caption" }, { name = "other", selection = "all", captions = "other" }]
+gear = "quick"
+"#;
+    std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+    let stages = ["download", "signals", "dedup", "select", "arms"];
+    run(load(folder.path(), &[]), &Wanted::only(&stages), Arc::new(Silent)).unwrap();
+    let universe = arms::load(&context(folder.path(), &[])).unwrap();
+    let with = |arms: u32| universe.pairs.iter().filter(|pair| pair.arms == arms).count();
+    assert_eq!((with(1), with(2), with(3)), (7, 7, 5));
+}
