@@ -929,8 +929,12 @@ impl Task {
         Some(self.primary.1.file.as_str()).filter(|file| file.contains("{split}"))
     }
 
-    /// Returns an error for every table that has no file below the root folder.
+    /// Returns an error for every table that has no file below the root folder, or the one of a
+    /// wrong split.
     pub(crate) fn missing_files(&self, root: &Path, split: &str) -> Vec<Error> {
+        if let Err(fault) = self.check_split(split) {
+            return vec![fault];
+        }
         self.tables().filter_map(|(name, table)| self.table_files(root, name, table, split).err()).collect()
     }
 

@@ -11,6 +11,21 @@ use serde_json::{Map, Value, json};
 /// one (seen with datasets 5.2.0 and pyarrow 26).
 pub const HUGGING_FACE_KEY: &str = "huggingface";
 
+/// The key of a pair, 32 hexadecimal digits; a column of every table.
+pub const UID: &str = "uid";
+
+/// The column of the address of a pair.
+pub const URL: &str = "url";
+
+/// The column of the text of a pair.
+pub const CAPTION: &str = "caption";
+
+/// The column of the image of a pair.
+pub const IMAGE: &str = "image";
+
+/// The column of the SHA-256 of an image as it was served.
+pub const SHA256: &str = "sha256";
+
 /// A column and its description.
 #[derive(Debug, Clone)]
 pub struct Column {
@@ -56,17 +71,17 @@ pub fn pool() -> Table {
         name: "pool",
         description: "one downloaded pair",
         columns: vec![
-            column("uid", DataType::Utf8, true, "key of the pair, 32 hexadecimal digits"),
-            column("url", DataType::Utf8, true, "where the picture came from"),
-            column("caption", DataType::Utf8, true, "its text in the source"),
-            column("image", image_type(), true, "the stored picture and its name"),
+            column(UID, DataType::Utf8, true, "key of the pair, 32 hexadecimal digits"),
+            column(URL, DataType::Utf8, true, "where the picture came from"),
+            column(CAPTION, DataType::Utf8, true, "its text in the source"),
+            column(IMAGE, image_type(), true, "the stored picture and its name"),
             column("width", DataType::Int64, true, "of the stored picture, pixels"),
             column("height", DataType::Int64, true, "of the stored picture, pixels"),
             column("original_width", DataType::Int64, true, "as served, pixels, before orientation"),
             column("original_height", DataType::Int64, true, "as served, pixels, before orientation"),
             column("format", DataType::Utf8, true, "of the stored picture: jpeg, png, webp, gif, bmp or tiff"),
             column("bytes", DataType::Int64, true, "size of the stored picture, bytes"),
-            column("sha256", DataType::Utf8, true, "SHA-256 of the bytes as served, hexadecimal"),
+            column(SHA256, DataType::Utf8, true, "SHA-256 of the bytes as served, hexadecimal"),
         ],
     }
 }
@@ -77,9 +92,9 @@ pub fn download_log() -> Table {
         name: "download-log",
         description: "one row of the source and its outcome",
         columns: vec![
-            column("uid", DataType::Utf8, true, "key of the pair"),
+            column(UID, DataType::Utf8, true, "key of the pair"),
             column("row", DataType::Int64, true, "number of the row in the source, from 0"),
-            column("url", DataType::Utf8, true, "as in the source"),
+            column(URL, DataType::Utf8, true, "as in the source"),
             column("host", DataType::Utf8, true, "of the URL; null if it has none"),
             column("status", DataType::Utf8, true, "the one outcome of the row"),
             column("http_status", DataType::Int64, true, "of the last answer, if there was one"),
@@ -102,7 +117,7 @@ pub fn clusters() -> Table {
         name: "clusters",
         description: "one pair of the pool and its cluster of duplicates",
         columns: vec![
-            column("uid", DataType::Utf8, true, "key of the pair"),
+            column(UID, DataType::Utf8, true, "key of the pair"),
             column(
                 "cluster",
                 DataType::Utf8,
@@ -126,7 +141,7 @@ pub fn selection() -> Table {
         name: "selection",
         description: "one pair of the pool and the decision on it",
         columns: vec![
-            column("uid", DataType::Utf8, true, "key of the pair"),
+            column(UID, DataType::Utf8, true, "key of the pair"),
             column("kept", DataType::Boolean, true, "whether the pair is in the selection"),
             column(
                 "rejected_by",

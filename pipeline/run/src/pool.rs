@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{Schema, SchemaRef};
 use lynxdata_filters::GROUPS;
+use lynxdata_records::schema::UID;
 use lynxdata_records::{PartEntry, RunFolder, fingerprint, parquet, schema};
 
 use crate::table;
@@ -146,13 +147,13 @@ impl PoolPart {
                 continue;
             }
             let path = table::file(run, part, SIGNALS)?;
-            let rows = table::read(&path, Some(&[&["uid"], wanted.as_slice()].concat()))?;
-            let own = table::texts(&rows, "uid", &path)?;
+            let rows = table::read(&path, Some(&[&[UID], wanted.as_slice()].concat()))?;
+            let own = table::texts(&rows, UID, &path)?;
             if let Some(uids) = &uids {
                 table::same_pairs(uids, own, &path)?;
             } else {
-                let pairs = self.columns(run, &["uid"])?;
-                table::same_pairs(table::texts(&pairs, "uid", &path)?, own, &path)?;
+                let pairs = self.columns(run, &[UID])?;
+                table::same_pairs(table::texts(&pairs, UID, &path)?, own, &path)?;
                 (fields, values) = (vec![rows.schema().fields()[0].clone()], vec![rows.column(0).clone()]);
                 uids = Some(own.clone());
             }

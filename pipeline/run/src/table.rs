@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use arrow::array::{Array, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{Schema, SchemaRef};
+use lynxdata_records::schema::IMAGE;
 use lynxdata_records::{FileEntry, PartEntry, RunFolder, parquet};
 
 /// Returns the file of a part that lies in a folder of the run, such as `pool`, after checking its
@@ -84,7 +85,7 @@ pub fn integers<'a>(batch: &'a RecordBatch, name: &str, path: &Path) -> Result<&
 
 /// Returns the image bytes of the `image` column.
 pub(crate) fn pictures<'a>(batch: &'a RecordBatch, path: &Path) -> Result<&'a BinaryArray> {
-    let image: &StructArray = parquet::typed_column(batch, "image", path)?;
+    let image: &StructArray = parquet::typed_column(batch, IMAGE, path)?;
     image
         .column_by_name("bytes")
         .and_then(|bytes| bytes.as_any().downcast_ref())

@@ -9,13 +9,11 @@ use lynxdata_check::outcome::{FEWEST_HELD_OUT, FEWEST_PAIRS};
 use lynxdata_check::universe::MOST_ARMS;
 use lynxdata_check::{Gear, Protocol, Question};
 use lynxdata_engine::select::Rule;
+use lynxdata_records::schema::CAPTION;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::names::{NamedPath, list};
-
-/// The column of the pool with the captions of the list.
-const CAPTION: &str = "caption";
 
 /// An arm of a check: a selection of this recipe, or a folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

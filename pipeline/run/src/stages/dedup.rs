@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder};
 use lynxdata_engine::dedup::{Candidate, Clusters, DedupConfig, Key, Match, Membership, cluster};
 use lynxdata_filters::parse_hash_hex;
+use lynxdata_records::schema::{CAPTION, SHA256, UID, URL};
 use lynxdata_records::{NewPart, fingerprint, parquet, schema};
 
 use crate::pool::{Pool, PoolPart};
@@ -70,7 +71,7 @@ fn scan(context: &Context, pool: &Pool, config: &DedupConfig, by: Match, each: &
         let path = part.path(&context.run)?;
         match by {
             Match::Url | Match::Exact => {
-                let column = if by == Match::Url { "url" } else { "sha256" };
+                let column = if by == Match::Url { URL } else { SHA256 };
                 let rows = part.columns(&context.run, &[column])?;
                 let texts = table::texts(&rows, column, &path)?;
                 for (index, text) in (first..).zip(texts) {
@@ -104,8 +105,8 @@ fn write(context: &Context, pool: &Pool, clusters: &Clusters, new: &mut NewPart)
     let mut names: HashMap<u32, String> = HashMap::new();
     let mut first = 0;
     for part in &pool.parts {
-        let rows = part.columns(&context.run, &["uid"])?;
-        let uids = table::texts(&rows, "uid", &part.path(&context.run)?)?.clone();
+        let rows = part.columns(&context.run, &[UID])?;
+        let uids = table::texts(&rows, UID, &part.path(&context.run)?)?.clone();
         let members: Vec<Option<Membership>> = (first..).take(uids.len()).map(|index| clusters.of(index)).collect();
         for (index, (uid, member)) in (first..).zip(uids.iter().zip(&members)) {
             let class = match member {
@@ -163,11 +164,10 @@ pub(crate) fn candidates(context: &Context, part: &PoolPart, rows: &[u32]) -> Re
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let pairs =
-        part.columns(&context.run, &["uid", "url", "caption", "original_width", "original_height", "sha256"])?;
+    let pairs = part.columns(&context.run, &[UID, URL, CAPTION, "original_width", "original_height", SHA256])?;
     let measured = part.signals(&context.run, Some(&["phash", "entropy"]))?;
     let path = &part.path(&context.run)?;
-    let [urls, captions, digests] = ["url", "caption", "sha256"].map(|name| table::texts(&pairs, name, path));
+    let [urls, captions, digests] = [URL, CAPTION, SHA256].map(|name| table::texts(&pairs, name, path));
     let (urls, captions, digests) = (urls?, captions?, digests?);
     let widths = table::integers(&pairs, "original_width", path)?;
     let heights = table::integers(&pairs, "original_height", path)?;

@@ -16,6 +16,7 @@ use lynxdata_engine::dedup::{Candidate, Duplicate, stars};
 use lynxdata_engine::select::{DUPLICATE, Rule, check, evaluate};
 use lynxdata_fetch::Source;
 use lynxdata_filters::GROUPS;
+use lynxdata_records::schema::{IMAGE, UID};
 use lynxdata_records::{FileEntry, NewPart, PartEntry, fingerprint, parquet, schema};
 use lynxdata_report::count as grouped;
 
@@ -118,7 +119,7 @@ fn make(
         let answers = evaluate(&context.session, &rows, rules, &path)?;
         for (rule, answers) in rules.iter().zip(&answers) {
             if let (Some(first), Some(reason)) = (answers.failed.first(), &answers.reason) {
-                let key = table::texts(&rows, "uid", &path)?.value(*first);
+                let key = table::texts(&rows, UID, &path)?.value(*first);
                 let failures = failures.entry(&rule.name).or_insert_with(|| Failures::first(key, reason));
                 failures.pairs += answers.failed.len() as u64;
             }
@@ -137,10 +138,10 @@ fn make(
 
     let mut first = 0;
     for part in &pool.parts {
-        let uids = part.columns(&context.run, &["uid"])?;
+        let uids = part.columns(&context.run, &[UID])?;
         let rows = first..first + uids.num_rows();
         first = rows.end;
-        let batch = to_batch(table::texts(&uids, "uid", &part.path(&context.run)?)?, &rejected, &duplicates, rows)?;
+        let batch = to_batch(table::texts(&uids, UID, &part.path(&context.run)?)?, &rejected, &duplicates, rows)?;
         let kept: &BooleanArray = parquet::typed_column(&batch, "kept", Path::new(schema::selection().name))?;
         new.rows_out += kept.true_count() as u64;
         let path = context.run.stage_file(new, &file_name(name, &part.pairs.part))?;
@@ -226,8 +227,8 @@ fn duplicates(
     let (mut first, mut passed) = (0, 0);
     for (entry, part) in clusters.files.iter().zip(&pool.parts) {
         let path = context.run.intact(entry)?;
-        let rows = table::read(&path, Some(&["uid", "cluster_size"]))?;
-        let keys = table::texts(&rows, "uid", &path)?;
+        let rows = table::read(&path, Some(&[UID, "cluster_size"]))?;
+        let keys = table::texts(&rows, UID, &path)?;
         let sizes = table::integers(&rows, "cluster_size", &path)?;
         let passing: Vec<u32> =
             (0..sizes.len()).filter(|row| rejected.passes(first + row)).map(|row| row as u32).collect();
@@ -379,13 +380,13 @@ struct RuleColumn {
 /// the name of a signal is renamed `source_…`, like one with the name of a column of the pool.
 fn rule_columns(pool: &Schema, signals: &Schema) -> Vec<RuleColumn> {
     let own: Vec<String> = schema::pool().columns.iter().map(|column| column.field.name().clone()).collect();
-    let signals: Vec<&FieldRef> = signals.fields().iter().filter(|field| field.name() != "uid").collect();
+    let signals: Vec<&FieldRef> = signals.fields().iter().filter(|field| field.name() != UID).collect();
     let is_signal = |name: &str| signals.iter().any(|signal| signal.name() == name);
     let is_taken = |name: &str| pool.column_with_name(name).is_some() || is_signal(name);
     let mut columns = Vec::new();
     for field in pool.fields() {
         let name = field.name();
-        if name == "image" || is_signal(name) && own.contains(name) {
+        if name == IMAGE || is_signal(name) && own.contains(name) {
             continue;
         }
         let mut rule_name = name.clone();
@@ -450,7 +451,7 @@ impl Decisions {
         let rows = table::read(path, None)?;
         let text = |name: &str| table::texts(&rows, name, path).cloned();
         Ok(Decisions {
-            uids: text("uid")?,
+            uids: text(UID)?,
             reasons: Reasons::of(&rows, path)?,
             duplicate_of: text("duplicate_of")?,
             duplicate_by: text("duplicate_by")?,

@@ -15,6 +15,7 @@ use lynxdata_engine::signals;
 use lynxdata_fetch::Measure;
 use lynxdata_filters::{GROUPS, Group, ImageData, Sample, Value};
 use lynxdata_picture::DynamicImage;
+use lynxdata_records::schema::UID;
 use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet, schema};
 
 use crate::pool::{SIGNALS, signal_part};
@@ -141,7 +142,7 @@ impl AlongDownload for Tables {
             self.is_incomplete = true;
             return Ok(());
         };
-        let uids = pairs.column_by_name("uid").context("the pool has no column uid")?;
+        let uids = pairs.column_by_name(UID).context("the pool has no column uid")?;
         for (place, group) in GROUPS.iter().enumerate() {
             let of_group: Vec<Vec<Value>> = values.iter_mut().map(|row| std::mem::take(&mut row[place])).collect();
             self.batches[place].push(signals::table(group, uids.clone(), &of_group));

@@ -8,6 +8,7 @@ use arrow::array::Array;
 use lynxdata_check::Turn;
 use lynxdata_engine::select::{Rule, evaluate};
 use lynxdata_records::schema;
+use lynxdata_records::schema::{CAPTION, IMAGE, UID};
 
 use super::sample;
 use super::table::{Membership, RawPair, Writer};
@@ -36,12 +37,12 @@ pub(super) fn write_selections(context: &Context, config: &CheckConfig, writer: 
     let mut allowed: BTreeSet<Place> = BTreeSet::new();
     for (number, part) in (0..).zip(&pool.parts) {
         let path = part.path(&context.run)?;
-        let names: Vec<&str> = columns.iter().map(|column| column.unwrap_or("caption")).chain(["uid"]).collect();
+        let names: Vec<&str> = columns.iter().map(|column| column.unwrap_or(CAPTION)).chain([UID]).collect();
         let batch = part.columns(&context.run, &names)?;
         let place = |row: usize| Place { part: number, row: row as u32 };
-        let keys = table::texts(&batch, "uid", &path)?;
+        let keys = table::texts(&batch, UID, &path)?;
         for column in &columns {
-            let texts = table::texts(&batch, column.unwrap_or("caption"), &path)?;
+            let texts = table::texts(&batch, column.unwrap_or(CAPTION), &path)?;
             let there =
                 (0..batch.num_rows()).filter(|row| texts.is_valid(*row) && !texts.value(*row).trim().is_empty());
             uids.extend(there.map(|row| ((place(row), *column), keys.value(row).to_owned())));
@@ -88,8 +89,8 @@ pub(super) fn write_pool(
     let kept: Option<BTreeSet<Place>> = kept.map(|kept| kept.iter().copied().collect());
     let mut keys: Vec<(String, Place)> = Vec::new();
     for (part, path) in (0..).zip(files) {
-        let batch = table::read(path, Some(&["uid", "caption"]))?;
-        let (uids, captions) = (table::texts(&batch, "uid", path)?, table::texts(&batch, "caption", path)?);
+        let batch = table::read(path, Some(&[UID, CAPTION]))?;
+        let (uids, captions) = (table::texts(&batch, UID, path)?, table::texts(&batch, CAPTION, path)?);
         let places = (0..batch.num_rows()).map(|row| (uids.value(row).to_owned(), Place { part, row: row as u32 }));
         let places = places.filter(|(_, place)| kept.as_ref().is_none_or(|kept| kept.contains(place)));
         let has_text = |row: usize| captions.is_valid(row) && !captions.value(row).trim().is_empty();
@@ -121,17 +122,17 @@ fn write(
 fn write_part(path: &Path, places: &[Place], wanted: &BTreeMap<Text, Membership>, writer: &mut Writer) -> Result<()> {
     let texts_of = |place: Place| wanted.range((place, None)..).take_while(move |((at, _), _)| *at == place);
     let columns: BTreeSet<&str> =
-        places.iter().flat_map(|place| texts_of(*place)).map(|((_, column), _)| column.unwrap_or("caption")).collect();
-    let names: Vec<&str> = columns.iter().copied().chain(["uid", "image"]).collect();
+        places.iter().flat_map(|place| texts_of(*place)).map(|((_, column), _)| column.unwrap_or(CAPTION)).collect();
+    let names: Vec<&str> = columns.iter().copied().chain([UID, IMAGE]).collect();
     for_each_at(&|_| Ok(path.to_owned()), places, Some(&names), &mut |here, batch| {
-        let uids = table::texts(batch, "uid", path)?;
+        let uids = table::texts(batch, UID, path)?;
         let pictures = table::pictures(batch, path)?;
         for (row, place) in here.iter().enumerate() {
             let uid = uids.value(row);
             // Two columns may have the same text: then it is one pair of the arms of both.
             let mut pairs: Vec<(Turn, Option<&str>, Membership)> = Vec::new();
             for ((_, column), membership) in texts_of(*place) {
-                let text = Turn::caption(table::texts(batch, column.unwrap_or("caption"), path)?.value(row));
+                let text = Turn::caption(table::texts(batch, column.unwrap_or(CAPTION), path)?.value(row));
                 match pairs.iter_mut().find(|(other, ..)| *other == text) {
                     Some((_, _, joined)) => {
                         joined.arms |= membership.arms;

@@ -11,6 +11,7 @@ use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, RecordBatch, Str
 use arrow::compute::concat_batches;
 use lynxdata_fetch::{DownloadConfig, PAIRS_CHUNK_BYTES, PoolFormat};
 use lynxdata_picture::Encode;
+use lynxdata_records::schema::IMAGE;
 use lynxdata_records::{MeasuredFile, NewPart, PartEntry, RunFolder, parquet, schema, webdataset};
 
 use crate::stages::samples::{self, Naming};
@@ -123,7 +124,7 @@ impl PoolWriter {
 
 /// Returns the pairs with other image bytes.
 fn with_pictures(pairs: &RecordBatch, bytes: ArrayRef) -> Result<RecordBatch> {
-    let index = pairs.schema().index_of("image")?;
+    let index = pairs.schema().index_of(IMAGE)?;
     let image: &StructArray =
         pairs.column(index).as_any().downcast_ref().context("column image of the pool is not a struct")?;
     let path = image.column_by_name("path").context("column image of the pool has no path")?;

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context as _, Result, bail};
 use arrow::array::{Array, RecordBatch, StringArray};
 use lynxdata_fetch::{Source, without_userinfo};
+use lynxdata_records::schema::{CAPTION, URL};
 use lynxdata_records::{parquet, schema};
 use tracing::warn;
 
@@ -20,11 +21,9 @@ use crate::stage::part_name;
 use crate::table;
 use lynxdata_report::count as grouped;
 
-/// The columns that identify the image of a pair: its URL, or its file if the source has the images
+/// The column that identifies the image of a pair instead of its URL, if the source has the images
 /// themselves.
-const URL: &str = "url";
 const FILE: &str = "file";
-const CAPTION: &str = "caption";
 
 /// Counts of the pairs that the download is about to remove from the pool.
 struct Replaced {

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use arrow::array::Array;
 use lynxdata_engine::dedup::{Key, Match};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
+use lynxdata_records::schema::{CAPTION, IMAGE, UID, URL};
 use lynxdata_records::{fingerprint, schema};
 use lynxdata_report::data::{DuplicateCluster, Sample, Thumbnail, data_uri};
 
@@ -241,11 +242,11 @@ fn thumbnails(context: &Context, pool: &Pool, places: &[Place]) -> Result<Vec<Th
     let mut found: BTreeMap<Place, Thumbnail> = BTreeMap::new();
     let in_order: BTreeSet<Place> = places.iter().copied().collect();
     let in_order: Vec<Place> = in_order.into_iter().collect();
-    let columns = ["uid", "url", "caption", "image", "width", "height"];
+    let columns = [UID, URL, CAPTION, IMAGE, "width", "height"];
     let path = Path::new(schema::pool().name);
     pool.for_each_at(&context.run, &in_order, Some(&columns), &mut |here, rows| {
-        let (uids, urls) = (table::texts(rows, "uid", path)?, table::texts(rows, "url", path)?);
-        let captions = table::texts(rows, "caption", path)?;
+        let (uids, urls) = (table::texts(rows, UID, path)?, table::texts(rows, URL, path)?);
+        let captions = table::texts(rows, CAPTION, path)?;
         let widths = table::integers(rows, "width", path)?;
         let heights = table::integers(rows, "height", path)?;
         let pictures = table::pictures(rows, path)?;

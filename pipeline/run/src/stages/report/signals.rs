@@ -5,6 +5,7 @@ use arrow::array::{BooleanArray, Float64Array, Int64Array, RecordBatch, StringAr
 use lynxdata_engine::select::Rule;
 use lynxdata_filters::{GROUPS, Signal, SignalType};
 use lynxdata_records::parquet;
+use lynxdata_records::schema::UID;
 use lynxdata_report::data::{SignalHistogram, Threshold};
 use lynxdata_report::histogram::{Bars, Texts, Values};
 use lynxdata_report::threshold;
@@ -47,8 +48,8 @@ pub(super) fn histograms(
     for (part, file) in pool.parts.iter().zip(select::files(&selections, selection, pool)?) {
         let rows = Measured::read(context, part, &signals)?;
         let path = context.run.intact(file)?;
-        let decided = table::read(&path, Some(&["uid", "kept"]))?;
-        table::same_pairs(table::texts(&rows.rows, "uid", &path)?, table::texts(&decided, "uid", &path)?, &path)?;
+        let decided = table::read(&path, Some(&[UID, "kept"]))?;
+        table::same_pairs(table::texts(&rows.rows, UID, &path)?, table::texts(&decided, UID, &path)?, &path)?;
         let kept: &BooleanArray = parquet::typed_column(&decided, "kept", &path)?;
         for (signal, counted) in signals.iter().zip(&mut counted) {
             match counted {
