@@ -35,7 +35,9 @@ fn row(what: &str, cases: &[Case], against: &[Value], by: Likeness, distance: Op
     let comparison =
         Comparison { words: WORDS, hash_distance: distance, images: images.clone(), against_images: images };
     let found = contamination(&own, &[other], &comparison).unwrap();
-    assert_eq!((found.unreadable, found.unreadable_references), (0, 0));
+    // One of the images that are compared by hash is too flat for it.
+    let flat = u64::from(distance.is_some());
+    assert_eq!((found.unreadable, found.unreadable_references, found.without_hash), (0, 0, flat));
     let is_hit = |row: usize| found.hits.iter().any(|hit| hit.row == row as u64 && hit.by == by);
     let count = |is_planted: bool, wanted: &dyn Fn(usize) -> bool| {
         let of_kind = cases.iter().enumerate().filter(|(_, case)| case.is_planted == is_planted);

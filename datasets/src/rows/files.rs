@@ -31,6 +31,9 @@ pub(crate) struct NativeFile {
 static PLACEHOLDER: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\{([a-z][a-z0-9_]*)\}|\*").expect("the tests compile it"));
 
+/// Stands behind the name of a split in a pattern whose file may be in several parts.
+const PARTS: char = '\u{1}';
+
 /// Returns the names in braces of a pattern, except `{split}`.
 ///
 /// # Errors
@@ -90,7 +93,14 @@ pub(crate) fn files(root: &Path, table: &Table, split: &str) -> Result<Found> {
         found.extend(of_name(&format!("{split}-*-of-*"))?);
     }
     if found.is_empty() {
-        let pattern = table.file.replace("{split}", split);
+        let (folder, name) = table.file.rsplit_once('/').unwrap_or(("", &table.file));
+        // All parts are found at once, because looking into some archives takes long.
+        let name = if name.starts_with("{split}.") {
+            name.replacen("{split}", &format!("{{split}}{PARTS}"), 1)
+        } else {
+            name.to_owned()
+        };
+        let pattern = joined(folder, &name).replace("{split}", split);
         return in_archives(root, &pattern.split('/').collect::<Vec<_>>());
     }
     Ok(Found { files: found, unread: Vec::new() })
@@ -288,7 +298,7 @@ fn component_pattern(component: &str) -> String {
         }
         end = whole.end();
     }
-    pattern + &regex::escape(&component[end..])
+    (pattern + &regex::escape(&component[end..])).replace(PARTS, "(?:-[0-9]{5,}|-[0-9]+-of-[0-9]+[^/.]*)?")
 }
 
 /// Returns the entries of a folder; empty if it does not exist.
@@ -408,6 +418,15 @@ mod tests {
         let nothing = files(root, &table, "train").unwrap();
         assert!(nothing.files.is_empty() && nothing.unread.len() == 1, "{nothing:?}");
         assert!(nothing.unread[0].to_string().contains("broken.zip"), "{nothing:?}");
+    }
+
+    #[test]
+    fn all_parts_of_a_split_are_read_from_an_archive() {
+        let folder = tempfile::tempdir().unwrap();
+        let parts: [(&str, &[u8]); 4] =
+            [("train.json", b"1"), ("train-00001.json", b"2"), ("train2.json", b"3"), ("train-x.json", b"4")];
+        write_zip(&folder.path().join("a.zip"), &parts);
+        assert_eq!(names_in(folder.path(), "{split}.json").unwrap(), ["a.zip/train-00001.json", "a.zip/train.json"]);
     }
 
     #[test]

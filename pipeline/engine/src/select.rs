@@ -125,13 +125,13 @@ fn column_of<'a>(name: &str, columns: &[&'a str]) -> std::result::Result<Option<
 }
 
 /// The functions whose arguments must have one type.
-const ONE_TYPE: &[&str] = &["coalesce", "greatest", "ifnull", "least", "nullif", "nvl", "nvl2"];
+const ONE_TYPE: &[&str] = &["coalesce", "greatest", "ifnull", "least", "nullif", "nvl"];
 
 /// Rewrites comparisons and arithmetic that would use too narrow a number type.
 ///
 /// * A text that is compared with a number is read as a float. DataFusion would read it as an
 ///   integer beside an integer, so that `score > 5` would miss "7.5". The same holds for the
-///   results of `CASE` and for [`ONE_TYPE`].
+///   arguments of [`ONE_TYPE`].
 /// * Arithmetic on integers of fewer than 64 bits, or without a sign, uses signed 64-bit integers,
 ///   so that `first - second` of two `uint32` columns can be negative.
 fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
@@ -172,17 +172,6 @@ fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result
             let is_number = call.args.iter().any(|part| type_of(part).is_numeric());
             call.args = call.args.into_iter().map(|part| beside(part, is_number)).collect();
             Ok(Transformed::yes(Expr::ScalarFunction(call)))
-        }
-        Expr::Case(mut case) => {
-            let results = || case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
-            let is_number = results().any(|part| type_of(part).is_numeric());
-            for (_, then) in &mut case.when_then_expr {
-                **then = beside(std::mem::take(then), is_number);
-            }
-            case.else_expr = case.else_expr.map(|part| Box::new(beside(*part, is_number)));
-            let are_numbers = case.when_then_expr.iter().any(|(when, _)| type_of(when).is_numeric());
-            case.expr = case.expr.map(|part| Box::new(beside(*part, are_numbers)));
-            Ok(Transformed::yes(Expr::Case(case)))
         }
         other => Ok(Transformed::no(other)),
     };
@@ -485,6 +474,13 @@ mod tests {
             ("text BETWEEN 3 AND 8", [true, false, false, true]),
             ("text IN (3, 9.25)", [false, true, false, true]),
             ("text * 2 > 14", [true, true, false, false]),
+            ("coalesce(text, 0) < 8", [true, false, true, true]),
+            ("nvl(text, 0) < 8", [true, false, true, true]),
+            ("nullif(text, 0) > 5", [true, true, false, false]),
+            ("greatest(text, 8) > 8", [false, true, false, false]),
+            ("CASE WHEN whole > 0 THEN text ELSE 0 END > 5", [true, true, false, false]),
+            ("CASE text WHEN 7.5 THEN true ELSE false END", [true, false, false, false]),
+            ("nvl2(text, 1, 0) = 1", [true, true, true, true]),
             ("first - second > 1", [true, false, false, false]),
             ("first - second < 0", [false, true, false, true]),
             ("first * second > 4000000000", [false, false, false, true]),

@@ -8,27 +8,22 @@ use crate::stages::arms;
 use crate::stages::check::verdict;
 
 /// Two arms of the same pictures, one of which has the captions of other pictures.
-const QUICK: &str = r#"
-name = "judged"
-seed = 7
+const ARMS: &str = r#"
 output = "run"
+seed = 7
 
 [check]
 arms = [{ name = "right", path = "right" }, { name = "wrong", path = "wrong" }]
 evaluate_on = "evaluation"
+"#;
+
+const QUICK: &str = r#"
 gear = "quick"
 replicates = 12
 "#;
 
-/// The same with models that learn for eight steps, which is too short for a valid verdict.
+/// Models that learn for eight steps, which is too short for a valid verdict.
 const LYNX: &str = r#"
-name = "judged"
-seed = 7
-output = "run"
-
-[check]
-arms = [{ name = "right", path = "right" }, { name = "wrong", path = "wrong" }]
-evaluate_on = "evaluation"
 replicates = 2
 fewest_pairs = 5
 fewest_held_out = 2
@@ -40,8 +35,6 @@ train = { steps = 8, tokens_per_step = 48, max_tokens = 16, checkpoint_every = 4
 "#;
 
 const TRAINING: &str = r#"
-name = "judged"
-seed = 7
 output = "run"
 
 [training]
@@ -106,7 +99,7 @@ fn missing(folder: &Path, sets: &[&str]) -> BTreeMap<&'static str, Option<u64>> 
 
 #[test]
 fn arms_hold_every_pair_once_and_say_which_arm_has_it() {
-    let folder = folder(QUICK, 8);
+    let folder = folder(&format!("{ARMS}{QUICK}"), 8);
     std::fs::write(folder.path().join("right/0001.txt"), " ").unwrap();
     run(load(folder.path(), &[]), &Wanted::only(&["arms"]), Arc::new(Silent)).unwrap();
     let manifest = lynxdata_records::Manifest::read(&folder.path().join("run")).unwrap();
@@ -131,7 +124,7 @@ fn arms_hold_every_pair_once_and_say_which_arm_has_it() {
 
 #[test]
 fn a_check_says_which_arm_has_the_captions_of_its_pictures() {
-    let folder = folder(QUICK, 1);
+    let folder = folder(&format!("{ARMS}{QUICK}"), 1);
     let (ending, told) = judge(folder.path(), &[]);
     assert_eq!((ending, told.first().verdict.winner()), (Ending::Done, Some("right")), "{}", told.first().sentence);
     assert!(missing(folder.path(), &[]).values().all(|make| *make == Some(0)));
@@ -149,7 +142,7 @@ fn a_check_says_which_arm_has_the_captions_of_its_pictures() {
 
 #[test]
 fn every_fit_is_a_part_of_its_own_and_follows_its_settings() {
-    let folder = folder(LYNX, 8);
+    let folder = folder(&format!("{ARMS}{LYNX}"), 8);
     let (_, told) = judge(folder.path(), &[]);
     assert_eq!(told.arms.iter().map(|arm| arm.visual_gain.len()).collect::<Vec<_>>(), [2, 2]);
     let manifest = lynxdata_records::Manifest::read(&folder.path().join("run")).unwrap();
