@@ -8,12 +8,13 @@ out=$(mkdir -p "${1:?name a folder for the package}" && cd "$1" && pwd)
 target="${CARGO_TARGET_DIR:-target}"
 # shellcheck source=llvm.sh
 source benches/gpu/llvm.sh "$target/llvm"
-cargo build --release --package lynxdata --features vulkan,cuda
-cargo build --release --package lynxdata-burn-model --features vulkan,cuda --example step_time
+# One command, so that both programs share every crate.
+cargo build --release --package lynxdata --package lynxdata-burn-model --bin lynxdata --example step_time \
+    --features lynxdata/vulkan,lynxdata/cuda
 package="$out/lynxdata-gpu"
 rm -rf "$package"
 mkdir -p "$package/cuda/nvvm/libdevice"
-cp "$target/release/lynxdata" "$target/release/examples/step_time" benches/gpu/run.sh "$package/"
+cp "$target/release/lynxdata" "$target/release/examples/step_time" benches/gpu/run.sh benches/model/peer.py "$package/"
 strip "$package/lynxdata" "$package/step_time"
 cp "$CUDA_PATH/nvvm/libdevice/libdevice.10.bc" "$package/cuda/nvvm/libdevice/"
 tar --create --xz --file "$out/lynxdata-gpu.tar.xz" --directory "$out" lynxdata-gpu

@@ -1,33 +1,54 @@
 #!/usr/bin/env bash
 # On a machine with a GPU, in the unpacked package: run.sh OUT [DEVICE…] writes to OUT what docs/devices.md
-# has a table for. About five minutes.
+# has tables for, in about two minutes for each device. With LYNX_REF=lynx_ref.py in the environment,
+# PyTorch takes the same steps on the first GPU, with the interpreter $PYTHON (python3).
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=$(mkdir -p "${1:?name a folder for the results}" && cd "$1" && pwd)
 shift
 export CUDA_PATH="$here/cuda" LYNXDATA_NO_PROGRESS=1
 lynxdata="$here/lynxdata"
+SHAPES=(tiny:32 tiny:1024 middle:16 middle:256) # of benches/model, with the examples of a batch
 
-"$lynxdata" version --json | tee "$out/version.json"
-nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee "$out/gpu.txt"
-"$lynxdata" doctor --json | tee "$out/doctor.json"
-devices=("$@")
-[ ${#devices[@]} -gt 0 ] || devices=(cuda:0 vulkan:discrete:0)
+# Runs a command for at most LIMIT seconds, with its output also in OUT/NAME: record NAME LIMIT COMMAND…
+record() {
+    local name=$1 limit=$2
+    shift 2
+    echo "== $SECONDS s: $name"
+    timeout "$limit" "$@" 2>&1 | tee "$out/$name"
+    local code=${PIPESTATUS[0]}
+    [ "$code" -eq 0 ] || echo "$name ended with code $code"
+    return "$code"
+}
 
-for device in "${devices[@]}"; do
-    name=${device//:/-}
-    "$lynxdata" doctor --device "$device" || continue
-    # Seconds per step of 32, 256 and 1024 examples, in 32 and 16 bits; a device without 16 bits prints an error.
-    for precision in f32 bf16 f16; do
-        for batch in 32 256 1024; do
-            yes '' | head -n 2 | "$here/step_time" tiny full 40 "$device" "$batch" "$precision" \
-                | tee "$out/step-$name-$precision-$batch.txt"
+# Takes steps of all shapes in 32 and 16 bits, and stops at the first failure: steps NAME DEVICE COMMAND…
+# where COMMAND expects SHAPE MODE STEPS [THREADS] DEVICE BATCH PRECISION.
+steps() {
+    local name=$1 device=$2
+    shift 2
+    for precision in f32 bf16; do
+        for shape in "${SHAPES[@]}"; do
+            yes '' | head -n 3 | record "step-$name-${shape/:/-}-$precision.txt" 60 \
+                "$@" "${shape%:*}" full 20 $threads "$device" "${shape#*:}" "$precision" || return 1
         done
     done
+}
+
+devices=("$@")
+[ ${#devices[@]} -gt 0 ] || devices=(cuda:0 vulkan:discrete:0)
+record gpu.txt 20 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+record version.json 30 "$lynxdata" version --json
+for device in cpu "${devices[@]}"; do
+    record "doctor-${device//:/-}.json" 120 "$lynxdata" doctor --device "$device" --json
+done
+for device in "${devices[@]}"; do
+    name=${device//:/-}
+    threads='' steps "$name" "$device" "$here/step_time"
     # The same check twice: the verdict must be the same, the numbers need not be.
     for turn in 1 2; do
-        "$lynxdata" --quiet check calibrate --cases wrong_captions_30 --draws 1 --halves 0 --device "$device" \
-            --set check.members=1 --without-controls --json | tee "$out/check-$name-$turn.json"
+        record "check-$name-$turn.json" 120 "$lynxdata" --quiet check calibrate --cases wrong_captions_30 --draws 1 \
+            --halves 0 --device "$device" --set check.members=1 --without-controls --json || break
     done
     cmp "$out/check-$name-1.json" "$out/check-$name-2.json" && echo "$device: equal to the bit"
 done
+[ -z "${LYNX_REF:-}" ] || threads=4 steps pytorch cuda:0 "${PYTHON:-python3}" "$here/peer.py" "$LYNX_REF"

@@ -366,7 +366,9 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
     let (mut written, mut without_image) = (0, 0);
     let name = source.part_name(number);
     let root = context.run.root();
-    let before = (0..number).map(|before| root.join(kept_folder(&source.part_name(before)))).collect();
+    // A part that keeps no image has no folder, and would only be looked through for every image.
+    let before = (0..number).map(|before| root.join(kept_folder(&source.part_name(before))));
+    let before = before.filter(|folder| folder.is_dir()).collect();
     let rules = Rules::of(config, &context.recipe().download, split.task);
     let mut pictures = TaskPictures::new(&context.run, &name, before, image_folder(context, source), rules);
     let of_task = |kind: &str, suffix: &str| format!("instruct/{kind}/{name}{suffix}");
