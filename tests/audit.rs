@@ -122,6 +122,8 @@ fn a_plan_has_every_whole_record_once() {
     assert!(used.values().all(|used| *used <= 80), "{used:?}");
     assert_eq!(used.len() as u64, told["packs"].as_u64().unwrap());
     assert_eq!(json!(used.values().sum::<u64>()), told["tokens"]);
+    let same = arguments.iter().map(|own| if *own == "plan.parquet" { "llava.json" } else { own });
+    lynxdata(folder, &same.collect::<Vec<_>>()).ended_with(2).says(&["--out llava.json would replace llava.json"]);
     arguments[7] = "40";
     let short = lynxdata(folder, &arguments).ended_with(3).json();
     assert_eq!(short["too_long"]["records"][0]["id"], json!("b"));
@@ -214,10 +216,14 @@ fn a_benchmark_is_read_in_the_layout_of_its_authors_or_refused() {
         "text": "Is there a snowboard in the image?", "label": "yes"});
     std::fs::write(folder.join("pope.json"), format!("{pope}\n{{\"foo\": 1}}\n")).unwrap();
     let arguments = ["decontaminate", "leak.json", "--against", "pope.json", "--out", "clean.json"];
-    let text = lynxdata(folder, &arguments).ended_with(0).stdout;
+    let text = lynxdata(folder, &arguments).ended_with(1).stdout;
     assert!(text.contains("1 of 1 records match one of 1 references\n"), "{text}");
     assert!(text.contains("- 1 references cannot be read"), "{text}");
     assert_eq!(std::fs::read_to_string(folder.join("clean.json")).unwrap(), "[]\n");
+    for (out, said) in [("pope.json", "would replace pope.json"), ("leak.json", "would replace leak.json")] {
+        let arguments = ["decontaminate", "leak.json", "--against", "pope.json", "--out", out];
+        lynxdata(folder, &arguments).ended_with(2).says(&[said, "give another path"]);
+    }
     std::fs::write(folder.join("empty.json"), "").unwrap();
     for against in ["empty.json", "other.jsonl"] {
         std::fs::write(folder.join("other.jsonl"), "{\"foo\": 1}\n").unwrap();

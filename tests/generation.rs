@@ -75,6 +75,18 @@ fn wordings_are_generated_once_and_written_as_a_bank() {
     let kept = std::fs::read_to_string(folder.join("replies/replies.jsonl")).unwrap();
     assert!([&output.stderr, &output.stdout, &bank, &kept].iter().all(|text| !text.contains("s3cret")));
 
+    // What somebody reviewed stays, and so does a bank if there is nothing new.
+    let reviewed = bank.replacen("review = \"pending\"", "review = \"accepted\"", 1);
+    assert_ne!(reviewed, bank);
+    std::fs::write(folder.join("new.toml"), &reviewed).unwrap();
+    run(&[], "").ended_with(2).says(&["new.toml has 1 wordings that somebody reviewed"]);
+    assert_eq!(std::fs::read_to_string(folder.join("new.toml")).unwrap(), reviewed);
+    // Banks of pending wordings say so.
+    std::fs::create_dir(folder.join("banks")).unwrap();
+    std::fs::write(folder.join("banks/new.toml"), &bank).unwrap();
+    let listed = lynxdata(folder, &["prompts", "list", "--banks", "banks"]);
+    listed.ended_with(1).says(&["all 2 templates", "pending or rejected", "review = \"accepted\""]);
+
     // A rerun needs neither the server nor its key.
     std::fs::remove_file(folder.join("new.toml")).unwrap();
     run(&[], "").ended_with(0).says(&["0 requests were sent"]);
@@ -151,6 +163,20 @@ fn every_row_is_written_or_told() {
     let replay = ["generate", "conversations", "rows.jsonl", "--out", "talk.jsonl", "--model", "m", "--replay"];
     lynxdata(folder, &replay).ended_with(0);
     assert_eq!(std::fs::read(folder.join("talk.jsonl")).unwrap(), bytes);
+    // A server that fails takes nothing away, and the input is never the output.
+    let mut down = arguments;
+    down[6] = "http://127.0.0.1:1/v1";
+    let down = [&down[..], &["--replies", "others"]].concat();
+    lynxdata(folder, &down).ended_with(1).says(&["talk.jsonl keeps the 1 texts of an earlier run", "failed)"]);
+    assert_eq!(std::fs::read(folder.join("talk.jsonl")).unwrap(), bytes);
+    let mut same = arguments;
+    same[4] = "rows.jsonl";
+    lynxdata(folder, &same).ended_with(2).says(&["--out rows.jsonl would replace rows.jsonl"]);
+    std::fs::write(folder.join("list.jsonl"), "[{}]").unwrap();
+    let mut list = arguments;
+    list[2] = "list.jsonl";
+    lynxdata(folder, &list).ended_with(1).says(&["list.jsonl is a JSON list; it must have one JSON object per line"]);
+    lynxdata(folder, &replay).ended_with(0);
     let failed = &lines(&folder.join("talk.jsonl.refused.jsonl"))[1];
     assert!(failed["reason"].as_str().unwrap().starts_with("no reply is stored for the request "), "{failed}");
 }

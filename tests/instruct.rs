@@ -145,6 +145,11 @@ fn a_task_that_loses_too_much_ends_with_code_3_and_its_name() {
         "{told}"
     );
     lynxdata(folder, &[&mix[..], &["--set", "instruct.require_images=false"]].concat()).ended_with(0);
+    // It is the same if there is no other task.
+    let told = lynxdata(folder, &["instruct", "--task", "vsr=none:dev", "--to", "llava", "--out", "sole"]).ended_with(3);
+    assert!(last(&told).contains("task vsr-dev: none of 20 records became a conversation (missing_image 20)"));
+    let listed = std::fs::read_to_string(folder.join("sole/instruct/left_out/vsr-dev.jsonl")).unwrap();
+    assert_eq!(listed.lines().count(), 20);
     // The check ends in the same way.
     let check = |root: &str, more: &[&str]| {
         lynxdata(folder, &[&["tasks", "check", "vsr", root, "--split", "dev"], more].concat())

@@ -151,6 +151,14 @@ fn mixtures_that_cannot_be_are_refused_before_anything_is_done() {
     for (mixture, said) in [
         ("preset = \"lynx\"", "there are: "),
         ("preset = \"lynx-finetune\"\ngroups = [{ name = \"a\", weight = 1 }]", "leave out one of them"),
+        (
+            "groups = [{ name = \"a\", weight = 1, tasks = [\"vqav2\", \"vsrr\"] }]",
+            "group a: there is no task \"vsrr\"; did you mean \"vsr\"?",
+        ),
+        (
+            "groups = [{ name = \"a\", weight = 1, tasks = [\"vsr\"], inside = { weights = { vsr = 1, foo = 1 } } }]",
+            "there is no task \"foo\"",
+        ),
     ] {
         write_recipe(folder, mixture);
         lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(2).says(&[said]);

@@ -87,6 +87,41 @@ fn another_list_takes_nothing_from_a_pool_without_being_told_to() {
 }
 
 #[test]
+fn a_network_that_fails_takes_nothing_from_the_pool() {
+    let (folder, web) = (tempfile::tempdir().unwrap(), bundled_pictures());
+    let folder = folder.path();
+    let paths = pictures(4);
+    write_list(&folder.join("a.tsv"), &web, &paths.iter().map(String::as_str).collect::<Vec<_>>());
+    download(folder, "a.tsv", &[]).ended_with(0);
+    let pool = || digests(&folder.join("run/pool"));
+    let before = pool();
+    // Another size, but the flag that lets the addresses of the tests in is forgotten.
+    let forgotten = "download --url-list a.tsv --caption-col caption --output-folder run --number-sample-per-shard 2";
+    let forgotten: Vec<&str> = forgotten.split(' ').chain(["--image-size", "64"]).collect();
+    let said = ["2 pairs was downloaded again", "it would have 0: 2 rows failed with forbidden_address", "--replace"];
+    lynxdata(folder, &forgotten).ended_with(1).says(&said);
+    assert_eq!(pool(), before);
+    download(folder, "a.tsv", &[]).ended_with(0).says(&["made=0 skipped=2"]);
+    lynxdata(folder, &[&forgotten[..], &["--replace"]].concat()).ended_with(1).says(&["0 of 4 rows are in the pool"]);
+}
+
+#[test]
+fn a_refused_command_leaves_the_recipe_of_the_run() {
+    let (folder, web) = (tempfile::tempdir().unwrap(), bundled_pictures());
+    let folder = folder.path();
+    write_small(folder, &web);
+    lynxdata(folder, &["download", "recipe.toml"]).ended_with(0);
+    let before = digests(&folder.join("run"));
+    let refused = ["signals", "recipe.toml", "--set", "download.size=100"];
+    lynxdata(folder, &refused).ended_with(1).says(&["stage download of", "is out of date"]);
+    assert_eq!(digests(&folder.join("run")), before);
+    // Columns that are not there are told before a folder is made.
+    let wrong = ["download", "recipe.toml", "--set", "source.caption=captions", "--set", "output=other"];
+    lynxdata(folder, &wrong).ended_with(2);
+    assert!(!folder.join("other").exists());
+}
+
+#[test]
 fn another_folder_with_pictures_of_the_same_names_is_another_list() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

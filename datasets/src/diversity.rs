@@ -133,13 +133,13 @@ pub struct Bin {
 pub struct Positions {
     /// How often the right option is the first, the second, …
     pub counts: Vec<u64>,
-    /// Pearson's chi-square against equally likely positions, summed over the different numbers of
-    /// options.
+    /// Pearson's chi-square against equally likely positions, summed over the numbers of options
+    /// with at least 5 expected cases for each position. Rarer numbers of options are not tested.
     pub chi_square: f64,
     /// Degrees of freedom of `chi_square`.
     pub freedom: u64,
-    /// The probability of at least this chi-square if all positions are equally likely; `None` if a
-    /// position has fewer than 5 expected cases.
+    /// The probability of at least this chi-square if all positions are equally likely; `None` if
+    /// no number of options has enough cases.
     pub p: Option<f64>,
 }
 
@@ -382,16 +382,15 @@ fn positions(cases: &BTreeMap<(u32, u32), u64>) -> Option<Positions> {
     }
     let most = *by_options.keys().next_back()?;
     let mut found = Positions { counts: vec![0; most as usize], ..Positions::default() };
-    let mut fewest_expected = f64::INFINITY;
     for (options, counts) in by_options {
         let expected = counts.iter().sum::<u64>() as f64 / f64::from(options);
-        fewest_expected = fewest_expected.min(expected);
-        found.chi_square += counts.iter().map(|count| (*count as f64 - expected).powi(2) / expected).sum::<f64>();
-        found.freedom += u64::from(options) - 1;
+        if expected >= FEWEST_EXPECTED {
+            found.chi_square += counts.iter().map(|count| (*count as f64 - expected).powi(2) / expected).sum::<f64>();
+            found.freedom += u64::from(options) - 1;
+        }
         found.counts.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
     }
-    let is_valid = found.freedom > 0 && fewest_expected >= FEWEST_EXPECTED;
-    found.p = is_valid.then(|| chi_square_tail(found.chi_square, found.freedom));
+    found.p = (found.freedom > 0).then(|| chi_square_tail(found.chi_square, found.freedom));
     Some(found)
 }
 
@@ -567,8 +566,11 @@ mod tests {
         assert!(first.p.unwrap() < 1e-9, "{first:?}");
         let mut few = BTreeMap::from([((4, 0), 3)]);
         assert_eq!(positions(&few).unwrap().p, None, "3 cases say nothing");
-        few.insert((2, 1), 40);
-        assert_eq!(positions(&few).unwrap().counts, [3, 40, 0, 0]);
+        few.extend([((2, 0), 60), ((2, 1), 40)]);
+        let found = positions(&few).unwrap();
+        // scipy.stats.chisquare([60, 40]): statistic 4.0, p-value 0.0455; the 3 cases do not count.
+        assert_eq!((&found.counts[..], found.chi_square, found.freedom), (&[63, 40, 0, 0][..], 4.0, 1));
+        assert!((found.p.unwrap() - 0.045_500_263_896_358_4).abs() < 1e-9, "{found:?}");
     }
 
     #[test]

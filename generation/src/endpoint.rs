@@ -302,7 +302,7 @@ impl Endpoint {
         let lower = text.to_lowercase();
         let names_model = lower.contains("model_not_found") || (lower.contains("model") && lower.contains("not exist"));
         match code {
-            401 | 403 => end(Error::KeyRefused { url, status: code, said }),
+            401 | 403 => end(Error::KeyRefused { has_key: matches!(self.key, Ok(Some(_))), url, status: code, said }),
             402 => end(Error::UsedUp { url, status: code, said }),
             429 if lower.contains("insufficient_quota") => end(Error::UsedUp { url, status: code, said }),
             400 | 404 if names_model || (code == 404 && lower.contains("model")) => {

@@ -36,8 +36,10 @@ pub enum Error {
     #[error("the HTTP client cannot be set up")]
     Client(#[source] reqwest::Error),
     /// The server rejects the key.
-    #[error("{url} refuses the key ({status}): {said}; look at the variable that holds it")]
+    #[error("{url} refuses {} ({status}): {said}", if *.has_key { "the key; look at the variable that holds it" } else { "a request without a key; name the variable that holds one" })]
     KeyRefused {
+        /// Whether a key was sent.
+        has_key: bool,
         /// The URL of the server.
         url: String,
         /// The HTTP status.

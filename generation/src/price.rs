@@ -95,7 +95,9 @@ pub struct Estimate {
 /// Requests that were sent, and their cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Spending {
-    /// The number of attempts that the server accepted.
+    /// The number of attempts: every request that was sent or could not be sent.
+    pub attempts: u64,
+    /// The number of attempts that the server may charge for.
     pub requests: u64,
     /// Tokens as reported by the server. If it reports none, the maximum that the request and its
     /// reply can have.
@@ -201,6 +203,7 @@ impl Budget {
                     }
                     _ => {
                         state.reserved.0 += cost.0;
+                        state.spent.attempts += 1;
                         return Ok(Reservation { budget: self, worst, cost, sent: false });
                     }
                 }

@@ -401,7 +401,7 @@ impl Bank {
         let of_file = if file.media.is_empty() { vec![Media::Image] } else { file.media };
         let mut ids: BTreeSet<String> =
             self.templates.iter().chain(&self.waiting).map(|template| template.id.clone()).collect();
-        let before = self.templates.len();
+        let (before, templates) = (self.templates.len(), file.templates.len());
         for mut template in file.templates {
             if !ids.insert(template.id.clone()) {
                 return Err(Error::DuplicateId { bank: self.name.clone(), template: template.id });
@@ -418,10 +418,11 @@ impl Bank {
             self.try_out(&template)?;
             if template.is_used() { self.templates.push(template) } else { self.waiting.push(template) }
         }
-        if self.templates.len() == before {
-            return Err(Error::Empty { bank: self.name.clone() });
+        match (self.templates.len() - before, templates) {
+            (0, 0) => Err(Error::Empty { bank: self.name.clone() }),
+            (0, templates) => Err(Error::NoneAccepted { bank: self.name.clone(), templates }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Compiles a template and notes its slots.

@@ -35,11 +35,21 @@ pub enum Error {
         /// The language of the file.
         language: String,
     },
-    /// A file has no template that is in use.
-    #[error("bank `{bank}` has a file without a template in use; add a [[templates]] entry")]
+    /// A file has no template.
+    #[error("bank `{bank}` has a file without a template; add a [[templates]] entry")]
     Empty {
         /// Name of the bank.
         bank: String,
+    },
+    /// A file has only templates that are not in use.
+    #[error(
+        "all {templates} templates of a file of bank `{bank}` are pending or rejected; read them and set review = \"accepted\" for the good ones"
+    )]
+    NoneAccepted {
+        /// Name of the bank.
+        bank: String,
+        /// The number of templates.
+        templates: usize,
     },
     /// The content or the name of a file is not UTF-8.
     #[error("{} is not a bank: its name and content must be UTF-8", path.display())]

@@ -20,7 +20,7 @@ pub(crate) const TURNS: &[&str] = &["messages", "conversations", "texts", "instr
 pub enum Role {
     /// Instructions before the conversation.
     System,
-    /// The user, or the output of a tool.
+    /// The user.
     User,
     /// The model.
     Assistant,
@@ -28,18 +28,14 @@ pub enum Role {
     Unknown(String),
 }
 
-/// The names of roles in LLaVA, ShareGPT, OpenAI's messages and ms-swift.
+/// The names of roles in LLaVA, ShareGPT, OpenAI's messages and ms-swift. Calls and outputs of tools
+/// are unknown on purpose: templates write them in ways of their own.
 const ROLES: &[(&str, Role)] = &[
     ("human", Role::User),
     ("user", Role::User),
     ("gpt", Role::Assistant),
     ("assistant", Role::Assistant),
     ("system", Role::System),
-    ("observation", Role::User),
-    ("tool", Role::User),
-    ("tool_response", Role::User),
-    ("function_call", Role::Assistant),
-    ("tool_call", Role::Assistant),
     ("bing", Role::Assistant),
     ("chatgpt", Role::Assistant),
     ("bard", Role::Assistant),
@@ -162,7 +158,8 @@ impl Conversation {
         }
         let Some(Value::Array(turns)) = turns else {
             let known: Vec<&str> = fields.keys().map(String::as_str).take(12).collect();
-            let detail = format!("none of messages, conversations and texts is a list; there is {}", known.join(", "));
+            let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
+            let detail = format!("none of messages, conversations and texts is a list; there is {known}");
             return Err(Fault::new(Reason::NoConversation, detail));
         };
         for turn in turns {
@@ -326,8 +323,12 @@ pub(crate) fn parse_json(json: &[u8]) -> Result<(Value, Option<Fault>), Fault> {
         return Err(Fault::new(Reason::Unreadable, "it is not JSON: a comma of the list has no value beside it"));
     }
     let parsed = parse_and_tell(json);
-    let (value, refused) =
-        parsed.map_err(|error| Fault::new(Reason::Unreadable, format!("it is not JSON: {error}")))?;
+    let (value, refused) = parsed.map_err(|error| {
+        let error = error.to_string();
+        // Such as a line of an indented object.
+        let hint = if error.starts_with("EOF") { "; a line of JSON Lines is a whole object" } else { "" };
+        Fault::new(Reason::Unreadable, format!("it is not JSON: {error}{hint}"))
+    })?;
     Ok((value, refused.map(told)))
 }
 

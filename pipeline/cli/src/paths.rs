@@ -1,11 +1,73 @@
 //! Paths of the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use lynxdata_run::home::expanded;
+
+use crate::exit::Failure;
 
 /// Reads a path; a leading `~` is the home folder of the user.
 pub(crate) fn path_parser() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| expanded(&path).map_err(|error| error.to_string()))
+}
+
+/// Refuses an output that is an input of the same command or lies in a folder that it reads:
+/// writing it would destroy the input, or add to it for the next run.
+///
+/// # Errors
+/// Wrong usage, with both paths.
+pub(crate) fn check_output<'a>(out: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<(), Failure> {
+    let place = place(out);
+    for input in inputs {
+        let Ok(read) = input.canonicalize() else { continue };
+        let fault = match place.strip_prefix(&read) {
+            Err(_) => continue,
+            Ok(rest) if rest.as_os_str().is_empty() => "would replace",
+            Ok(_) => "is inside",
+        };
+        let (out, input) = (out.display(), input.display());
+        return Err(Failure::Usage(anyhow!("--out {out} {fault} {input}, which is an input; give another path")));
+    }
+    Ok(())
+}
+
+/// Returns where a path leads, of which the last parts may not exist yet.
+fn place(path: &Path) -> PathBuf {
+    let mut missing = Vec::new();
+    let mut existing = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    loop {
+        if let Ok(found) = existing.canonicalize() {
+            return missing.iter().rev().fold(found, |place, part| place.join(part));
+        }
+        let Some(name) = existing.file_name().map(ToOwned::to_owned) else { return path.to_owned() };
+        missing.push(name);
+        existing.pop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_is_not_an_input_and_not_inside_of_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir(path("data")).unwrap();
+        std::fs::write(path("data/a.jsonl"), "").unwrap();
+        let check = |out: &str, input: &str| check_output(&path(out), [&*path(input)]).map_err(|_| ());
+        for (out, input) in [
+            ("data/a.jsonl", "data/a.jsonl"),
+            ("data/../data/a.jsonl", "data/a.jsonl"),
+            ("data", "data"),
+            ("data/new/b.jsonl", "data"),
+        ] {
+            assert!(check(out, input).is_err(), "{out} and {input}");
+        }
+        for (out, input) in [("data/b.jsonl", "data/a.jsonl"), ("data2", "data"), ("b", "missing"), ("b/c", "data")] {
+            assert!(check(out, input).is_ok(), "{out} and {input}");
+        }
+    }
 }

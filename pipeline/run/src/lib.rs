@@ -124,12 +124,15 @@ pub fn check_wanted(loaded: &LoadedRecipe, wanted: &Wanted) -> Result<(), Failur
 /// # Errors
 /// If it cannot be run.
 pub fn check(loaded: &LoadedRecipe, session: &Session, wanted: &Wanted) -> Result<()> {
-    loaded.check_surroundings()?;
-    lynx::check_pretrained(loaded)?;
-    if wanted.has(Download.name()) && stages::download::can_be_read_twice(loaded) {
-        stages::download::check_source(loaded)?;
-    }
-    STAGES.iter().filter(|stage| wanted.has(stage.name())).try_for_each(|stage| stage.check(loaded, session))
+    let check = || {
+        loaded.check_surroundings()?;
+        lynx::check_pretrained(loaded)?;
+        if wanted.has(Download.name()) && stages::download::can_be_read_twice(loaded) {
+            stages::download::check_source(loaded)?;
+        }
+        STAGES.iter().filter(|stage| wanted.has(stage.name())).try_for_each(|stage| stage.check(loaded, session))
+    };
+    check().with_context(|| format!("recipe {}", loaded.path.display()))
 }
 
 /// Runs stages of a recipe: makes the parts that are missing, and logs the outcome.
@@ -145,8 +148,13 @@ pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result
     if wanted.has(Download.name()) {
         stages::download::check_list(&context)?;
     }
-    keep_recipe(&context)?;
     let stages = wanted.of(&context);
+    // Before the recipe in the run folder is replaced: `status` compares the parts with that one.
+    for stage in &stages {
+        let reads = stage.reads(context.recipe()).into_iter().filter(|input| !wanted.has(input.name()));
+        reads.map(|input| context.upstream(input)).collect::<Result<Vec<_>>>()?;
+    }
+    keep_recipe(&context)?;
     context.along_download = stages.iter().copied().find(|stage| stage.along_download().is_some());
     for stage in &stages {
         run_stage(*stage, &context)?;

@@ -8,8 +8,8 @@ use lynxdata_budgets::{Comparison, Contamination, Hit, Likeness, WORDS, contamin
 use serde::Serialize;
 
 use super::{grouped, print, print_json};
-use crate::exit::{BROKEN_RECORDS, DONE, Failure};
-use crate::paths::path_parser;
+use crate::exit::{BROKEN_RECORDS, DONE, FAILED, Failure};
+use crate::paths::{check_output, path_parser};
 
 /// Hits that are shown without `--json`.
 const SHOWN: usize = 20;
@@ -28,7 +28,7 @@ Examples:
   lynxdata decontaminate run/instruct --against bench.jsonl --images train/ \\
       --against-images bench/ --hash-distance 4 --json
 
-Exit code 3: some hits remain in the data. What counts as a hit: docs/audit.md")]
+Exit code 3: some hits remain in the data; 1: no record is left. What counts as a hit: docs/audit.md")]
 pub(crate) struct Arguments {
     /// A file of conversations, or a folder of them
     #[arg(value_parser = path_parser())]
@@ -89,6 +89,9 @@ struct Outcome {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    if let Some(out) = &arguments.out {
+        check_output(out, arguments.against.iter().chain([&arguments.path]).map(PathBuf::as_path))?;
+    }
     let comparison = Comparison {
         words: usize::from(arguments.words),
         hash_distance: arguments.hash_distance,
@@ -105,6 +108,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let code = if found.hits.iter().any(stays) { BROKEN_RECORDS } else { DONE };
     let written = arguments.out.as_ref().map(|out| write_clean(&arguments.path, out, &dropped));
     let written = written.transpose().map_err(anyhow::Error::from)?;
+    let code = if written.is_some_and(|own| own.kept == 0) { FAILED } else { code };
     if arguments.json {
         let (dropped, kept) = (written.map(|own| own.dropped), written.map(|own| own.kept));
         print_json(&Outcome { found, dropped, kept })?;

@@ -18,7 +18,7 @@ use crate::paths::path_parser;
 use lynxdata_run::mirror;
 use lynxdata_run::recipe::{self, LoadedRecipe};
 use lynxdata_run::stages::download::Download;
-use lynxdata_run::{Context, Wanted, keep_recipe, outcome, run_stage, stages};
+use lynxdata_run::{Context, Wanted, check, keep_recipe, outcome, run_stage, stages};
 use std::sync::Arc;
 
 /// Download the images of the source into the pool
@@ -55,8 +55,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "STATUS|CLASS,…", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "dry_run")]
     retry_failed: Option<String>,
 
-    /// Continue even if the run folder holds the pool of another list and some of its pairs would
-    /// be removed
+    /// Continue even if pairs of the pool would be lost: it was made from another list, or its
+    /// images cannot be downloaded any more
     #[arg(long)]
     replace: bool,
 
@@ -229,8 +229,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if arguments.dry_run {
         return run_loaded(loaded, &Wanted { replaces: arguments.replace, ..Wanted::only(&["download"]) }, true);
     }
-    loaded.check_surroundings().map_err(Failure::Usage)?;
     let session = lynxdata_engine::session::local();
+    check(&loaded, &session, &Wanted::only(&["download"])).map_err(Failure::Usage)?;
     let mut context = Context::new(loaded, session, Arc::new(Terminal))?;
     context.replaces = arguments.replace;
     stages::download::check_list(&context)?;

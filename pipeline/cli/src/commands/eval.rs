@@ -85,15 +85,15 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "VAR", help_heading = "Server")]
     api_key_env: Option<String>,
 
-    /// Most concurrent requests to the server
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 4,
-        value_parser = clap::value_parser!(u16).range(1..),
-        help_heading = "Server"
-    )]
-    requests: u16,
+    /// Most concurrent requests to the server [default: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Server")]
+    requests: Option<u16>,
+}
+
+impl Arguments {
+    fn requests(&self) -> u16 {
+        self.requests.unwrap_or(4)
+    }
 }
 
 /// Returns the names of the metrics, with their help texts.
@@ -142,8 +142,18 @@ fn refuse_contradictions(arguments: &Arguments) -> anyhow::Result<()> {
     }
     arguments.lynx.settings()?;
     let asks = arguments.ask.ask.is_some() || arguments.lynx.lynx.is_some();
-    if !asks && (arguments.ask.images.is_some() || arguments.ask.instruction.is_some()) {
-        return Err(anyhow!("--images and --instruction belong to --ask or --lynx"));
+    let ask = &arguments.ask;
+    for (is_given, flags, owners, is_used) in [
+        (ask.images.is_some() || ask.instruction.is_some(), "--images and --instruction", "--ask or --lynx", asks),
+        (ask.max_tokens.is_some(), "--max-tokens", "--ask or --lynx", asks),
+        (ask.model.is_some(), "--model", "--ask", ask.ask.is_some()),
+        (arguments.requests.is_some(), "--requests", "--ask or --endpoint", ask.ask.is_some() || is_judged),
+        (arguments.api_key_env.is_some(), "--api-key-env", "--ask or --endpoint", ask.ask.is_some() || is_judged),
+    ] {
+        if is_given && !is_used {
+            let verb = if flags.contains(" and ") { "belong" } else { "belongs" };
+            return Err(anyhow!("{flags} {verb} to {owners}"));
+        }
     }
     if arguments.ask.ask.is_some() && arguments.lynx.lynx.is_some() {
         return Err(anyhow!("--ask and --lynx each name a model; give only one of them"));

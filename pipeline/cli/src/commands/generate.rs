@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::language_model::{ModelArguments, block_on, tell_spending, told_estimate, write_whole};
 use super::print;
 use crate::exit::{DONE, Failure};
-use crate::paths::path_parser;
+use crate::paths::{check_output, path_parser};
 use lynxdata_run::Host as _;
 
 use crate::host::Terminal;
@@ -103,6 +103,7 @@ struct Outcomes {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    check_output(&arguments.out, [&*arguments.rows])?;
     let rows = read(&arguments.rows)?;
     let vocabulary: BTreeSet<String> =
         rows.contexts.iter().flat_map(|row| &row.objects).map(|object| object.name.to_lowercase()).collect();
@@ -113,7 +114,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         return Ok(DONE);
     }
     let outcomes = write(arguments, &client, &rows.contexts, &wanted)?;
-    write_whole(&arguments.out, &lines(outcomes.written.values()))?;
+    // A run that ended early must not replace the texts of an earlier run by fewer.
+    let earlier = std::fs::read(&arguments.out).map_or(0, |text| text.split(|byte| *byte == b'\n').count() - 1);
+    let is_less = outcomes.stopped.is_some() || outcomes.written.is_empty();
+    if is_less && outcomes.written.len() < earlier {
+        tracing::warn!("{} keeps the {earlier} texts of an earlier run", arguments.out.display());
+    } else {
+        write_whole(&arguments.out, &lines(outcomes.written.values()))?;
+    }
     let refused = refused_path(&arguments.out);
     write_whole(&refused, &lines(outcomes.refused.values().chain(&rows.unreadable)))?;
     tell_spending(&client);
@@ -121,7 +129,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     match outcomes.stopped {
         Some(error) => {
             let left = rows.contexts.len() - outcomes.written.len() - outcomes.refused.len();
-            let told = format!("{left} rows were not requested; run the same command again to continue");
+            let told = format!("{left} rows got no reply; run the same command again to continue");
             Err(Failure::Failed(anyhow!(error).context(told)))
         }
         None if outcomes.written.is_empty() => {
@@ -200,6 +208,10 @@ fn tell(rows: &Rows, outcomes: &Outcomes, refused: &Path) {
 fn read(path: &Path) -> anyhow::Result<Rows> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut rows = Rows { contexts: Vec::new(), unreadable: Vec::new() };
+    if bytes.trim_ascii().is_empty() || bytes.trim_ascii_start().starts_with(b"[") {
+        let what = if bytes.trim_ascii().is_empty() { "is empty" } else { "is a JSON list" };
+        anyhow::bail!("{} {what}; it must have one JSON object per line", path.display());
+    }
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         if line.trim_ascii().is_empty() {
             continue;

@@ -113,9 +113,13 @@ pub(super) fn tell_spending(client: &Client) {
         }
     };
     let cost = client.price().map_or(String::new(), |_| format!(", {} spent", spending.cost));
+    let failed = match spending.attempts.saturating_sub(spending.requests) {
+        0 => String::new(),
+        failed => format!(" ({} failed)", grouped(failed)),
+    };
     tracing::info!(
-        "{} requests were sent, {} tokens in and {} out{cost}{unreported}",
-        grouped(spending.requests),
+        "{} requests were sent{failed}, {} tokens in and {} out{cost}{unreported}",
+        grouped(spending.attempts),
         grouped(spending.tokens.input),
         grouped(spending.tokens.output)
     );

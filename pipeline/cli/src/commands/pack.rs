@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::audit::Counting;
 use super::{grouped, print, print_json};
 use crate::exit::{BROKEN_RECORDS, DONE, Failure};
-use crate::paths::path_parser;
+use crate::paths::{check_output, path_parser};
 
 /// Records that are shown without `--json`.
 const SHOWN: usize = 5;
@@ -90,6 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if arguments.counting.tokenizer.is_none() {
         return Err(Failure::Usage(anyhow!("counting lengths needs a tokenizer: --tokenizer FILE")));
     }
+    check_output(&arguments.out, [&*arguments.path])?;
     let counted = arguments.counting.open(&arguments.path)?;
     let plan = Plan::make(&arguments.path, &counted.settings(None), arguments.length).map_err(anyhow::Error::from)?;
     let is_empty = plan.packing().placed.is_empty();

@@ -275,9 +275,19 @@ fn run_generate(arguments: &GenerateArguments) -> Result<u8, Failure> {
         print(&told_estimate(&estimate))?;
         return Ok(DONE);
     }
+    let reviewed = arguments.out.as_deref().map_or(0, reviewed);
+    if reviewed > 0 {
+        let out = arguments.out.as_deref().unwrap_or(Path::new("")).display();
+        let fault = anyhow!("{out} has {reviewed} wordings that somebody reviewed; give another --out");
+        return Err(Failure::Usage(fault));
+    }
     let generated = block_on(generate(&client, &task, &wanted))?.map_err(anyhow::Error::from)?;
     tell_spending(&client);
-    write(arguments, &task, &generated)?;
+    if generated.accepted.is_empty() && arguments.out.as_deref().is_some_and(Path::exists) {
+        tracing::warn!("the file of --out stays as it is");
+    } else {
+        write(arguments, &task, &generated)?;
+    }
     tell(arguments, &client, &generated);
     if let Some(error) = generated.stopped {
         let told = format!("{} of {} wordings were generated", generated.accepted.len(), wanted.count);
@@ -357,6 +367,18 @@ fn wanted(arguments: &GenerateArguments) -> Wanted {
     }
     let date = arguments.date.clone().unwrap_or_else(|| date_of(SystemTime::now()));
     Wanted { count: usize::from(arguments.n), variants, date }
+}
+
+/// Returns the number of wordings in a file of an earlier run that are no longer as a model wrote
+/// them: they were accepted or rejected, or the file was written by hand.
+fn reviewed(file: &Path) -> usize {
+    let Ok(text) = std::fs::read_to_string(file) else { return 0 };
+    let wordings = text.lines().filter(|line| line.trim() == "[[templates]]").count();
+    let is_pending = |line: &&str| {
+        let line: String = line.split_whitespace().collect();
+        line.starts_with("review=\"pending\"")
+    };
+    wordings.saturating_sub(text.lines().filter(is_pending).count())
 }
 
 /// Prints or writes the new bank, and writes what was refused beside it.

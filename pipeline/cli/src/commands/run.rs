@@ -27,8 +27,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     common: StageArguments,
 
-    /// Continue even if the run folder holds the pool of another list and some of its pairs would
-    /// be removed
+    /// Continue even if pairs of the pool would be lost: it was made from another list, or its
+    /// images cannot be downloaded any more
     #[arg(long)]
     replace: bool,
 }

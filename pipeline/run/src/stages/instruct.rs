@@ -429,7 +429,7 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
         if let Some(difference) = count_difference(split.task, &source.split, build.total()) {
             warn!(task = name, "{difference}");
         }
-        tell_what_is_lacking(split, number, &counts)?;
+        tell_what_is_lacking(split, number, &counts);
     }
     new.rows_in = counts.records_seen;
     new.rows_out = written;
@@ -441,10 +441,9 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
     Ok(counts.goes_on.then_some(build))
 }
 
-/// At the last part, reports a split without conversations, which is an error if there is no other
-/// task, or with fewer conversations than were asked for.
-fn tell_what_is_lacking(split: &Split, number: usize, counts: &TaskCounts) -> Result<()> {
-    let Split { context, config, source, .. } = *split;
+/// At the last part, reports a split without conversations, or with fewer than were asked for.
+fn tell_what_is_lacking(split: &Split, number: usize, counts: &TaskCounts) {
+    let Split { context, source, .. } = *split;
     let run = &context.run;
     let before = (0..number).filter_map(|number| run.part(Instruct.name(), &source.part_name(number)));
     let kept = counts.kept + before.filter_map(|part| part.counts.get("kept").copied()).sum::<u64>();
@@ -452,16 +451,9 @@ fn tell_what_is_lacking(split: &Split, number: usize, counts: &TaskCounts) -> Re
     if let Some(most) = source.most.filter(|most| kept < *most) {
         warn!(task = name, "has {} conversations, fewer than the {} asked for", grouped(kept), grouped(most));
     }
-    if kept > 0 {
-        return Ok(());
+    if kept == 0 {
+        warn!("{}", counts.nothing_made(&name, &context.loaded.folder.join(&source.root)));
     }
-    let fault = counts.nothing_made(&name, &context.loaded.folder.join(&source.root));
-    if config.tasks.len() == 1 {
-        return Err(fault.into());
-    }
-    // Other tasks may have conversations.
-    warn!("{fault}");
-    Ok(())
 }
 
 /// The files of one set of conversations, written as the conversations are made.

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use lynxdata_budgets::Tokenizer;
-use lynxdata_datasets::mixture::{Group, assign, mixed, quotas, select, select_tokens};
+use lynxdata_datasets::mixture::{Group, Inside, assign, mixed, quotas, select, select_tokens};
 use lynxdata_datasets::{Conversation, Message, Pictures};
 use lynxdata_engine::Session;
 use lynxdata_prompts::keyed_hash;
-use lynxdata_records::{FileEntry, Manifest, NewPart, PartEntry, RunFolder, file_digest, fingerprint};
+use lynxdata_records::{FileEntry, Manifest, NewPart, PartEntry, RunFolder, file_digest, fingerprint, nearest};
 use lynxdata_report::count as grouped;
 use rayon::prelude::*;
 use serde::Deserialize;
@@ -264,6 +264,20 @@ fn check_groups(loaded: &LoadedRecipe) -> Result<()> {
     let Some(instruct) = &loaded.recipe.instruct else { return Ok(()) };
     let Some(mixture) = &instruct.mixture else { return Ok(()) };
     let (catalogue, _) = loaded.tasks()?;
+    for group in &mixture.groups {
+        let weights = match &group.inside {
+            Inside::Weights(weights) => Some(weights),
+            Inside::Size | Inside::SquareRoot | Inside::Temperature(_) => None,
+        };
+        for name in group.tasks.iter().chain(weights.into_iter().flat_map(BTreeMap::keys)) {
+            if catalogue.get(name).is_err() {
+                let of_recipe = instruct.tasks.iter().map(|source| source.name.as_str());
+                let known = of_recipe.chain(catalogue.tasks().map(|task| task.name.as_str()));
+                let hint = nearest(name, known).map(|right| format!("; did you mean {right:?}?")).unwrap_or_default();
+                bail!("in instruct.mixture: group {}: there is no task {name:?}{hint}", group.name);
+            }
+        }
+    }
     let mut of_catalogue = BTreeMap::new();
     for source in taken(instruct, catalogue)? {
         of_catalogue.insert(source.name.clone(), catalogue.get(&source.name)?.group.clone());

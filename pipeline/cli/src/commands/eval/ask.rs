@@ -31,7 +31,7 @@ pub(super) struct AskArguments {
 
     /// The name of the model on the server
     #[arg(long, value_name = "NAME", requires = "ask")]
-    model: Option<String>,
+    pub(super) model: Option<String>,
 
     /// Folder of the images of the references
     #[arg(long, value_name = "DIR", value_parser = path_parser())]
@@ -42,9 +42,15 @@ pub(super) struct AskArguments {
     pub(super) instruction: Option<String>,
 
     /// Most tokens of an answer of --ask; longer answers are cut and reported. With --lynx, most
-    /// tokens of a question
-    #[arg(long, value_name = "TOKENS", default_value_t = 256)]
-    pub(super) max_tokens: u32,
+    /// tokens of a question [default: 256]
+    #[arg(long, value_name = "TOKENS")]
+    pub(super) max_tokens: Option<u32>,
+}
+
+impl AskArguments {
+    pub(super) fn max_tokens(&self) -> u32 {
+        self.max_tokens.unwrap_or(256)
+    }
 }
 
 /// Asks all questions that have no answer yet, and returns all answers.
@@ -74,7 +80,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
         let client = Client::new(endpoint, None, Budget::unlimited(model));
         write_whole(&folder.join(ASKED), &asked)?;
         let mut file = append(&path)?;
-        let outcome = ask_all(&client, &questions, arguments.requests, |question, completion| {
+        let outcome = ask_all(&client, &questions, arguments.requests(), |question, completion| {
             let reply = &completion.reply;
             cut += usize::from(reply.is_cut());
             let answer = reply.refusal.as_ref().unwrap_or(&reply.text);
@@ -86,7 +92,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
         })?;
     }
     if cut > 0 {
-        tracing::warn!("{cut} answers were cut at {} tokens; raise --max-tokens", settings.max_tokens);
+        tracing::warn!("{cut} answers were cut at {} tokens; raise --max-tokens", settings.max_tokens());
     }
     let text = super::read(&path)?;
     Ok(read_predictions(Source { name: &name, text: &text })?)
@@ -100,7 +106,7 @@ pub(super) fn same_as_before(folder: &Path, arguments: &super::Arguments, model:
         "endpoint": arguments.ask.ask,
         "model": model,
         "instruction": arguments.ask.instruction,
-        "max_tokens": arguments.ask.max_tokens,
+        "max_tokens": arguments.ask.max_tokens(),
         "references": arguments.references,
     });
     match std::fs::read_to_string(&path) {
@@ -144,7 +150,7 @@ fn question(settings: &AskArguments, reference: &Reference) -> Result<Question<'
         (Some(_), None) => bail!("{}: the question has an image; name the folder of the images: --images DIR", at()),
         (None, _) => None,
     };
-    let max_tokens = settings.max_tokens;
+    let max_tokens = settings.max_tokens();
     let request = move || {
         let mut parts = Vec::new();
         if let Some(path) = &picture {

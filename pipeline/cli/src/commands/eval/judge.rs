@@ -120,7 +120,7 @@ pub(super) fn run(arguments: &super::Arguments, items: &[Item]) -> Result<Judged
     let mut replies: BTreeMap<String, String> = BTreeMap::new();
     let mut asked = 0;
     let questions: Vec<Question> = prompts.keys().map(|prompt| question(prompt, &prompts[prompt])).collect();
-    ask_all(&client, &questions, arguments.requests, |question, Completion { reply, is_kept, .. }| {
+    ask_all(&client, &questions, arguments.requests(), |question, Completion { reply, is_kept, .. }| {
         asked += usize::from(!is_kept);
         let text = reply.refusal.as_ref().unwrap_or(&reply.text);
         replies.insert(question.id.clone(), text.clone());

@@ -81,7 +81,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     let device = trusted(arguments.lynx.device.as_ref().unwrap_or(&DeviceName::Auto), Precision::F32, &Terminal)?;
     let saved = SavedModel::read(folder, &device)
         .with_context(|| format!("{} is not the folder of a trained model", folder.display()))?;
-    let answerer = Answerer::new(saved, &device, arguments.ask.max_tokens as usize)?;
+    let answerer = Answerer::new(saved, &device, arguments.ask.max_tokens() as usize)?;
     let candidates = candidates(references);
     let mut lines = String::new();
     let mut alone = 0;
