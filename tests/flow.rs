@@ -437,7 +437,7 @@ fn conversations_whose_picture_is_missing_are_counted_and_left_out() {
 }
 
 #[test]
-fn a_task_of_which_nothing_is_left_ends_with_an_error() {
+fn a_task_of_which_nothing_is_left_ends_with_code_3() {
     let folder = tempfile::tempdir().unwrap();
     write_small(folder.path(), &bundled_pictures());
     std::fs::create_dir(folder.path().join("nowhere")).unwrap();
@@ -445,7 +445,7 @@ fn a_task_of_which_nothing_is_left_ends_with_an_error() {
     let tasks =
         format!("instruct.tasks=[{{ name = \"vsr\", root = \"{root}\", split = \"dev\", images = \"nowhere\" }}]");
     let sets = ["--set", tasks.as_str(), "--set", "instruct.require_images=true"];
-    lynxdata(folder.path(), &[&["instruct", "recipe.toml"], &sets[..]].concat()).ended_with(1).says(&[
+    lynxdata(folder.path(), &[&["instruct", "recipe.toml"], &sets[..]].concat()).ended_with(3).says(&[
         "none of 5 records became a conversation (missing_image 5)",
         "instruct.tasks[].images names another folder",
     ]);

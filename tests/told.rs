@@ -98,7 +98,8 @@ fn a_network_that_fails_takes_nothing_from_the_pool() {
     // Another size, but the flag that lets the addresses of the tests in is forgotten.
     let forgotten = "download --url-list a.tsv --caption-col caption --output-folder run --number-sample-per-shard 2";
     let forgotten: Vec<&str> = forgotten.split(' ').chain(["--image-size", "64"]).collect();
-    let said = ["2 pairs was downloaded again", "it would have 0: 2 rows failed with forbidden_address", "--replace"];
+    let said =
+        ["with 2 pairs was downloaded again", "it would have 0: 2 rows failed with forbidden_address", "--replace"];
     lynxdata(folder, &forgotten).ended_with(1).says(&said);
     assert_eq!(pool(), before);
     download(folder, "a.tsv", &[]).ended_with(0).says(&["made=0 skipped=2"]);
@@ -221,10 +222,15 @@ fn nothing_that_is_out_of_date_is_used_or_shown_as_if_it_were_not() {
             "out of date",
             &format!("`lynxdata {command} recipe.toml --set '{set}'`"),
         ]);
-        // The recipe in the run folder has the change, but the run does not.
+        // What is refused changes nothing.
         let found = states(&run);
-        assert!(found.contains(&format!("{stage} out_of_date")), "{set}: {found:?}");
+        assert!(found.iter().all(|state| !state.contains("out_of_date")), "{set}: {found:?}");
     }
+    let other = ["select", "recipe.toml", "--set", "select.clean.rules.not_tiny=width >= 100"];
+    lynxdata(folder, &other).ended_with(0);
+    let found = states(&run);
+    assert!(found.contains(&"shards out_of_date".to_owned()), "{found:?}");
+    lynxdata(folder, &["select", "recipe.toml"]).ended_with(0);
     // Settings that change no byte make nothing out of date.
     for set in ["download.concurrency=3", "download.max_failed_fraction=0.5", "check.threads=1"] {
         lynxdata(folder, &["shards", "recipe.toml", "--set", set]).ended_with(0).says(&["made=0"]);

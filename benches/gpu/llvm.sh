@@ -15,7 +15,8 @@ prefix=$("$folder/python/bin/python" -m mlc_llvm_static.config --prefix)
 export XDG_DATA_HOME="$folder/data"
 mkdir -p "$XDG_DATA_HOME/tracel"
 ln -sfn "$prefix" "$XDG_DATA_HOME/tracel/tracel-llvm-23.1.0-4"
-touch "$prefix/.tracel-llvm-installed"
+# A newer file would make cargo build the crates again that depend on it.
+[ -e "$prefix/.tracel-llvm-installed" ] || touch "$prefix/.tracel-llvm-installed"
 
 # A toolkit as small as it gets: libdevice.10.bc, which every kernel with an exponential needs, and ptxas.
 nvcc=$("$folder/python/bin/python" -c 'import nvidia.cuda_nvcc as package; print(list(package.__path__)[0])')

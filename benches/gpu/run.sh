@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # On a machine with a GPU, in the unpacked package: run.sh OUT [DEVICE…] writes to OUT what docs/devices.md
-# has tables for, in about two minutes for each device. With LYNX_REF=lynx_ref.py in the environment,
+# has tables for, in about five minutes for each device. With LYNX_REF=lynx_ref.py in the environment,
 # PyTorch takes the same steps on the first GPU, with the interpreter $PYTHON (python3).
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -28,7 +28,7 @@ steps() {
     shift 2
     for precision in f32 bf16; do
         for shape in "${SHAPES[@]}"; do
-            yes '' | head -n 3 | record "step-$name-${shape/:/-}-$precision.txt" 60 \
+            printf '\n\n\n' | record "step-$name-${shape/:/-}-$precision.txt" 60 \
                 "$@" "${shape%:*}" full 20 $threads "$device" "${shape#*:}" "$precision" || return 1
         done
     done

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use burn::tensor::Device;
 use schemars::JsonSchema;
@@ -164,14 +165,14 @@ impl DeviceName {
     /// As [`DeviceName::resolve`].
     pub fn open(&self) -> Result<Device> {
         let name = self.resolve()?;
-        let found = listed().into_iter().find_map(|(one, device)| (one == name).then_some(device));
+        let found = listed().iter().find_map(|(one, device)| (*one == name).then(|| device.clone()));
         Ok(found.unwrap_or_else(Device::flex))
     }
 }
 
 /// Returns the devices of this machine that this build can open, GPUs first. Opens none of them.
 pub fn devices() -> Vec<DeviceName> {
-    listed().into_iter().map(|(name, _)| name).collect()
+    listed().iter().map(|(name, _)| name.clone()).collect()
 }
 
 /// Returns the backends of this build.
@@ -186,12 +187,19 @@ pub fn backends() -> Vec<&'static str> {
 }
 
 /// Returns every device with its name: hardware GPUs, then software GPUs, then the processor.
-fn listed() -> Vec<(DeviceName, Device)> {
-    let mut all = cuda_devices();
-    all.extend(wgpu_devices());
-    all.sort_by_key(|(name, _)| !name.is_gpu());
-    all.push((DeviceName::Cpu, Device::flex()));
-    all
+///
+/// The drivers are asked once: each question takes them a third of a second, and NVIDIA's Vulkan
+/// driver listed nothing when it was asked again by another thread (driver 580.159, 29 November
+/// 2026).
+fn listed() -> &'static [(DeviceName, Device)] {
+    static LISTED: OnceLock<Vec<(DeviceName, Device)>> = OnceLock::new();
+    LISTED.get_or_init(|| {
+        let mut all = cuda_devices();
+        all.extend(wgpu_devices());
+        all.sort_by_key(|(name, _)| !name.is_gpu());
+        all.push((DeviceName::Cpu, Device::flex()));
+        all
+    })
 }
 
 #[cfg(feature = "cuda")]

@@ -36,7 +36,11 @@ pub enum Error {
     #[error("the HTTP client cannot be set up")]
     Client(#[source] reqwest::Error),
     /// The server rejects the key.
-    #[error("{url} refuses {} ({status}): {said}", if *.has_key { "the key; look at the variable that holds it" } else { "a request without a key; name the variable that holds one" })]
+    #[error(
+        "{url} refuses {} ({status}): {said}; {}",
+        if *.has_key { "the key" } else { "a request without a key" },
+        if *.has_key { "look at the variable that holds it" } else { "name the variable that holds one" }
+    )]
     KeyRefused {
         /// Whether a key was sent.
         has_key: bool,

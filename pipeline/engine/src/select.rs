@@ -132,8 +132,9 @@ const ONE_TYPE: &[&str] = &["coalesce", "greatest", "ifnull", "least", "nullif",
 /// * A text that is compared with a number is read as a float. DataFusion would read it as an
 ///   integer beside an integer, so that `score > 5` would miss "7.5". The same holds for the
 ///   arguments of [`ONE_TYPE`].
-/// * Arithmetic on integers of fewer than 64 bits, or without a sign, uses signed 64-bit integers,
-///   so that `first - second` of two `uint32` columns can be negative.
+/// * Arithmetic on integers of fewer than 64 bits uses signed 64-bit integers, so that `first -
+///   second` of two `uint32` columns can be negative. Arithmetic on integers of 64 bits uses
+///   decimals, because it would wrap. A result beyond signed 64 bits is null.
 fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
     let type_of = |part: &Expr| part.get_type(schema).unwrap_or(DataType::Null);
     let read_as = |part: Expr, data_type: DataType| Expr::TryCast(TryCast::new(Box::new(part), data_type));
@@ -149,11 +150,22 @@ fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result
         let data_type = type_of(&part);
         if data_type.is_integer() && data_type != DataType::Int64 { read_as(part, DataType::Int64) } else { part }
     };
+    // The result of an operation on two of them has at most 64 bits.
+    let is_narrow = |part: &Expr| match part {
+        Expr::Literal(ScalarValue::Int64(Some(number)), _) => i32::try_from(*number).is_ok(),
+        part => !matches!(type_of(part), DataType::Int64 | DataType::UInt64),
+    };
     let rewrite = |part: Expr| match part {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if op.is_numerical_operators() || is_comparison(op) => {
             let (left_is_number, right_is_number) = (type_of(&left).is_numeric(), type_of(&right).is_numeric());
             let (mut left, mut right) = (beside(*left, right_is_number), beside(*right, left_is_number));
             if op.is_numerical_operators() && type_of(&left).is_integer() && type_of(&right).is_integer() {
+                let is_exact = op == Operator::Divide || is_narrow(&left) && is_narrow(&right);
+                if !is_exact {
+                    let (left, right) = (Box::new(read_as(left, DECIMAL)), Box::new(read_as(right, DECIMAL)));
+                    let exact = Expr::BinaryExpr(BinaryExpr { left, op, right });
+                    return Ok(Transformed::yes(read_as(exact, DataType::Int64)));
+                }
                 (left, right) = (wide(left), wide(right));
             }
             Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left: Box::new(left), op, right: Box::new(right) })))
@@ -177,6 +189,9 @@ fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result
     };
     expression.transform_up(rewrite).map(|rewritten| rewritten.data)
 }
+
+/// A decimal that holds all integers of 64 bits, and products of two signed ones.
+const DECIMAL: DataType = DataType::Decimal128(20, 0);
 
 fn is_comparison(operator: Operator) -> bool {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
@@ -363,7 +378,7 @@ fn without_nan(rows: &RecordBatch) -> std::result::Result<RecordBatch, arrow::er
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Float32Array, Float64Array, Int8Array, ListArray, StructArray, UInt32Array};
+    use arrow::array::{Float32Array, Float64Array, Int8Array, ListArray, StructArray, UInt32Array, UInt64Array};
     use arrow::buffer::OffsetBuffer;
     use arrow::datatypes::Field;
 
@@ -464,6 +479,8 @@ mod tests {
             ("first", Arc::new(UInt32Array::from(vec![3, 1, 2, 60_000]))),
             ("second", Arc::new(UInt32Array::from(vec![1, 5, 2, 80_000]))),
             ("small", Arc::new(Int8Array::from(vec![100, 1, 1, 1]))),
+            ("most", Arc::new(UInt64Array::from(vec![u64::MAX, 1 << 62, 2, 1]))),
+            ("large", Arc::new(Int64Array::from(vec![i64::MAX, i64::MIN, 5, 1]))),
         ])
         .unwrap();
         for (predicate, expected) in [
@@ -481,6 +498,14 @@ mod tests {
             ("CASE WHEN whole > 0 THEN text ELSE 0 END > 5", [true, true, false, false]),
             ("CASE text WHEN 7.5 THEN true ELSE false END", [true, false, false, false]),
             ("nvl2(text, 1, 0) = 1", [true, true, true, true]),
+            ("most % 10 = 5", [true, false, false, false]),
+            ("most % 2 >= 0", [true; 4]),
+            ("most - 9223372036854775807 < 0", [false, true, true, true]),
+            ("large * 4 < 100", [false, true, true, true]),
+            ("large + 1 < large", [false; 4]),
+            ("large * large < 100", [false, false, true, true]),
+            ("large - 2 > 0", [true, false, true, false]),
+            ("large / 2 > 0", [true, false, true, false]),
             ("first - second > 1", [true, false, false, false]),
             ("first - second < 0", [false, true, false, true]),
             ("first * second > 4000000000", [false, false, false, true]),

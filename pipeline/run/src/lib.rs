@@ -132,7 +132,9 @@ pub fn check(loaded: &LoadedRecipe, session: &Session, wanted: &Wanted) -> Resul
         }
         STAGES.iter().filter(|stage| wanted.has(stage.name())).try_for_each(|stage| stage.check(loaded, session))
     };
-    check().with_context(|| format!("recipe {}", loaded.path.display()))
+    // The recipe of flags is not a file of the user.
+    let checked = check();
+    if loaded.is_of_flags { checked } else { checked.with_context(|| format!("recipe {}", loaded.path.display())) }
 }
 
 /// Runs stages of a recipe: makes the parts that are missing, and logs the outcome.

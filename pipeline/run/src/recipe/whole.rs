@@ -17,6 +17,10 @@ use super::select::SelectionConfig;
 use super::shards::ShardsConfig;
 use super::training::TrainingConfig;
 
+/// The longest name of a selection. File names have at most 255 bytes, and temporary ones have the
+/// stage and the part too.
+const LONGEST_NAME: usize = 100;
+
 /// A whole run. Paths are relative to the folder of the recipe file.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -86,10 +90,10 @@ impl Recipe {
         self.download.validate().context("in [download]")?;
         self.validate_dedup()?;
         for (name, selection) in &self.select {
-            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-            {
+            let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+            if !(1..=LONGEST_NAME).contains(&name.len()) || !name.bytes().all(is_safe) {
                 bail!(
-                    "selection {name:?} is not a valid name, because folders are named after selections; use only letters, digits, hyphen and underscore"
+                    "selection {name:?} is not a valid name, because folders are named after selections; use only letters, digits, hyphen and underscore, at most {LONGEST_NAME}"
                 );
             }
             selection.rules().with_context(|| format!("in [select.{name}]"))?;

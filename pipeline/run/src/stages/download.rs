@@ -200,24 +200,28 @@ fn make<'a>(
     Ok(along.map_or_else(Vec::new, |along| along.finish(context)))
 }
 
-/// Refuses to replace a committed part if more than half as many rows as it has pairs fail now, and
-/// did not fail before, because a server is not reached or refuses: then the network is at fault,
-/// and the pairs would be lost.
+/// Refuses to replace a committed part if most of its rows fail now, and did not before, because a
+/// server is not reached or refuses: then the network is at fault, and the pairs would be lost.
 fn check_loss(context: &Context, name: &str, statuses: &[Status]) -> Result<()> {
     let Some(old) = context.run.part(Download.name(), name).filter(|old| old.rows_out > 0) else { return Ok(()) };
     let is_of_network = |status: &Status| status.is_retryable() || *status == Status::ForbiddenAddress;
     let now = statuses.iter().filter(|status| is_of_network(status)).count() as u64;
-    let of_name = |(status, rows): (&String, &u64)| status.parse().is_ok_and(|own| is_of_network(&own)).then_some(*rows);
+    let of_name =
+        |(status, rows): (&String, &u64)| status.parse().is_ok_and(|own| is_of_network(&own)).then_some(*rows);
     let before: u64 = old.counts.iter().filter_map(of_name).sum();
-    if context.replaces || now.saturating_sub(before) * 2 <= old.rows_out {
+    let lost = now.saturating_sub(before);
+    if context.replaces || lost * 2 <= old.rows_out.min(statuses.len() as u64) {
         return Ok(());
     }
     let mut failed = BTreeMap::new();
-    statuses.iter().filter(|status| is_of_network(status)).for_each(|status| *failed.entry(status.name()).or_insert(0) += 1);
+    statuses
+        .iter()
+        .filter(|status| is_of_network(status))
+        .for_each(|status| *failed.entry(status.name()).or_insert(0) += 1);
     let (most, rows) = failed.into_iter().max_by_key(|(_, rows)| *rows).unwrap_or_default();
     let pairs = statuses.iter().filter(|status| **status == Status::Ok).count() as u64;
     bail!(
-        "the settings of [download] changed, so part {name} with {} pairs was downloaded again, but now it would have {}: \
+        "the list or settings of [download] changed, so part {name} with {} pairs was downloaded again, but now it would have {}: \
          {rows} rows failed with {most}; the pool keeps the old part\n\
          hint: check the network and the recipe and run again, or add --replace to accept the loss",
         grouped(old.rows_out),
