@@ -28,8 +28,8 @@ pub enum Role {
     Unknown(String),
 }
 
-/// The names of roles in LLaVA, ShareGPT, OpenAI's messages and ms-swift. Calls and outputs of tools
-/// are unknown on purpose: templates write them in ways of their own.
+/// The names of roles in LLaVA, ShareGPT, OpenAI's messages and ms-swift. Calls and outputs of
+/// tools are unknown on purpose: templates write them in ways of their own.
 const ROLES: &[(&str, Role)] = &[
     ("human", Role::User),
     ("user", Role::User),
