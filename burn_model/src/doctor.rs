@@ -43,8 +43,8 @@ impl Tolerance {
     /// The tolerances of bf16 are about three times the differences found on the processor. Those
     /// of f16, whose mantissa has three bits more, are a fifth of those of bf16. They also hold for
     /// 32-bit floats on CUDA, whose matrix products have mantissas of 10 bits (TF32), as f16 has.
-    /// Gradients have the widest tolerance: the gradient of a gate is one number, a sum of many that
-    /// nearly cancel.
+    /// Gradients have the widest tolerance: the gradient of a gate is one number, a sum of many
+    /// that nearly cancel.
     pub fn of(device: &DeviceName, precision: Precision) -> Self {
         match (precision, device) {
             (Precision::F16, _) | (Precision::F32, DeviceName::Cuda(_)) => {
