@@ -6,6 +6,7 @@
 //! needed. If a function still fails on some rows, only these rows do not pass, and they are
 //! reported.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,14 +52,41 @@ pub fn check(session: &SessionContext, columns: &SchemaRef, rules: &[Rule]) -> R
     rules.iter().try_for_each(|rule| plan(session, columns, rule).map(|_| ()))
 }
 
-/// Compiles a rule to an expression that can be evaluated.
-fn plan(session: &SessionContext, columns: &SchemaRef, rule: &Rule) -> Result<Arc<dyn PhysicalExpr>> {
-    let failed = |reason: String| Error::Rule {
+/// Returns the text columns that a rule reads as 64-bit floats, because it compares them with
+/// numbers or computes with them. Whole numbers above 2 to the 53rd are rounded then.
+///
+/// # Errors
+/// As [`check`].
+pub fn texts_read_as_floats(session: &SessionContext, columns: &SchemaRef, rule: &Rule) -> Result<BTreeSet<String>> {
+    let found = || {
+        let schema = DFSchema::try_from(Arc::clone(columns))?;
+        let expression = with_wide_numbers(parse(session, &rule.predicate, &schema)?, &schema)?;
+        let mut found = BTreeSet::new();
+        expression.apply(|part| {
+            if let Expr::TryCast(TryCast { expr, field }) = part
+                && *field.data_type() == DataType::Float64
+                && expr.get_type(&schema)?.is_string()
+            {
+                found.extend(expr.column_refs().into_iter().map(|column| column.name.clone()));
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(found)
+    };
+    found().map_err(|error: DataFusionError| failed(columns, rule, one_line(&error)))
+}
+
+fn failed(columns: &SchemaRef, rule: &Rule, reason: String) -> Error {
+    Error::Rule {
         rule: rule.name.clone(),
         predicate: rule.predicate.clone(),
         reason,
         columns: columns.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", "),
-    };
+    }
+}
+
+/// Compiles a rule to an expression that can be evaluated.
+fn plan(session: &SessionContext, columns: &SchemaRef, rule: &Rule) -> Result<Arc<dyn PhysicalExpr>> {
     let planned = || -> std::result::Result<(Arc<dyn PhysicalExpr>, DataType), DataFusionError> {
         let schema = DFSchema::try_from(Arc::clone(columns))?;
         let expression = parse(session, &rule.predicate, &schema)?;
@@ -74,8 +102,8 @@ fn plan(session: &SessionContext, columns: &SchemaRef, rule: &Rule) -> Result<Ar
     };
     match planned() {
         Ok((expression, DataType::Boolean | DataType::Null)) => Ok(expression),
-        Ok((_, other)) => Err(failed(format!("its result is {other}, not true or false"))),
-        Err(error) => Err(failed(one_line(&error))),
+        Ok((_, other)) => Err(failed(columns, rule, format!("its result is {other}, not true or false"))),
+        Err(error) => Err(failed(columns, rule, one_line(&error))),
     }
 }
 
@@ -514,6 +542,10 @@ mod tests {
         ] {
             assert_eq!(passed(&rows, predicate), expected, "{predicate}");
         }
+        let as_floats =
+            |predicate| texts_read_as_floats(&session::local(), &rows.schema(), &rule("mine", predicate)).unwrap();
+        assert_eq!(as_floats("text % 10 = 3 AND whole > 5"), BTreeSet::from(["text".to_owned()]));
+        assert_eq!(as_floats("text = '3' AND length(text) > 5 AND whole % 2 = 0"), BTreeSet::new());
     }
 
     #[test]

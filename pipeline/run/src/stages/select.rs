@@ -13,7 +13,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
 use lynxdata_engine::Session;
 use lynxdata_engine::dedup::{Candidate, Duplicate, stars};
-use lynxdata_engine::select::{DUPLICATE, Rule, check, evaluate};
+use lynxdata_engine::select::{DUPLICATE, Rule, check, evaluate, texts_read_as_floats};
 use lynxdata_fetch::Source;
 use lynxdata_filters::GROUPS;
 use lynxdata_records::schema::{IMAGE, UID};
@@ -30,7 +30,7 @@ use crate::stages::signals::Signals;
 use crate::table;
 
 /// Raise it when the same signals and rules give another selection.
-const FORMAT_VERSION: &str = "2";
+const FORMAT_VERSION: &str = "3";
 
 /// Decides for every pair and selection whether it is kept, and if not, why.
 pub struct Select;
@@ -349,7 +349,16 @@ fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()> {
     let columns: Fields = columns.into_iter().map(|column| column.field).collect();
     let columns = Arc::new(Schema::new(columns));
     for (name, selection) in &loaded.recipe.select {
-        check(session, &columns, &selection.rules()?).with_context(|| format!("in [select.{name}]"))?;
+        let rules = selection.rules()?;
+        check(session, &columns, &rules).with_context(|| format!("in [select.{name}]"))?;
+        for rule in &rules {
+            for column in texts_read_as_floats(session, &columns, rule)? {
+                tracing::info!(
+                    "selection {name}: rule {:?} reads the texts of column {column:?} as 64-bit floats, which round whole numbers above 2^53",
+                    rule.name
+                );
+            }
+        }
     }
     if let Some(config) = &loaded.recipe.check {
         check(session, &columns, config.held_out_rule().as_slice()).context("in [check]")?;

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use anyhow::anyhow;
 use lynxdata_budgets::conversations;
 use lynxdata_datasets::{Diversity, DiversityMeter, Exchange, Positions, SetDiversity, lettered_option};
 use lynxdata_prompts::Banks;
 use tracing::warn;
 
 use super::super::{columns, grouped, print, print_json};
-use crate::exit::{DONE, FAILED, Failure};
+use crate::exit::{DONE, Failure};
 
 /// Measures the wordings of banks.
 pub(super) fn of_banks(banks: &Banks, as_json: bool) -> Result<u8, Failure> {
@@ -67,7 +68,10 @@ fn tell(measured: &SetDiversity, as_json: bool) -> Result<u8, Failure> {
             print(&told(positions))?;
         }
     }
-    Ok(if measured.overall.instructions > 0 { DONE } else { FAILED })
+    if measured.overall.instructions == 0 {
+        return Err(Failure::Failed(anyhow!("there is no instruction to measure")));
+    }
+    Ok(DONE)
 }
 
 fn row(task: &str, own: &Diversity) -> Vec<String> {
