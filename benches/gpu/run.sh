@@ -29,7 +29,7 @@ steps() {
     for precision in f32 bf16; do
         for shape in "${SHAPES[@]}"; do
             printf '\n\n\n' | record "step-$name-${shape/:/-}-$precision.txt" 60 \
-                "$@" "${shape%:*}" full 20 $threads "$device" "${shape#*:}" "$precision" || return 1
+                "$@" "${shape%:*}" full 10 $threads "$device" "${shape#*:}" "$precision" || return 1
         done
     done
 }
