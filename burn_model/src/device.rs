@@ -189,8 +189,8 @@ pub fn backends() -> Vec<&'static str> {
 /// Returns every device with its name: hardware GPUs, then software GPUs, then the processor.
 ///
 /// The drivers are asked once per process. A check was refused on an H200 because Vulkan and wgpu
-/// had no device when they were asked again (driver 580.159, 29 November 2026); with one question it
-/// began. The cause is not known.
+/// had no device when they were asked again (driver 580.159, 29 November 2026); with one question
+/// it began. The cause is not known.
 fn listed() -> &'static [(DeviceName, Device)] {
     static LISTED: OnceLock<Vec<(DeviceName, Device)>> = OnceLock::new();
     LISTED.get_or_init(|| {
