@@ -160,9 +160,10 @@ const ONE_TYPE: &[&str] = &["coalesce", "greatest", "ifnull", "least", "nullif",
 /// * A text that is compared with a number is read as a float. DataFusion would read it as an
 ///   integer beside an integer, so that `score > 5` would miss "7.5". The same holds for the
 ///   arguments of [`ONE_TYPE`].
-/// * Arithmetic on integers of fewer than 64 bits uses signed 64-bit integers, so that `first -
-///   second` of two `uint32` columns can be negative. Arithmetic on integers of 64 bits uses
-///   decimals, because it would wrap. A result beyond signed 64 bits is null.
+/// * Arithmetic on narrow integers uses signed 64-bit integers, so that `first - second` of two
+///   `uint16` columns can be negative. Arithmetic on wider ones uses decimals, because it would
+///   wrap. A result beyond signed 64 bits is null, except where it is only compared with a
+///   constant: then it is exact.
 fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
     let type_of = |part: &Expr| part.get_type(schema).unwrap_or(DataType::Null);
     let read_as = |part: Expr, data_type: DataType| Expr::TryCast(TryCast::new(Box::new(part), data_type));
@@ -178,10 +179,11 @@ fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result
         let data_type = type_of(&part);
         if data_type.is_integer() && data_type != DataType::Int64 { read_as(part, DataType::Int64) } else { part }
     };
-    // The result of an operation on two of them has at most 64 bits.
+    // An operation on two of them has a result within signed 64 bits; the product of two `uint32`
+    // may not.
     let is_narrow = |part: &Expr| match part {
         Expr::Literal(ScalarValue::Int64(Some(number)), _) => i32::try_from(*number).is_ok(),
-        part => !matches!(type_of(part), DataType::Int64 | DataType::UInt64),
+        part => !matches!(type_of(part), DataType::Int64 | DataType::UInt64 | DataType::UInt32),
     };
     let rewrite = |part: Expr| match part {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if op.is_numerical_operators() || is_comparison(op) => {
@@ -218,7 +220,8 @@ fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result
     expression.transform_up(rewrite).map(|rewritten| rewritten.data)
 }
 
-/// A decimal that holds all integers of 64 bits, and products of two signed ones.
+/// A decimal that holds all integers of 64 bits. The product of two such decimals has 38 digits, as
+/// many as the product of two signed integers of 64 bits.
 const DECIMAL: DataType = DataType::Decimal128(20, 0);
 
 fn is_comparison(operator: Operator) -> bool {
@@ -506,6 +509,7 @@ mod tests {
             ("whole", Arc::new(Int64Array::from(vec![7, 8, 9, 10]))),
             ("first", Arc::new(UInt32Array::from(vec![3, 1, 2, 60_000]))),
             ("second", Arc::new(UInt32Array::from(vec![1, 5, 2, 80_000]))),
+            ("third", Arc::new(UInt32Array::from(vec![u32::MAX, 60_000, 5, 4]))),
             ("small", Arc::new(Int8Array::from(vec![100, 1, 1, 1]))),
             ("most", Arc::new(UInt64Array::from(vec![u64::MAX, 1 << 62, 2, 1]))),
             ("large", Arc::new(Int64Array::from(vec![i64::MAX, i64::MIN, 5, 1]))),
@@ -534,6 +538,8 @@ mod tests {
             ("large * large < 100", [false, false, true, true]),
             ("large - 2 > 0", [true, false, true, false]),
             ("large / 2 > 0", [true, false, true, false]),
+            ("third * third < 0", [false; 4]),
+            ("third * third > 9", [true; 4]),
             ("first - second > 1", [true, false, false, false]),
             ("first - second < 0", [false, true, false, true]),
             ("first * second > 4000000000", [false, false, false, true]),

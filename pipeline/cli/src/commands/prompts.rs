@@ -275,20 +275,23 @@ fn run_generate(arguments: &GenerateArguments) -> Result<u8, Failure> {
         print(&told_estimate(&estimate))?;
         return Ok(DONE);
     }
-    let reviewed = arguments.out.as_deref().map_or(0, reviewed);
-    if reviewed > 0 {
-        let out = arguments.out.as_deref().unwrap_or(Path::new("")).display();
-        let fault = anyhow!("{out} has {reviewed} wordings that somebody reviewed; give another --out");
-        return Err(Failure::Usage(fault));
+    if let Some(out) = &arguments.out {
+        let reviewed = reviewed(out);
+        if reviewed > 0 {
+            let out = out.display();
+            let fault = anyhow!("{out} has {reviewed} wordings that somebody reviewed; give another --out");
+            return Err(Failure::Usage(fault));
+        }
     }
     let generated = block_on(generate(&client, &task, &wanted))?.map_err(anyhow::Error::from)?;
     tell_spending(&client);
-    if generated.accepted.is_empty() && arguments.out.as_deref().is_some_and(Path::exists) {
-        tracing::warn!("the file of --out stays as it is");
-    } else {
-        write(arguments, &task, &generated)?;
-    }
     tell(arguments, &client, &generated);
+    match &arguments.out {
+        Some(out) if generated.accepted.is_empty() && out.exists() => {
+            tracing::warn!("there is no wording to write; {} stays as it is", out.display());
+        }
+        _ => write(arguments, &task, &generated)?,
+    }
     if let Some(error) = generated.stopped {
         let told = format!("{} of {} wordings were generated", generated.accepted.len(), wanted.count);
         return Err(Failure::Failed(anyhow!(error).context(told)));
@@ -369,16 +372,16 @@ fn wanted(arguments: &GenerateArguments) -> Wanted {
     Wanted { count: usize::from(arguments.n), variants, date }
 }
 
-/// Returns the number of wordings in a file of an earlier run that are no longer as a model wrote
-/// them: they were accepted or rejected, or the file was written by hand.
+/// Returns the number of wordings in a file of an earlier run that do not wait for a review: a
+/// person accepted, rejected or wrote them.
 fn reviewed(file: &Path) -> usize {
-    let Ok(text) = std::fs::read_to_string(file) else { return 0 };
-    let wordings = text.lines().filter(|line| line.trim() == "[[templates]]").count();
-    let is_pending = |line: &&str| {
-        let line: String = line.split_whitespace().collect();
-        line.starts_with("review=\"pending\"")
+    let bank = std::fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    let wordings = bank.as_ref().and_then(|bank| bank.get("templates")?.as_array());
+    let is_pending = |wording: &&toml::Value| {
+        let review = wording.get("origin").and_then(|origin| origin.get("review"));
+        review.and_then(toml::Value::as_str) == Some("pending")
     };
-    wordings.saturating_sub(text.lines().filter(is_pending).count())
+    wordings.map_or(0, |all| all.iter().filter(|wording| !is_pending(wording)).count())
 }
 
 /// Prints or writes the new bank, and writes what was refused beside it.
@@ -392,8 +395,10 @@ fn write(arguments: &GenerateArguments, task: &Task, generated: &Generated) -> R
         lines.push_str(&serde_json::to_string(refused).context("cannot write JSON")?);
         lines.push('\n');
     }
+    let refused = refused_path(out);
     write_whole(out, &bank)?;
-    write_whole(&refused_path(out), &lines)?;
+    write_whole(&refused, &lines)?;
+    tracing::info!("accepted wordings are in {}, refused ones in {}", out.display(), refused.display());
     Ok(())
 }
 
@@ -414,9 +419,6 @@ fn tell(arguments: &GenerateArguments, client: &Client, generated: &Generated) {
     }
     if generated.accepted.len() < usize::from(arguments.n) && generated.stopped.is_none() {
         tracing::warn!("{} wordings were requested; the model produced no more", arguments.n);
-    }
-    if let Some(out) = arguments.out.as_deref().map(Path::to_owned) {
-        tracing::info!("accepted wordings are in {}, refused ones in {}", out.display(), refused_path(&out).display());
     }
 }
 
