@@ -2,6 +2,7 @@
 
 mod direct;
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
@@ -13,7 +14,8 @@ use serde_json::Value as Json;
 
 use crate::filters::FILTERS;
 pub(crate) use crate::filters::question_mark;
-use crate::rows::row::Node;
+use crate::rows::row::{Fields, Node};
+use crate::value::value_of;
 use direct::Direct;
 
 /// The maximum number of steps of one expression on one row; shipped expressions take fewer than a
@@ -29,6 +31,26 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     }
     environment
 });
+
+/// The values over which an expression is evaluated, by their names.
+pub(crate) trait Context {
+    /// Returns a value, if it is known without [`Context::value`].
+    fn get(&self, name: &str) -> Option<Named<'_>>;
+
+    /// Returns all of them for minijinja.
+    fn value(&self) -> Value;
+}
+
+/// A value with a name.
+#[derive(Clone, Copy)]
+pub(crate) enum Named<'a> {
+    /// A native row.
+    Row(&'a Fields<'a>),
+    /// An index.
+    Number(u64),
+    /// Any other value.
+    Value(&'a Value),
+}
 
 /// A compiled expression whose result is never undefined.
 #[derive(Debug)]
@@ -87,26 +109,27 @@ impl Expression {
 
     /// Evaluates over one row. minijinja returns *undefined* without an error if the whole
     /// expression is a missing attribute, even in strict mode; here this is an error.
-    pub(crate) fn evaluate(&self, context: &Value) -> Result<Value, String> {
+    pub(crate) fn evaluate(&self, context: &dyn Context) -> Result<Value, String> {
         self.evaluate_or_none(context)?.ok_or_else(|| {
-            let why = self.what_is_missing(context);
+            let why = self.what_is_missing(&context.value());
             format!("expression `{}` is missing or null here{why}", self.source)
         })
     }
 
-    fn evaluate_or_none(&self, context: &Value) -> Result<Option<Value>, String> {
-        if let Some(value) = self.direct.as_ref().and_then(|direct| direct.value(context)) {
-            return Ok(Some(value));
+    fn evaluate_or_none(&self, context: &dyn Context) -> Result<Option<Value>, String> {
+        if let Some(json) = self.direct.as_ref().and_then(|direct| direct.json(context)) {
+            return Ok(Some(value_of(json)));
         }
+        let context = context.value();
         let value = self.compiled.eval(context.clone()).map_err(|fault| {
-            let why = self.what_is_missing(context);
+            let why = self.what_is_missing(&context);
             format!("expression `{}`: {fault}{why}", self.source)
         })?;
         Ok((!value.is_undefined()).then_some(value))
     }
 
     /// The same as plain JSON, so that lazy lists are walked and their faults found.
-    pub(crate) fn evaluate_json(&self, context: &Value) -> Result<Json, String> {
+    pub(crate) fn evaluate_json(&self, context: &dyn Context) -> Result<Json, String> {
         if let Some(json) = self.direct.as_ref().and_then(|direct| direct.json(context)) {
             return Ok(json);
         }
@@ -116,8 +139,8 @@ impl Expression {
 
     /// Appends the same as JSON text. Lists and objects of the row are copied unchanged: an error
     /// inside them is returned only when that part is used.
-    pub(crate) fn write_json(&self, context: &Value, out: &mut Vec<u8>) -> Result<(), String> {
-        if self.direct.as_ref().is_some_and(|direct| direct.write_column(context, out)) {
+    pub(crate) fn write_json(&self, context: &dyn Context, out: &mut Vec<u8>) -> Result<(), String> {
+        if self.direct.as_ref().is_some_and(|direct| direct.write(context, out)) {
             return Ok(());
         }
         let value = self.evaluate(context)?;
@@ -130,13 +153,25 @@ impl Expression {
 
     /// Does the same as [`Expression::evaluate_json`] but returns `None` for a value that is
     /// missing or null.
-    pub(crate) fn evaluate_optional(&self, context: &Value) -> Result<Option<Json>, String> {
+    pub(crate) fn evaluate_optional(&self, context: &dyn Context) -> Result<Option<Json>, String> {
         if let Some(json) = self.direct.as_ref().and_then(|direct| direct.json(context)) {
             return Ok(Some(json));
         }
         let value = self.evaluate_or_none(context)?;
         let value = value.as_ref().map(json).transpose();
         value.map_err(|fault| format!("expression `{}`: {fault}", self.source))
+    }
+
+    /// Returns the text of an integer that is a key, if the value is a usual one. Any other value is
+    /// for [`Expression::evaluate_json`].
+    pub(crate) fn key<'a>(&self, context: &'a dyn Context) -> Option<&'a str> {
+        self.direct.as_ref()?.key(context)
+    }
+
+    /// Returns the elements of a list of texts that need not be parsed, if the value is one. Any
+    /// other value is for [`Expression::evaluate_json`].
+    pub(crate) fn texts<'a>(&self, context: &'a dyn Context) -> Option<Vec<Cow<'a, str>>> {
+        self.direct.as_ref()?.texts(context)
     }
 
     /// Returns which key of the expression is missing in the row and the key most similar to it, or
@@ -334,12 +369,36 @@ fn is_unknown(expression: &str, kind: ErrorKind) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+impl Context for Value {
+    fn get(&self, _: &str) -> Option<Named<'_>> {
+        None
+    }
+
+    fn value(&self) -> Value {
+        self.clone()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
     use minijinja::context;
     use serde_json::json;
 
     use super::*;
     use crate::value::value_of;
+
+    /// A row with the name `r`.
+    pub(crate) struct RowNamedR(pub(crate) Fields<'static>);
+
+    impl Context for RowNamedR {
+        fn get(&self, name: &str) -> Option<Named<'_>> {
+            (name == "r").then_some(Named::Row(&self.0))
+        }
+
+        fn value(&self) -> Value {
+            Value::from_pairs([("r", self.0.clone().value())])
+        }
+    }
 
     fn run(source: &str) -> Result<serde_json::Value, String> {
         let row = json!({

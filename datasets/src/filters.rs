@@ -1,6 +1,7 @@
 //! The filters of expressions in addition to minijinja's own. A filter is one function here and one
 //! line in [`FILTERS`].
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -9,6 +10,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 use regex::Regex;
 
 use crate::boxes::{self, BOXES_OF_RECORD, BoxesOfRecord, NativeBox};
+use crate::record::trimmed;
 use crate::sentence::is_ended;
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 use crate::value::value_of;
@@ -370,16 +372,16 @@ fn position(value: &Value, list: &Value) -> Outcome<usize> {
 }
 
 fn or_as_it_is(value: Value) -> Value {
-    value.as_str().map(|text| question_mark(text).into()).unwrap_or(value)
+    value.as_str().map(|text| question_mark(text.into()).into_owned().into()).unwrap_or(value)
 }
 
 /// Adds the missing `?` of a question, as the Lynx paper does (arXiv 2307.02469, notes to table
 /// 10). Text that ends a sentence, in any script, stays unchanged; so does a text with a line that
 /// ends with `?`, such as a question followed by its options.
-pub(crate) fn question_mark(text: &str) -> String {
-    let text = text.trim();
+pub(crate) fn question_mark(text: Cow<'_, str>) -> Cow<'_, str> {
+    let text = trimmed(text);
     let asks = || text.lines().any(|line| line.trim_end().ends_with('?'));
-    if text.is_empty() || is_ended(text) || asks() { text.to_owned() } else { format!("{text}?") }
+    if text.is_empty() || is_ended(&text) || asks() { text } else { Cow::Owned(text.into_owned() + "?") }
 }
 
 /// `['Is', [2], 'glad', '?'] | references(['car', 'dog', 'person'])` is `Is [person 3] glad?`: the
@@ -559,9 +561,9 @@ mod tests {
 
     #[test]
     fn only_missing_question_marks_are_added() {
-        assert_eq!(question_mark(" is it sunny "), "is it sunny?");
+        assert_eq!(question_mark(" is it sunny ".into()), "is it sunny?");
         for text in ["Is it?", "Name it.", "Is it \"real?\"", "", "Which is older? \n- oak - acorn"] {
-            assert_eq!(question_mark(text), text);
+            assert_eq!(question_mark(text.into()), text);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Typed records, and the functions that read and check their values.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use lynxdata_prompts::{AnswerShape, Media as Kind, Slot};
@@ -171,13 +172,13 @@ impl Options {
 const MOST_OPTIONS: usize = 26;
 
 /// Reads the path of an image or video.
-pub(crate) fn path(value: &Value) -> Result<String, String> {
+pub(crate) fn path(value: Value) -> Result<String, String> {
     let path = text(value)?;
     if stays_inside(&path) { Ok(path) } else { Err(format!("{path:?} leads out of the image folder")) }
 }
 
 /// Reads one image.
-pub(crate) fn picture(value: &Value) -> Result<Media, String> {
+pub(crate) fn picture(value: Value) -> Result<Media, String> {
     let mut media = Media::default();
     let path = picture_path(value, &mut media.embedded)?;
     media.images.push(path);
@@ -185,7 +186,7 @@ pub(crate) fn picture(value: &Value) -> Result<Media, String> {
 }
 
 /// Reads one image or a list of at least one.
-pub(crate) fn pictures(value: &Value) -> Result<Media, String> {
+pub(crate) fn pictures(value: Value) -> Result<Media, String> {
     let Value::Array(_) = value else { return picture(value) };
     let mut media = Media::default();
     for value in list(value, "an image or a list of images")? {
@@ -197,11 +198,11 @@ pub(crate) fn pictures(value: &Value) -> Result<Media, String> {
 /// Reads an image: its path, its bytes as base64, or an object of `bytes` and `path` as in Hugging
 /// Face `datasets`, whose bytes take precedence. A video is an error: wordings would call it an
 /// image, and exports would put its bytes into a column of images.
-fn picture_path(value: &Value, embedded: &mut Embedded) -> Result<String, String> {
-    let base64 = match value {
+fn picture_path(value: Value, embedded: &mut Embedded) -> Result<String, String> {
+    let base64 = match &value {
         Value::Object(fields) => match (fields.get("bytes"), fields.get("path")) {
             (Some(Value::String(base64)), _) => Some(base64.as_str()),
-            (_, Some(path @ Value::String(_))) => return picture_path(path, embedded),
+            (_, Some(path @ Value::String(_))) => return picture_path(path.clone(), embedded),
             (bytes, path) if bytes.or(path).is_some() => return Err("has neither bytes nor a path".to_owned()),
             _ => None,
         },
@@ -220,41 +221,41 @@ fn picture_path(value: &Value, embedded: &mut Embedded) -> Result<String, String
 }
 
 /// Reads seconds.
-pub(crate) fn seconds(value: &Value) -> Result<f64, String> {
-    let number = match value {
+pub(crate) fn seconds(value: Value) -> Result<f64, String> {
+    let number = match &value {
         Value::String(text) => text.trim().parse().ok(),
         other => other.as_f64(),
     };
-    number.filter(|seconds| seconds.is_finite() && *seconds >= 0.0).ok_or_else(|| expected("seconds", value))
+    number.filter(|seconds| seconds.is_finite() && *seconds >= 0.0).ok_or_else(|| expected("seconds", &value))
 }
 
 /// Reads a slot. A `?` is added to a `question` without one.
-pub(crate) fn slot(name: &str, value: &Value) -> Result<SlotValue, String> {
+pub(crate) fn slot(name: &str, value: Value) -> Result<SlotValue, String> {
     match value {
         Value::Array(_) if name != "question" => {
-            Ok(SlotValue::List(list(value, "a list of texts")?.iter().map(text).collect::<Result<_, _>>()?))
+            Ok(SlotValue::List(list(value, "a list of texts")?.into_iter().map(text).collect::<Result<_, _>>()?))
         }
-        value if name == "question" => Ok(SlotValue::Text(question_mark(&text(value)?))),
+        value if name == "question" => Ok(SlotValue::Text(question_mark(text(value)?.into()).into_owned())),
         value => Ok(SlotValue::Text(text(value)?)),
     }
 }
 
 /// Reads an answer that is given by its shape.
-pub(crate) fn answer(shape: AnswerShape, value: &Value) -> Result<String, String> {
-    let by_truth = |yes: &str, no: &str| Ok((if truth(value)? { yes } else { no }).to_owned());
+pub(crate) fn answer(shape: AnswerShape, value: Value) -> Result<String, String> {
+    let by_truth = |value, yes: &str, no: &str| Ok((if truth(value)? { yes } else { no }).to_owned());
     match (shape, value) {
-        (AnswerShape::YesNo, _) => by_truth("Yes", "No"),
-        (AnswerShape::TrueFalse, _) => by_truth("True", "False"),
-        (AnswerShape::Boxes, Value::Array(_)) => {
-            Ok(list(value, "a list of boxes")?.iter().map(text).collect::<Result<Vec<_>, _>>()?.join("; "))
+        (AnswerShape::YesNo, value) => by_truth(value, "Yes", "No"),
+        (AnswerShape::TrueFalse, value) => by_truth(value, "True", "False"),
+        (AnswerShape::Boxes, value @ Value::Array(_)) => {
+            Ok(list(value, "a list of boxes")?.into_iter().map(text).collect::<Result<Vec<_>, _>>()?.join("; "))
         }
-        _ => text(value),
+        (_, value) => text(value),
     }
 }
 
 /// Reads a truth value: true, false, or the texts yes, no, true and false in any case.
-pub(crate) fn truth(value: &Value) -> Result<bool, String> {
-    match value {
+pub(crate) fn truth(value: Value) -> Result<bool, String> {
+    match &value {
         Value::Bool(value) => return Ok(*value),
         Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
             "yes" | "true" => return Ok(true),
@@ -263,13 +264,13 @@ pub(crate) fn truth(value: &Value) -> Result<bool, String> {
         },
         _ => {}
     }
-    Err(expected("true or false", value))
+    Err(expected("true or false", &value))
 }
 
 /// Reads options and the index of the right one. Options without a text are not shown, and are
 /// reported in `left_out`. Unless case matters, options that differ only in it are the same.
 pub(crate) fn options(
-    texts: &Value,
+    texts: Value,
     right: &Value,
     case_matters: bool,
     left_out: &mut Vec<String>,
@@ -280,7 +281,7 @@ pub(crate) fn options(
             String::new()
         })
     };
-    let texts: Vec<String> = list(texts, "a list of texts")?.iter().map(&mut or_none).collect();
+    let texts: Vec<String> = list(texts, "a list of texts")?.into_iter().map(&mut or_none).collect();
     let shown = texts.iter().filter(|option| !option.is_empty()).count();
     if texts.len() > MOST_OPTIONS || shown < 2 {
         return Err(format!("must be 2 to {MOST_OPTIONS} texts, not {shown} in {}", texts.len()));
@@ -301,10 +302,10 @@ pub(crate) fn said_twice(options: &Options, again: &str) -> String {
     format!("hold the right one, {:?}, again as {again:?}, so two letters are right", options.texts[options.right])
 }
 
-/// Counts votes. Votes without a text are reported in `left_out`.
-pub(crate) fn votes(texts: &Value, least: usize, left_out: &mut Vec<String>) -> Result<Vec<(String, usize)>, String> {
-    let mut votes: Vec<(String, usize)> = Vec::new();
-    for vote in texts_of(texts, left_out)? {
+/// Counts votes, of which there is at least one.
+pub(crate) fn votes<T: PartialEq + Into<String>>(texts: Vec<T>, least: usize) -> Result<Vec<(String, usize)>, String> {
+    let mut votes: Vec<(T, usize)> = Vec::new();
+    for vote in texts {
         match votes.iter_mut().find(|(text, _)| *text == vote) {
             Some((_, count)) => *count += 1,
             None => votes.push((vote, 1)),
@@ -314,12 +315,12 @@ pub(crate) fn votes(texts: &Value, least: usize, left_out: &mut Vec<String>) -> 
     votes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     match votes[0].1 {
         most if most < least => Err(format!("agree {most} times at most, which is fewer than {least}")),
-        _ => Ok(votes),
+        _ => Ok(votes.into_iter().map(|(text, count)| (text.into(), count)).collect()),
     }
 }
 
 /// Reads the texts of a list, at least one. Elements without a text are reported in `left_out`.
-pub(crate) fn texts_of(value: &Value, left_out: &mut Vec<String>) -> Result<Vec<String>, String> {
+pub(crate) fn texts_of(value: Value, left_out: &mut Vec<String>) -> Result<Vec<String>, String> {
     let mut texts = Vec::new();
     for element in list(value, "a list of texts")? {
         match text(element) {
@@ -331,15 +332,16 @@ pub(crate) fn texts_of(value: &Value, left_out: &mut Vec<String>) -> Result<Vec<
 }
 
 /// Reads turns up to the first one without a text, which is reported in `left_out`.
-pub(crate) fn turns(value: &Value, left_out: &mut Vec<String>) -> Result<Vec<(String, String)>, String> {
+pub(crate) fn turns(value: Value, left_out: &mut Vec<String>) -> Result<Vec<(String, String)>, String> {
     let mut turns = Vec::new();
     let all = list(value, "a list of pairs of texts")?;
+    let length = all.len();
     for found in all {
         match turn(found) {
             Ok(turn) => turns.push(turn),
             Err(reason) if turns.is_empty() => return Err(format!("the first turn {reason}")),
             Err(reason) => {
-                left_out.push(format!("turn {} of {} {reason}", turns.len() + 1, all.len()));
+                left_out.push(format!("turn {} of {length} {reason}", turns.len() + 1));
                 break;
             }
         }
@@ -426,18 +428,32 @@ fn expected(what: &str, value: &Value) -> String {
     format!("must be {what}, but is {found}")
 }
 
-pub(crate) fn text(value: &Value) -> Result<String, String> {
+pub(crate) fn text(value: Value) -> Result<String, String> {
     let text = match value {
-        Value::String(text) => text.trim().to_owned(),
+        Value::String(text) => trimmed(Cow::Owned(text)).into_owned(),
         Value::Number(number) => number.to_string(),
         Value::Null => return Err("is missing or null".to_owned()),
-        _ => return Err(expected("a text or a number", value)),
+        _ => return Err(expected("a text or a number", &value)),
     };
-    // Joiners and direction marks without any letter make an empty text.
+    if is_text(&text) { Ok(text) } else { Err("is empty".to_owned()) }
+}
+
+/// Returns whether a text has any visible character. Joiners and direction marks without any letter
+/// make an empty text.
+pub(crate) fn is_text(text: &str) -> bool {
     let is_nothing = |character: char| {
         character.is_whitespace() || matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
     };
-    if text.chars().all(is_nothing) { Err("is empty".to_owned()) } else { Ok(text) }
+    !text.chars().all(is_nothing)
+}
+
+/// Removes white space at both ends.
+pub(crate) fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) if text.trim().len() == text.len() => Cow::Owned(text),
+        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+    }
 }
 
 /// Returns a key as text, so that the number 9 in one file matches the text "9" in another, and
@@ -452,13 +468,13 @@ pub(crate) fn key_text(key: &Value) -> Option<String> {
             }
             _ => number.to_string(),
         }),
-        other => text(other).ok(),
+        other => text(other.clone()).ok(),
     }
 }
 
 /// Returns the elements of a list that is not empty.
-fn list<'a>(value: &'a Value, what: &str) -> Result<&'a [Value], String> {
-    let Value::Array(values) = value else { return Err(expected(what, value)) };
+fn list(value: Value, what: &str) -> Result<Vec<Value>, String> {
+    let Value::Array(values) = value else { return Err(expected(what, &value)) };
     if values.is_empty() { Err("is an empty list".to_owned()) } else { Ok(values) }
 }
 
@@ -467,10 +483,16 @@ fn place(value: &Value, length: usize) -> Result<usize, String> {
     place.ok_or_else(|| expected(&format!("an index from 0 to {}", length - 1), value))
 }
 
-fn turn(value: &Value) -> Result<(String, String), String> {
-    match value.as_array().map(Vec::as_slice) {
-        Some([user, assistant]) => Ok((text(user)?, text(assistant)?)),
-        _ => Err(expected("a pair of texts", value)),
+fn turn(value: Value) -> Result<(String, String), String> {
+    match value {
+        Value::Array(pair) if pair.len() == 2 => {
+            let mut texts = pair.into_iter().map(text);
+            match (texts.next(), texts.next()) {
+                (Some(user), Some(assistant)) => Ok((user?, assistant?)),
+                _ => unreachable!("a pair has two elements"),
+            }
+        }
+        other => Err(expected("a pair of texts", &other)),
     }
 }
 
@@ -482,14 +504,14 @@ mod tests {
 
     #[test]
     fn texts_are_trimmed_and_numbers_become_text() {
-        assert_eq!(slot("question", &json!(" how many cups ")).unwrap(), SlotValue::Text("how many cups?".into()));
-        assert_eq!(slot("context", &json!(" a cup ")).unwrap(), SlotValue::Text("a cup".into()));
-        assert_eq!(slot("classes", &json!(["a", 2])).unwrap(), SlotValue::List(vec!["a".into(), "2".into()]));
-        assert_eq!(answer(AnswerShape::Phrase, &json!(2)).unwrap(), "2");
-        assert_eq!(answer(AnswerShape::Boxes, &json!(["a", "b"])).unwrap(), "a; b");
+        assert_eq!(slot("question", json!(" how many cups ")).unwrap(), SlotValue::Text("how many cups?".into()));
+        assert_eq!(slot("context", json!(" a cup ")).unwrap(), SlotValue::Text("a cup".into()));
+        assert_eq!(slot("classes", json!(["a", 2])).unwrap(), SlotValue::List(vec!["a".into(), "2".into()]));
+        assert_eq!(answer(AnswerShape::Phrase, json!(2)).unwrap(), "2");
+        assert_eq!(answer(AnswerShape::Boxes, json!(["a", "b"])).unwrap(), "a; b");
         for yes in [json!(true), json!("yes"), json!("True ")] {
-            assert_eq!(answer(AnswerShape::YesNo, &yes).unwrap(), "Yes");
-            assert_eq!(answer(AnswerShape::TrueFalse, &yes).unwrap(), "True");
+            assert_eq!(answer(AnswerShape::YesNo, yes.clone()).unwrap(), "Yes");
+            assert_eq!(answer(AnswerShape::TrueFalse, yes.clone()).unwrap(), "True");
         }
     }
 
@@ -497,31 +519,31 @@ mod tests {
     fn faults_say_what_was_found() {
         let none = &mut Vec::new();
         let faults = [
-            (answer(AnswerShape::Phrase, &json!(" ")).unwrap_err(), "is empty"),
-            (slot("question", &json!(" \u{200b}\u{feff}")).unwrap_err(), "is empty"),
-            (slot("question", &json!({"x": 1})).unwrap_err(), "must be a text or a number, but is {\"x\":1}"),
-            (slot("classes", &json!([])).unwrap_err(), "is an empty list"),
-            (slot("question", &json!(["x"])).unwrap_err(), "must be a text or a number, but is [\"x\"]"),
+            (answer(AnswerShape::Phrase, json!(" ")).unwrap_err(), "is empty"),
+            (slot("question", json!(" \u{200b}\u{feff}")).unwrap_err(), "is empty"),
+            (slot("question", json!({"x": 1})).unwrap_err(), "must be a text or a number, but is {\"x\":1}"),
+            (slot("classes", json!([])).unwrap_err(), "is an empty list"),
+            (slot("question", json!(["x"])).unwrap_err(), "must be a text or a number, but is [\"x\"]"),
             (
-                options(&json!(["a", "b"]), &json!(2), false, none).unwrap_err(),
+                options(json!(["a", "b"]), &json!(2), false, none).unwrap_err(),
                 "`right` must be an index from 0 to 1, but is 2",
             ),
-            (options(&json!(["a"]), &json!(0), false, none).unwrap_err(), "2 to 26 texts, not 1 in 1"),
-            (options(&json!(["a", "b", "a "]), &json!(2), false, none).unwrap_err(), "the right one, \"a\", again"),
+            (options(json!(["a"]), &json!(0), false, none).unwrap_err(), "2 to 26 texts, not 1 in 1"),
+            (options(json!(["a", "b", "a "]), &json!(2), false, none).unwrap_err(), "the right one, \"a\", again"),
             (
-                options(&json!(["Rain", "snow", " rain "]), &json!(0), false, none).unwrap_err(),
+                options(json!(["Rain", "snow", " rain "]), &json!(0), false, none).unwrap_err(),
                 "the right one, \"Rain\", again as \"rain\"",
             ),
-            (options(&json!(["Rain", "Rain"]), &json!(0), true, none).unwrap_err(), "again as \"Rain\""),
-            (options(&json!(["a", "b", ""]), &json!(2), false, none).unwrap_err(), "do not contain the right one"),
-            (options(&json!(["a", null, ""]), &json!(0), false, none).unwrap_err(), "2 to 26 texts, not 1 in 3"),
-            (texts_of(&json!([]), none).unwrap_err(), "empty list"),
-            (texts_of(&json!([null, "", " ", ["x"]]), none).unwrap_err(), "contain no text"),
-            (truth(&json!(1)).unwrap_err(), "true or false, but is 1"),
-            (turns(&json!([["c"], ["a", "b"]]), none).unwrap_err(), "a pair of texts, but is [\"c\"]"),
-            (turns(&json!([["a", null]]), none).unwrap_err(), "the first turn is missing or null"),
-            (votes(&json!(["a", "b"]), 2, none).unwrap_err(), "agree 1 times at most, which is fewer than 2"),
-            (seconds(&json!(-1)).unwrap_err(), "must be seconds"),
+            (options(json!(["Rain", "Rain"]), &json!(0), true, none).unwrap_err(), "again as \"Rain\""),
+            (options(json!(["a", "b", ""]), &json!(2), false, none).unwrap_err(), "do not contain the right one"),
+            (options(json!(["a", null, ""]), &json!(0), false, none).unwrap_err(), "2 to 26 texts, not 1 in 3"),
+            (texts_of(json!([]), none).unwrap_err(), "empty list"),
+            (texts_of(json!([null, "", " ", ["x"]]), none).unwrap_err(), "contain no text"),
+            (truth(json!(1)).unwrap_err(), "true or false, but is 1"),
+            (turns(json!([["c"], ["a", "b"]]), none).unwrap_err(), "a pair of texts, but is [\"c\"]"),
+            (turns(json!([["a", null]]), none).unwrap_err(), "the first turn is missing or null"),
+            (votes(vec!["a", "b"], 2).unwrap_err(), "agree 1 times at most, which is fewer than 2"),
+            (seconds(json!(-1)).unwrap_err(), "must be seconds"),
         ];
         for (found, expected) in faults {
             assert!(found.contains(expected), "{found}");
@@ -579,15 +601,15 @@ mod tests {
     #[test]
     fn options_may_differ_in_case_only_where_that_is_the_question() {
         let texts = json!(["Dear grandpa,", "Dear Grandpa,", "x", "X"]);
-        let found = options(&texts, &json!(1), true, &mut Vec::new()).unwrap();
+        let found = options(texts, &json!(1), true, &mut Vec::new()).unwrap();
         assert_eq!((found.right_again(false), found.right_again(true)), (None, Some("Dear grandpa,")));
         // Wrong options that are equal leave one letter right.
-        assert!(options(&json!(["x", "X", "y"]), &json!(2), false, &mut Vec::new()).is_ok());
+        assert!(options(json!(["x", "X", "y"]), &json!(2), false, &mut Vec::new()).is_ok());
     }
 
     #[test]
     fn votes_are_counted_and_of_equal_counts_the_first_leads() {
-        let count = |texts: Value| votes(&texts, 1, &mut Vec::new()).unwrap();
+        let count = |list: Value| votes(texts_of(list, &mut Vec::new()).unwrap(), 1).unwrap();
         assert_eq!(count(json!(["b", "a", "a", "b", "c"])), [("b".into(), 2), ("a".into(), 2), ("c".into(), 1)]);
         assert_eq!(count(json!(["x", null, 2, "2"])), [("2".into(), 2), ("x".into(), 1)]);
     }
@@ -597,12 +619,12 @@ mod tests {
         let cells = [json!(null), json!(""), json!(" \n"), json!(["x"]), json!({"x": 1}), json!(true)];
         for cell in cells {
             let mut left_out = Vec::new();
-            assert_eq!(texts_of(&json!(["a", cell, "b"]), &mut left_out).unwrap(), ["a", "b"]);
+            assert_eq!(texts_of(json!(["a", cell, "b"]), &mut left_out).unwrap(), ["a", "b"]);
             assert_eq!(left_out.len(), 1, "{cell}");
-            let options = options(&json!(["a", cell, "b"]), &json!(2), false, &mut left_out).unwrap();
+            let options = options(json!(["a", cell, "b"]), &json!(2), false, &mut left_out).unwrap();
             assert_eq!(options, Options { texts: vec!["a".into(), String::new(), "b".into()], right: 2 });
             assert_eq!(left_out.len(), 2, "{cell}");
-            let turns = turns(&json!([["a", "b"], ["c", cell], ["d", "e"]]), &mut left_out).unwrap();
+            let turns = turns(json!([["a", "b"], ["c", cell], ["d", "e"]]), &mut left_out).unwrap();
             assert_eq!(turns, [("a".to_owned(), "b".to_owned())]);
             assert_eq!(left_out.len(), 3, "{cell}");
         }
@@ -622,24 +644,24 @@ mod tests {
 
     #[test]
     fn one_path_may_be_a_text_and_none_may_leave_the_folder() {
-        assert_eq!(pictures(&json!("a.jpg")).unwrap().images, ["a.jpg"]);
-        assert_eq!(pictures(&json!(["a.jpg", "b.jpg"])).unwrap().images.len(), 2);
-        assert!(pictures(&json!("../a.jpg")).unwrap_err().contains("leads out of the image folder"));
-        assert!(pictures(&json!([])).unwrap_err().contains("empty list"));
-        assert!(pictures(&json!(["a.jpg", "b.MP4"])).unwrap_err().contains("use media.video for it"));
-        assert_eq!(path(&json!("b.MP4")).unwrap(), "b.MP4");
+        assert_eq!(pictures(json!("a.jpg")).unwrap().images, ["a.jpg"]);
+        assert_eq!(pictures(json!(["a.jpg", "b.jpg"])).unwrap().images.len(), 2);
+        assert!(pictures(json!("../a.jpg")).unwrap_err().contains("leads out of the image folder"));
+        assert!(pictures(json!([])).unwrap_err().contains("empty list"));
+        assert!(pictures(json!(["a.jpg", "b.MP4"])).unwrap_err().contains("use media.video for it"));
+        assert_eq!(path(json!("b.MP4")).unwrap(), "b.MP4");
     }
 
     #[test]
     fn pictures_may_be_bytes_in_base64() {
         let gif = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7";
-        let own = pictures(&json!([gif, {"bytes": gif, "path": "a.gif"}, {"bytes": null, "path": "b.gif"}])).unwrap();
+        let own = pictures(json!([gif, {"bytes": gif, "path": "a.gif"}, {"bytes": null, "path": "b.gif"}])).unwrap();
         assert_eq!((&own.images[0], own.images[2].as_str(), own.embedded.len()), (&own.images[1], "b.gif", 1));
         assert_eq!(own.embedded[&own.images[0]].len(), 42);
-        let of_url = picture(&json!(format!("data:image/gif;base64,{gif}"))).unwrap();
+        let of_url = picture(json!(format!("data:image/gif;base64,{gif}"))).unwrap();
         assert_eq!(of_url.images, own.images[..1]);
-        assert!(picture(&json!({"bytes": "*"})).unwrap_err().contains("is not base64"));
-        assert!(picture(&json!({"bytes": null, "path": null})).unwrap_err().contains("neither bytes nor a path"));
-        assert!(picture(&json!({"url": "x"})).unwrap_err().contains("must be a text"));
+        assert!(picture(json!({"bytes": "*"})).unwrap_err().contains("is not base64"));
+        assert!(picture(json!({"bytes": null, "path": null})).unwrap_err().contains("neither bytes nor a path"));
+        assert!(picture(json!({"url": "x"})).unwrap_err().contains("must be a text"));
     }
 }

@@ -3,6 +3,8 @@
 
 mod rows_by_key;
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::Path;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as TableEntry;
-use lynxdata_prompts::{AnswerShape, keyed_hash};
+use lynxdata_prompts::AnswerShape;
 use minijinja::Value;
 use minijinja::value::{Object, ObjectRepr};
 use rayon::prelude::*;
@@ -18,13 +20,14 @@ use serde_json::Value as Json;
 
 use crate::boxes::{BOXES_OF_RECORD, BoxesOfRecord, NativeBox};
 use crate::counts::TaskCounts;
+use crate::expression::{Context, Named};
 use crate::record::{
-    Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, picture, pictures, seconds,
-    slot, take_tokens, text, texts_of, truth, turns, votes,
+    Answers, Media, Record, SlotValue, VideoReference, answer, is_text, key_text, options, path, picture, pictures,
+    seconds, slot, take_tokens, text, texts_of, trimmed, truth, turns, votes,
 };
-use crate::rows::row::{Row, projected, text_of, value, whole};
-use crate::rows::table::{Fields, Matches};
-use crate::rows::{NativeRow, Rows, Shape};
+use crate::rows::row::{Fields, natural, scalar_json, whole, write_fields};
+use crate::rows::table::{Matches, UsedFields};
+use crate::rows::{Batch, NativeRow, Rows, Shape};
 use crate::shape::misfit;
 use crate::task::{Join, Mapped, MediaSource, Predicate, Task, VideoSource};
 use crate::{Error, Result};
@@ -58,22 +61,102 @@ struct Common {
     element: Option<String>,
 }
 
-/// The values that expressions can use for one record.
-#[derive(Debug, Clone)]
-struct Scope {
+/// What expressions see of one record.
+struct Scope<'a> {
+    common: &'a Arc<Common>,
+    file: &'a Arc<str>,
+    row: u64,
+    /// Rows of the tables, in the order of their names.
+    tables: Vec<TableRow<'a>>,
+    element: Option<&'a Value>,
+    index: usize,
+    /// Whether there is a record, which may have boxes: not in expressions that are evaluated
+    /// before there is one (joins, `explode`).
+    has_record: bool,
+    /// The same for minijinja, once it was needed.
+    value: OnceCell<Value>,
+}
+
+/// What a record has of a table.
+enum TableRow<'a> {
+    Row(Fields<'a>),
+    /// A row that several records share, or no row.
+    Value(Value),
+}
+
+impl TableRow<'_> {
+    fn value(&self) -> Value {
+        match self {
+            Self::Row(row) => row.clone().value(),
+            Self::Value(value) => value.clone(),
+        }
+    }
+}
+
+impl Context for Scope<'_> {
+    fn get(&self, name: &str) -> Option<Named<'_>> {
+        if let Some(place) = self.common.tables.iter().position(|own| own == name) {
+            return self.tables.get(place).map(|table| match table {
+                TableRow::Row(row) => Named::Row(row),
+                TableRow::Value(value) => Named::Value(value),
+            });
+        }
+        match name {
+            "row" => Some(Named::Number(self.row)),
+            "index" => Some(Named::Number(self.index as u64)),
+            name if self.common.element.as_deref() == Some(name) => self.element.map(Named::Value),
+            name => self.common.value(name).map(Named::Value),
+        }
+    }
+
+    fn value(&self) -> Value {
+        let values = || {
+            Value::from_object(Values {
+                common: self.common.clone(),
+                file: self.file.clone(),
+                row: self.row,
+                tables: self.tables.iter().map(TableRow::value).collect(),
+                element: self.element.cloned(),
+                index: self.index,
+                boxes: self.has_record.then(Arc::default),
+            })
+        };
+        self.value.get_or_init(values).clone()
+    }
+}
+
+impl<'a> Scope<'a> {
+    fn add(&mut self, table: TableRow<'a>) {
+        self.tables.push(table);
+        self.value = OnceCell::new();
+    }
+
+    /// Returns the boxes that expressions converted so far, and forgets them.
+    fn take_boxes(&self) -> Vec<NativeBox> {
+        let values = self.value.get().and_then(|value| value.downcast_object_ref::<Values>());
+        values.and_then(|values| values.boxes.as_deref()).map(BoxesOfRecord::take).unwrap_or_default()
+    }
+}
+
+impl Common {
+    fn value(&self, name: &str) -> Option<&Value> {
+        self.values.iter().find(|(own, _)| own == name).map(|(_, value)| value)
+    }
+}
+
+/// The values of one record for minijinja.
+#[derive(Debug)]
+struct Values {
     common: Arc<Common>,
     file: Arc<str>,
     row: u64,
-    /// Rows of the tables, in the order of their names.
     tables: Vec<Value>,
     element: Option<Value>,
     index: usize,
-    /// The boxes of the record; `None` in expressions that are evaluated before there is a record
-    /// (joins, `explode`).
     boxes: Option<Arc<BoxesOfRecord>>,
 }
 
-impl Object for Scope {
+impl Object for Values {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Map
     }
@@ -92,18 +175,26 @@ impl Object for Scope {
             "index" => Some(Value::from(self.index)),
             BOXES_OF_RECORD => self.boxes.clone().map(Value::from_dyn_object),
             key if self.common.element.as_deref() == Some(key) => self.element.clone(),
-            key => self.common.values.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone()),
+            key => self.common.value(key).cloned(),
         }
     }
 }
 
-/// One record before it is mapped, or the reason why a row has none.
+/// One record of an exploded row before it is mapped, or the reason why a row has none.
 struct Candidate {
     file: Arc<str>,
     row: u64,
     /// Whether it is the first record of its row.
     begins_row: bool,
-    scope: std::result::Result<Value, Drop>,
+    element: std::result::Result<Element, Drop>,
+}
+
+/// An element of an exploded row.
+struct Element {
+    /// The rows of the tables, which all elements share.
+    tables: Arc<[Value]>,
+    value: Value,
+    index: usize,
 }
 
 /// The result of one candidate, for the counts.
@@ -244,10 +335,11 @@ impl<'a> Reading<'a> {
             let is_one_file = files.len() == 1;
             let mut rows = Vec::new();
             for batch in Rows::start(&task.name, name, files, table, shape)? {
-                for row in batch? {
+                let batch = batch?;
+                for row in batch.rows() {
                     // An unreadable row keeps its index, so that the indexes of the other rows stay
                     // valid.
-                    let value = row.content.and_then(|content| whole(&content)).unwrap_or_else(|detail| {
+                    let value = batch.content(row).and_then(whole).unwrap_or_else(|detail| {
                         counts.count_left_out(&format!("unreadable:{name}"), || {
                             format!("{}: {detail}", place(&task.name, &row.file, row.number))
                         });
@@ -289,28 +381,28 @@ impl<'a> Reading<'a> {
         then: impl Fn(Record) -> T + Sync,
     ) -> Result<Vec<(Outcome<'a>, Option<T>)>> {
         let mapper = &self.mapper;
-        let made = |candidate| {
-            let (outcome, record) = mapper.outcome(candidate);
-            (outcome, record.map(&then))
-        };
+        let made = |(outcome, record): (Outcome<'a>, Option<Record>)| (outcome, record.map(&then));
         while self.waiting.is_empty() && !self.ended {
-            let rows = read_more(&mut self.rows, &mut self.fault);
-            if rows.is_empty() {
+            let batches = read_more(&mut self.rows, &mut self.fault);
+            if batches.is_empty() {
                 self.ended = true;
                 self.is_told |= self.fault.is_some();
                 return self.fault.take().map_or(Ok(Vec::new()), Err);
             }
+            let rows: Vec<(&Batch, &NativeRow)> =
+                batches.iter().flat_map(|batch| batch.rows().iter().map(move |row| (batch, row))).collect();
             let rows = rows.into_par_iter().with_min_len(FEWEST_TOGETHER);
             if mapper.task.explode.is_none() {
                 // Every row is one record, so the core that parses the row also maps it.
-                return Ok(rows.flat_map_iter(|row| mapper.candidates(row).into_iter().map(made)).collect());
+                return Ok(rows.map(|(batch, row)| made(mapper.of_row(batch, row))).collect());
             }
-            let candidates: Vec<Vec<Candidate>> = rows.map(|row| mapper.candidates(row)).collect();
+            let candidates: Vec<Vec<Candidate>> = rows.map(|(batch, row)| mapper.candidates(batch, row)).collect();
             self.waiting.extend(candidates.into_iter().flatten());
         }
         let length = self.waiting.len().min(CHUNK);
         let candidates: Vec<Candidate> = self.waiting.drain(..length).collect();
-        Ok(candidates.into_par_iter().with_min_len(FEWEST_TOGETHER).map(made).collect())
+        let candidates = candidates.into_par_iter().with_min_len(FEWEST_TOGETHER);
+        Ok(candidates.map(|candidate| made(mapper.of_candidate(candidate))).collect())
     }
 
     pub(crate) fn pause_after(&mut self, rows: u64) {
@@ -398,46 +490,89 @@ impl<'a> Reading<'a> {
 }
 
 /// Takes rows from the reader. Returns an empty list at the end of the files or after an error.
-fn read_more(rows: &mut Rows, fault: &mut Option<Error>) -> Vec<NativeRow> {
-    let (mut taken, mut bytes) = (Vec::new(), 0);
-    while taken.len() < CHUNK && bytes < CHUNK_BYTES && fault.is_none() {
+fn read_more(rows: &mut Rows, fault: &mut Option<Error>) -> Vec<Batch> {
+    let (mut taken, mut length, mut bytes) = (Vec::new(), 0, 0);
+    while length < CHUNK && bytes < CHUNK_BYTES && fault.is_none() {
         match rows.next() {
             Some(Ok(batch)) => {
-                bytes += batch.iter().map(|row| row.content.as_ref().map_or(0, Row::length)).sum::<usize>();
-                taken.extend(batch);
+                length += batch.rows().len();
+                bytes += batch.bytes();
+                taken.push(batch);
             }
             Some(Err(reason)) => *fault = Some(reason),
             None => break,
         }
     }
+    taken.retain(|batch| !batch.rows().is_empty());
     taken
 }
 
 impl<'a> Mapper<'a> {
-    /// Turns one native row into its candidates. A row without any gives one candidate with the
-    /// reason.
-    fn candidates(&self, native: NativeRow) -> Vec<Candidate> {
-        let (file, row) = (native.file, native.number);
-        let scopes = native.content.map_err(|detail| ("unreadable".to_owned(), detail));
-        let scopes = scopes.and_then(|content| self.scopes(&file, row, content));
-        let candidate = |(place, scope)| Candidate { file: file.clone(), row, begins_row: place == 0, scope };
-        match scopes {
-            Ok(scopes) => scopes.into_iter().map(Ok).enumerate().map(candidate).collect(),
+    /// Maps a row that is one record.
+    fn of_row(&self, batch: &Batch, native: &NativeRow) -> (Outcome<'a>, Option<Record>) {
+        let scope = self.scope(batch, native).map(|scope| Scope { has_record: true, value: OnceCell::new(), ..scope });
+        self.outcome((&native.file, native.number, true), scope)
+    }
+
+    /// Maps one element of a row.
+    fn of_candidate(&self, candidate: Candidate) -> (Outcome<'a>, Option<Record>) {
+        let Candidate { file, row, begins_row, element } = candidate;
+        let (element, fault) = match element {
+            Ok(element) => (Some(element), None),
+            Err(fault) => (None, Some(fault)),
+        };
+        let scope = element.as_ref().map(|element| Scope {
+            common: &self.common,
+            file: &file,
+            row,
+            tables: element.tables.iter().cloned().map(TableRow::Value).collect(),
+            element: Some(&element.value),
+            index: element.index,
+            has_record: true,
+            value: OnceCell::new(),
+        });
+        self.outcome((&file, row, begins_row), fault.map_or_else(|| Ok(scope.expect("there is one or the other")), Err))
+    }
+
+    /// Returns the elements of a row. A row without any gives one candidate with the reason.
+    fn candidates(&self, batch: &Batch, native: &NativeRow) -> Vec<Candidate> {
+        let candidate = |(place, element)| Candidate {
+            file: native.file.clone(),
+            row: native.number,
+            begins_row: place == 0,
+            element,
+        };
+        match self.scope(batch, native).and_then(|scope| self.elements(&scope)) {
+            Ok(elements) => elements.into_iter().map(Ok).enumerate().map(candidate).collect(),
             Err(reason) => vec![candidate((0, Err(reason)))],
         }
     }
 
-    fn scopes(&self, file: &Arc<str>, row: u64, content: Row) -> std::result::Result<Vec<Value>, Drop> {
-        let content = content.value().map_err(|detail| ("unreadable".to_owned(), detail))?;
-        let (common, file) = (self.common.clone(), file.clone());
-        let mut scope = Scope { common, file, row, tables: vec![content], element: None, index: 0, boxes: None };
+    /// Splits a row and joins the other tables.
+    fn scope<'s>(&'s self, batch: &'s Batch, native: &'s NativeRow) -> std::result::Result<Scope<'s>, Drop> {
+        let content = batch.content(native).and_then(Fields::of);
+        let content = content.map_err(|detail| ("unreadable".to_owned(), detail))?;
+        let mut scope = Scope {
+            common: &self.common,
+            file: &native.file,
+            row: native.number,
+            tables: Vec::with_capacity(1 + self.indexes.len()),
+            element: None,
+            index: 0,
+            has_record: false,
+            value: OnceCell::new(),
+        };
+        scope.add(TableRow::Row(content));
         for index in &self.indexes {
-            let joined = index.of(&Value::from_object(scope.clone()))?;
-            scope.tables.push(joined);
+            let joined = index.of(&scope)?;
+            scope.add(joined);
         }
-        let of_record = |scope| Value::from_object(Scope { boxes: Some(Arc::default()), ..scope });
-        let Some((_, over)) = &self.task.explode else { return Ok(vec![of_record(scope)]) };
-        let elements = over.evaluate(&Value::from_object(scope.clone())).and_then(|list| {
+        Ok(scope)
+    }
+
+    fn elements(&self, scope: &Scope) -> std::result::Result<Vec<Element>, Drop> {
+        let (_, over) = self.task.explode.as_ref().expect("only exploded rows have elements");
+        let elements = over.evaluate(scope).and_then(|list| {
             let elements = list.try_iter().map_err(|fault| fault.to_string())?;
             elements.checked().collect::<std::result::Result<Vec<Value>, _>>().map_err(|fault| fault.to_string())
         });
@@ -445,32 +580,36 @@ impl<'a> Mapper<'a> {
         if elements.is_empty() {
             return Err(("explode".to_owned(), "the row holds no record".to_owned()));
         }
-        let of_element = |(index, element)| of_record(Scope { element: Some(element), index, ..scope.clone() });
-        Ok(elements.into_iter().enumerate().map(of_element).collect())
+        let tables: Arc<[Value]> = scope.tables.iter().map(TableRow::value).collect();
+        let element = |(index, value)| Element { tables: tables.clone(), value, index };
+        Ok(elements.into_iter().enumerate().map(element).collect())
     }
 
-    fn outcome(&self, candidate: Candidate) -> (Outcome<'a>, Option<Record>) {
-        let Candidate { file, row, begins_row, scope } = candidate;
+    fn outcome(
+        &self,
+        (file, row, begins_row): (&Arc<str>, u64, bool),
+        scope: std::result::Result<Scope, Drop>,
+    ) -> (Outcome<'a>, Option<Record>) {
         let mut tally = Tally::default();
-        let record = scope.and_then(|scope| self.record(&file, row, &scope, &mut tally));
+        let record = scope.and_then(|scope| self.record(&scope, &mut tally));
         if let Ok(record) = &record {
             let told = |native: &NativeBox| {
-                let (place, numbers) = (place(&self.task.name, &file, row), native.numbers);
+                let (place, numbers) = (place(&self.task.name, file, row), native.numbers);
                 let example = format!("{place}: a part of the box {numbers:?} is outside the image and was cut off");
                 (CUT_BOX.to_owned(), example)
             };
             tally.left_out.extend(record.boxes.iter().filter(|own| own.is_cut()).map(told));
         }
         let (id, record) = match record {
-            Ok(record) => (Ok((keyed_hash(0, &[&record.id]), keyed_hash(1, &[&record.id]))), Some(record)),
+            Ok(record) => (Ok(id_hash(&record.id)), Some(record)),
             Err(reason) => (Err(reason), None),
         };
-        (Outcome { file, row, begins_row, tally, id }, record)
+        (Outcome { file: file.clone(), row, begins_row, tally, id }, record)
     }
 
     /// Maps one candidate, or returns the reason why it is dropped.
-    fn record(&self, file: &str, row: u64, scope: &Value, tally: &mut Tally<'a>) -> std::result::Result<Record, Drop> {
-        let task = self.task;
+    fn record(&self, scope: &Scope, tally: &mut Tally<'a>) -> std::result::Result<Record, Drop> {
+        let (task, file, row) = (self.task, scope.file, scope.row);
         for Predicate { section, name, holds } in &task.predicates {
             let holds = holds.evaluate(scope);
             let holds = holds.map_err(|detail| (format!("error:{name}"), format!("{section}.{name}: {detail}")))?;
@@ -478,9 +617,12 @@ impl<'a> Mapper<'a> {
                 return Err((format!("{section}:{name}"), format!("{section}.{name} does not hold")));
             }
         }
-        let native_id = mapped(&task.id, scope, |value| {
-            key_text(value).ok_or_else(|| format!("must be a text or a number, but is {value}"))
-        })?;
+        let native_id = match task.id.value.key(scope) {
+            Some(key) => Cow::Borrowed(key),
+            None => Cow::Owned(mapped(&task.id, scope, |value| {
+                key_text(&value).ok_or_else(|| format!("must be a text or a number, but is {value}"))
+            })?),
+        };
         let mut media = media(&task.media, scope)?.unwrap_or_default();
         let system = task.system.as_ref().map(|own| optional(own, scope, text)).transpose()?.flatten();
         let mut slots = BTreeMap::new();
@@ -492,8 +634,8 @@ impl<'a> Mapper<'a> {
         }
         let answers = self.answers(&|| place(&task.name, file, row), scope, &slots, &mut media, tally)?;
         let id = format!("{}/{}/{native_id}", task.name, self.split);
-        let boxes = boxes_of(scope).map(BoxesOfRecord::take).unwrap_or_default();
-        Ok(Record { id, media, system, slots, answers, boxes, source_file: file.to_owned(), source_row: row })
+        let boxes = scope.take_boxes();
+        Ok(Record { id, media, system, slots, answers, boxes, source_file: file.to_string(), source_row: row })
     }
 
     /// Maps the answers of a candidate. Answers that do not have their shape are left out; a record
@@ -502,7 +644,7 @@ impl<'a> Mapper<'a> {
     fn answers(
         &self,
         place: &dyn Fn() -> String,
-        scope: &Value,
+        scope: &Scope,
         slots: &BTreeMap<String, SlotValue>,
         media: &mut Media,
         tally: &mut Tally<'a>,
@@ -525,8 +667,8 @@ impl<'a> Mapper<'a> {
         }
         let mut without_text = Vec::new();
         if let Some(own) = &sources.options {
-            let right = mapped(&own.right, scope, |value| Ok(value.clone()))?;
-            let read = |value: &Json| options(value, &right, own.case_matters, &mut without_text);
+            let right = mapped(&own.right, scope, Ok)?;
+            let read = |value: Json| options(value, &right, own.case_matters, &mut without_text);
             found.options = Some(mapped(&own.texts, scope, read).map_err(named("options"))?);
             left_out.extend(without_text.drain(..).map(|reason| ("options", reason)));
         }
@@ -535,12 +677,19 @@ impl<'a> Mapper<'a> {
         }
         if let Some((own, least)) = &sources.votes {
             let is_few = |reason: &str| reason.starts_with("agree ");
-            found.votes =
-                mapped(own, scope, |value| votes(value, *least, &mut without_text)).map_err(|(reason, detail)| {
-                    let is_few =
-                        reason == "field:votes" && detail.rsplit_once(": ").is_some_and(|(_, why)| is_few(why));
-                    (if is_few { "few_votes".to_owned() } else { reason }, detail)
-                })?;
+            let counted = match own.value.texts(scope).filter(|texts| texts.iter().all(|text| is_text(text))) {
+                Some(texts) => {
+                    let texts = texts.into_iter().map(trimmed).collect();
+                    votes(texts, *least).map_err(|reason| field_fault(own, &reason))
+                }
+                None => mapped(own, scope, |value| {
+                    texts_of(value, &mut without_text).and_then(|texts| votes(texts, *least))
+                }),
+            };
+            found.votes = counted.map_err(|(reason, detail)| {
+                let is_few = reason == "field:votes" && detail.rsplit_once(": ").is_some_and(|(_, why)| is_few(why));
+                (if is_few { "few_votes".to_owned() } else { reason }, detail)
+            })?;
             left_out.extend(without_text.drain(..).map(|reason| ("votes", reason)));
         }
         // The majority answer given by the authors takes precedence over the first of several equal
@@ -598,9 +747,11 @@ impl<'a> Mapper<'a> {
     }
 }
 
-/// Returns the boxes that expressions converted so far.
-fn boxes_of(scope: &Value) -> Option<&BoxesOfRecord> {
-    scope.downcast_object_ref::<Scope>()?.boxes.as_deref()
+/// Returns the first 16 bytes of the hash of an id.
+fn id_hash(id: &str) -> (u64, u64) {
+    let hash = blake3::hash(id.as_bytes());
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    (number(&hash.as_bytes()[..8]), number(&hash.as_bytes()[8..16]))
 }
 
 /// The reason for parts of boxes that are left out because they are outside the image.
@@ -619,20 +770,24 @@ fn named(name: &'static str) -> impl Fn(Drop) -> Drop {
 /// Evaluates an expression of the task and reads its value.
 fn mapped<T>(
     own: &Mapped,
-    scope: &Value,
-    read: impl FnOnce(&Json) -> std::result::Result<T, String>,
+    scope: &Scope,
+    read: impl FnOnce(Json) -> std::result::Result<T, String>,
 ) -> std::result::Result<T, Drop> {
     let value = own.value.evaluate_json(scope);
     let value = value.map_err(|detail| (format!("error:{}", own.name), format!("{}: {detail}", own.place)))?;
-    read(&value).map_err(|reason| (format!("field:{}", own.name), format!("{}: {reason}", own.place)))
+    read(value).map_err(|reason| field_fault(own, &reason))
+}
+
+fn field_fault(own: &Mapped, reason: &str) -> Drop {
+    (format!("field:{}", own.name), format!("{}: {reason}", own.place))
 }
 
 /// Like [`mapped`], for values that may be missing: returns `None` for a missing, null, blank or
 /// empty one.
 fn optional<T>(
     own: &Mapped,
-    scope: &Value,
-    read: impl FnOnce(&Json) -> std::result::Result<T, String>,
+    scope: &Scope,
+    read: impl FnOnce(Json) -> std::result::Result<T, String>,
 ) -> std::result::Result<Option<T>, Drop> {
     if !own.optional {
         return mapped(own, scope, read).map(Some);
@@ -646,11 +801,11 @@ fn optional<T>(
         _ => true,
     });
     let Some(value) = value else { return Ok(None) };
-    read(&value).map(Some).map_err(|reason| (format!("field:{}", own.name), format!("{}: {reason}", own.place)))
+    read(value).map(Some).map_err(|reason| field_fault(own, &reason))
 }
 
 /// Maps the images or the video of a record, if it has any.
-fn media(source: &MediaSource, scope: &Value) -> std::result::Result<Option<Media>, Drop> {
+fn media(source: &MediaSource, scope: &Scope) -> std::result::Result<Option<Media>, Drop> {
     match source {
         MediaSource::None => Ok(None),
         MediaSource::Image(own) => optional(own, scope, picture),
@@ -670,7 +825,7 @@ fn media(source: &MediaSource, scope: &Value) -> std::result::Result<Option<Medi
 const IMAGES_AND_VIDEO: &str = "images_and_video";
 
 /// Maps the video of a record, if it has one.
-fn video(source: &VideoSource, scope: &Value) -> std::result::Result<Option<Media>, Drop> {
+fn video(source: &VideoSource, scope: &Scope) -> std::result::Result<Option<Media>, Drop> {
     let Some(path) = optional(&source.path, scope, path)? else { return Ok(None) };
     let time = |own: &Option<Mapped>| match own {
         Some(own) => optional(own, scope, seconds),
@@ -685,18 +840,22 @@ fn video(source: &VideoSource, scope: &Value) -> std::result::Result<Option<Medi
 
 impl Index<'_> {
     /// Returns the row or rows of the table that match a record.
-    fn of(&self, scope: &Value) -> std::result::Result<Value, Drop> {
+    fn of(&self, scope: &Scope) -> std::result::Result<TableRow<'_>, Drop> {
         let Join { name, on, table, .. } = self.join;
         let error = |detail: String| (format!("error:{name}"), format!("tables.{name}.on: {detail}"));
-        let key = on.evaluate_json(scope).map_err(error)?;
         let is_list = is_list(table.matches);
-        if let Some(text) = key_text(&key).and_then(|key| self.rows.get(&key, is_list)) {
-            return value(Arc::new(text)).map_err(error);
+        let found = match on.key(scope) {
+            Some(key) => self.rows.get(key, is_list),
+            None => key_text(&on.evaluate_json(scope).map_err(error)?).and_then(|key| self.rows.get(&key, is_list)),
+        };
+        if let Some(text) = found {
+            return Fields::of(text).map(TableRow::Row).map_err(error);
         }
         match table.matches {
-            Matches::Optional => Ok(Value::from(())),
-            Matches::Any => Ok(Value::from(Vec::<Value>::new())),
+            Matches::Optional => Ok(TableRow::Value(Value::from(()))),
+            Matches::Any => Ok(TableRow::Value(Value::from(Vec::<Value>::new()))),
             Matches::One | Matches::Many => {
+                let key = on.evaluate_json(scope).map_err(error)?;
                 Err((format!("unmatched:{name}"), format!("table {name} has no row with the key {key}")))
             }
         }
@@ -710,70 +869,109 @@ fn is_list(matches: Matches) -> bool {
 /// Reads a joined table. Rows that cannot be joined are counted.
 fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str, counts: &mut TaskCounts) -> Result<Index<'a>> {
     let files = task.table_files(root, &join.name, &join.table, split)?;
+    let split = &Value::from(split);
     let shape = join.table.shape.unwrap_or(Shape::List);
     let mut index = Index { join, rows: RowsByKey::default() };
     for batch in Rows::start(&task.name, &join.name, files, &join.table, shape)? {
-        let keyed: Vec<_> =
-            batch?.into_par_iter().map(|row| (keyed(join, split, row.content), row.file, row.number)).collect();
-        for (keyed, file, number) in keyed {
-            let mut leave_out = |reason: &str, detail: &str| {
-                counts.count_left_out(&format!("{reason}:{}", join.name), || {
-                    format!("{}: {detail}", place(&task.name, &file, number))
-                });
-            };
-            let (key, text) = match keyed {
-                Ok(keyed) => keyed,
-                Err((reason, detail)) => {
-                    leave_out(reason, &detail);
-                    continue;
+        let batch = batch?;
+        let together = batch.rows().par_chunks(FEWEST_TOGETHER).map(|rows| {
+            let mut texts = Vec::with_capacity(rows.len() * KEPT_OF_ROW);
+            let lengths: Vec<_> = rows.iter().map(|row| keyed(join, split, batch.content(row), &mut texts)).collect();
+            (rows, texts, lengths)
+        });
+        let together: Vec<_> = together.collect();
+        for (rows, texts, lengths) in together {
+            let mut rest = texts.as_slice();
+            for (row, lengths) in rows.iter().zip(lengths) {
+                let mut leave_out = |reason: &str, detail: &str| {
+                    counts.count_left_out(&format!("{reason}:{}", join.name), || {
+                        format!("{}: {detail}", place(&task.name, &row.file, row.number))
+                    });
+                };
+                let (key, text) = match lengths {
+                    Ok((key, text)) => (rest.split_off(..key), rest.split_off(..text)),
+                    Err((reason, detail)) => {
+                        leave_out(reason, &detail);
+                        continue;
+                    }
+                };
+                let (key, text) = (key.unwrap_or_default(), text.unwrap_or_default());
+                if !index.rows.add(key, text, is_list(join.table.matches)) {
+                    leave_out("duplicate_key", &format!("has the {} of an earlier row, which counts", join.key));
                 }
-            };
-            if !index.rows.add(&key, &text, is_list(join.table.matches)) {
-                leave_out("duplicate_key", &format!("has the {} of an earlier row, which counts", join.key));
             }
         }
     }
     Ok(index)
 }
 
-/// The key of a joined row, and its JSON text.
-type Keyed = (String, Vec<u8>);
+/// The number of bytes of a joined row for which there is room at first.
+const KEPT_OF_ROW: usize = 256;
 
 /// The reason why a row cannot be joined, and the details.
 type Unkeyed = (&'static str, String);
 
-/// Returns the key of a joined row and the part of the row that stays in memory. A field whose
-/// expression fails on this row is left out. A record that needs the field is then dropped and
-/// counted.
-fn keyed(join: &Join, split: &str, content: std::result::Result<Row, String>) -> std::result::Result<Keyed, Unkeyed> {
-    let row = content.and_then(Row::value).map_err(|detail| ("unreadable", detail))?;
-    let key = row.get_attr(&join.key).ok().and_then(|key| serde_json::to_value(key).ok());
-    let Some(key) = key.as_ref().and_then(key_text) else {
-        return Err(("no_key", format!("has no text or number `{}` to join by", join.key)));
-    };
-    let text = if join.keep.is_empty() {
+/// What the expressions of a joined table see of one row.
+struct JoinedRow<'a> {
+    name: &'a str,
+    row: &'a Fields<'a>,
+    split: &'a Value,
+}
+
+impl Context for JoinedRow<'_> {
+    fn get(&self, name: &str) -> Option<Named<'_>> {
+        match name {
+            "split" => Some(Named::Value(self.split)),
+            name => (name == self.name).then_some(Named::Row(self.row)),
+        }
+    }
+
+    fn value(&self) -> Value {
+        Value::from_pairs([(self.name, self.row.clone().value()), ("split", self.split.clone())])
+    }
+}
+
+/// Appends the key of a joined row and the part of the row that stays in memory, and returns their
+/// lengths. A field whose expression fails on this row is left out. A record that needs the field
+/// is then dropped and counted.
+fn keyed(
+    join: &Join,
+    split: &Value,
+    content: std::result::Result<&[u8], String>,
+    out: &mut Vec<u8>,
+) -> std::result::Result<(usize, usize), Unkeyed> {
+    let row = content.and_then(Fields::of).map_err(|detail| ("unreadable", detail))?;
+    let start = out.len();
+    match row.token(&join.key) {
+        Some(token) if natural(token).is_some() => out.extend_from_slice(token),
+        token => match token.and_then(scalar_json).as_ref().and_then(key_text) {
+            Some(key) => out.extend_from_slice(key.as_bytes()),
+            None => return Err(("no_key", format!("has no text or number `{}` to join by", join.key))),
+        },
+    }
+    let key = out.len() - start;
+    if join.keep.is_empty() {
         match &join.table.fields {
-            Fields::All => text_of(&row),
-            Fields::Named(names) => text_of(&projected(&row, names)),
+            UsedFields::All => out.extend_from_slice(row.text()),
+            UsedFields::Named(names) => write_fields(&row, names, out),
         }
     } else {
-        let context = Value::from_pairs([(join.name.as_str(), row), ("split", Value::from(split))]);
-        let mut text = vec![b'{'];
+        let context = JoinedRow { name: &join.name, row: &row, split };
+        out.push(b'{');
         for (name, own) in &join.keep {
-            let before = text.len();
-            if before > 1 {
-                text.push(b',');
+            let before = out.len();
+            if out[before - 1] != b'{' {
+                out.push(b',');
             }
-            text.extend(Json::from(name.as_str()).to_string().bytes());
-            text.push(b':');
-            if own.write_json(&context, &mut text).is_err() {
-                text.truncate(before);
+            serde_json::to_writer(&mut *out, name).expect("a text is JSON");
+            out.push(b':');
+            if own.write_json(&context, out).is_err() {
+                out.truncate(before);
             }
         }
-        text.push(b'}');
-        Ok(text)
-    };
-    text.map(|text| (key, text)).map_err(|detail| ("unreadable", detail))
+        out.push(b'}');
+    }
+    Ok((key, out.len() - start - key))
 }
 
 pub(crate) fn place(task: &str, file: &str, row: u64) -> String {

@@ -8,7 +8,7 @@ use lynxdata_prompts::{AnswerShape, Bank, Banks, Media, Template, Wording};
 use serde::{Deserialize, Serialize};
 
 use crate::expression::Expression;
-use crate::rows::table::{Fields, Table};
+use crate::rows::table::{Table, UsedFields};
 use crate::rows::{NativeFile, files, part_names, reader};
 use crate::{Error, Result};
 
@@ -539,7 +539,7 @@ impl<'a> Compiler<'a> {
                 ));
             }
             if !keep.is_empty() {
-                table.fields = with_key(Fields::of(&name, of_row.paths.borrow().iter()), &key);
+                table.fields = with_key(UsedFields::of(&name, of_row.paths.borrow().iter()), &key);
             }
             self.known.push(name.clone());
             joins.push(Join { name, table, key, on, keep });
@@ -731,9 +731,9 @@ impl Task {
         let answers = compiler.answers(contents.answers)?;
         let id = compiler.mapped("", "id", &contents.id)?;
         let paths = compiler.paths.into_inner();
-        primary.1.fields = Fields::of(&primary.0, paths.iter());
+        primary.1.fields = UsedFields::of(&primary.0, paths.iter());
         for join in joins.iter_mut().filter(|join| join.keep.is_empty()) {
-            join.table.fields = with_key(Fields::of(&join.name, paths.iter()), &join.key);
+            join.table.fields = with_key(UsedFields::of(&join.name, paths.iter()), &join.key);
         }
         let names = names_of_pictures(&media, explode.as_ref(), &joins);
         let joined = joins.iter_mut().map(|join| &mut join.table);
@@ -985,8 +985,8 @@ impl Task {
 }
 
 /// Adds the field that is the join key of a table.
-fn with_key(mut fields: Fields, key: &str) -> Fields {
-    if let Fields::Named(names) = &mut fields
+fn with_key(mut fields: UsedFields, key: &str) -> UsedFields {
+    if let UsedFields::Named(names) = &mut fields
         && let Err(place) = names.binary_search_by(|name| name.as_str().cmp(key))
     {
         names.insert(place, key.to_owned());

@@ -2,14 +2,13 @@
 //! several times as long. Whatever is unusual about a row is left to minijinja, so that both agree
 //! and messages are the same.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use minijinja::Value;
-use minijinja::value::ValueKind;
 use serde_json::Value as Json;
 
-use super::Token;
-use crate::rows::row::{Node, scalar, string};
+use super::{Context, Named, Token};
+use crate::rows::row::{Node, column, member, natural, scalar, scalar_json, string, texts};
 
 /// A path of names, such as `q.question`.
 type Path = Vec<String>;
@@ -72,115 +71,107 @@ impl Direct {
         is_column.then(|| Self::Column { list: path, attribute: attribute.clone() })
     }
 
-    /// Writes a column as JSON text and returns whether it did: texts are copied as they stand in
-    /// the row.
-    pub(super) fn write_column(&self, context: &Value, out: &mut Vec<u8>) -> bool {
-        let Self::Column { list, attribute } = self else { return false };
-        let write = |tokens: &[&[u8]]| {
-            if tokens.iter().any(|token| token[0] != b'"') {
-                return false;
-            }
-            out.push(b'[');
-            for (place, token) in tokens.iter().enumerate() {
-                if place > 0 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(token);
-            }
-            out.push(b']');
-            true
-        };
-        column(list, attribute, context, write).unwrap_or(false)
-    }
-
-    /// Returns the value over one row, or nothing where minijinja must say what it is.
-    pub(super) fn value(&self, context: &Value) -> Option<Value> {
-        match self {
-            Self::Path(path) => look_up(path, context),
+    /// Appends the value as JSON text, as it stands in the row, and returns whether it did.
+    pub(super) fn write(&self, context: &dyn Context, out: &mut Vec<u8>) -> bool {
+        let token = match self {
+            Self::Path(path) => token(path, context),
+            Self::OrElse { path, is_trimmed } => token(path, context).filter(|token| counts(token, *is_trimmed)),
             Self::Column { list, attribute } => {
-                let values = |tokens: &[&[u8]]| tokens.iter().map(|token| scalar(token).ok()).collect();
-                let values: Option<Vec<Value>> = column(list, attribute, context, values)?;
-                values.map(Value::from)
-            }
-            Self::OrElse { path, is_trimmed } => {
-                let value = look_up(path, context)?;
-                let counts = if *is_trimmed {
-                    value.as_str().is_some_and(|text| !text.trim().is_empty())
-                } else {
-                    value.is_true()
+                let tokens = token(list, context).and_then(|list| column(list, attribute));
+                let Some(tokens) = tokens.filter(|tokens| tokens.iter().all(|token| token[0] == b'"')) else {
+                    return false;
                 };
-                counts.then_some(value)
+                out.push(b'[');
+                for (place, token) in tokens.iter().enumerate() {
+                    if place > 0 {
+                        out.push(b',');
+                    }
+                    out.extend_from_slice(token);
+                }
+                out.push(b']');
+                return true;
             }
-            Self::Format(pieces) => formatted(pieces, context).map(Value::from),
-        }
+            Self::Format(_) => None,
+        };
+        // Other numbers, and words, may be none of JSON.
+        let is_json = |token: &&[u8]| matches!(token[0], b'"' | b'[' | b'{') || natural(token).is_some();
+        let Some(token) = token.filter(is_json) else { return false };
+        out.extend_from_slice(token);
+        true
     }
 
-    /// Returns the value over one row as JSON, or nothing where [`Direct::value`] or minijinja must
-    /// say what it is.
-    pub(super) fn json(&self, context: &Value) -> Option<Json> {
+    /// Returns the value over one row as JSON, or nothing where minijinja must say what it is.
+    pub(super) fn json(&self, context: &dyn Context) -> Option<Json> {
         match self {
-            Self::Path(path) => scalar_at(path, context),
+            Self::Path(path) => scalar_json(token(path, context)?),
             Self::Column { list, attribute } => {
-                let values = |tokens: &[&[u8]]| tokens.iter().map(|token| scalar_json(token)).collect();
-                let values: Option<Vec<Json>> = column(list, attribute, context, values)?;
-                values.map(Json::Array)
+                let tokens = column(token(list, context)?, attribute)?;
+                tokens.into_iter().map(scalar_json).collect::<Option<_>>().map(Json::Array)
             }
             Self::OrElse { path, is_trimmed } => {
-                let value = scalar_at(path, context)?;
-                let text = value.as_str()?;
-                let counts = if *is_trimmed { !text.trim().is_empty() } else { !text.is_empty() };
-                counts.then_some(value)
+                scalar_json(token(path, context).filter(|token| token[0] == b'"' && counts(token, *is_trimmed))?)
             }
             Self::Format(pieces) => formatted(pieces, context).map(Json::String),
         }
     }
+
+    /// Returns the value over one row if it is a list of one or more texts and nothing else.
+    pub(super) fn texts<'a>(&self, context: &'a dyn Context) -> Option<Vec<Cow<'a, str>>> {
+        let found = match self {
+            Self::Path(path) | Self::OrElse { path, is_trimmed: false } => texts(token(path, context)?)?,
+            Self::Column { list, attribute } => {
+                let tokens = column(token(list, context)?, attribute)?;
+                let text = |token: &'a [u8]| if token[0] == b'"' { string(token).ok() } else { None };
+                tokens.into_iter().map(text).collect::<Option<_>>()?
+            }
+            _ => return None,
+        };
+        (!found.is_empty()).then_some(found)
+    }
+
+    /// Returns the text of an integer that is a key, as it stands in the row.
+    pub(super) fn key<'a>(&self, context: &'a dyn Context) -> Option<&'a str> {
+        let Self::Path(path) = self else { return None };
+        let token = token(path, context).filter(|token| natural(token).is_some())?;
+        std::str::from_utf8(token).ok()
+    }
+}
+
+/// Returns whether a text, list or object counts as true, or as more than a blank text.
+fn counts(token: &[u8], is_trimmed: bool) -> bool {
+    match token[0] {
+        b'"' if is_trimmed => string(token).is_ok_and(|text| !text.trim().is_empty()),
+        b'"' => token.len() > 2,
+        b'[' | b'{' if !is_trimmed => !matches!(token[1..].trim_ascii_start()[0], b']' | b'}'),
+        _ => false,
+    }
 }
 
 /// Returns the text of a `format`.
-fn formatted(pieces: &[Piece], context: &Value) -> Option<String> {
-    let mut text = String::new();
+fn formatted(pieces: &[Piece], context: &dyn Context) -> Option<String> {
+    let mut text = String::with_capacity(FORMATTED);
     for piece in pieces {
         match piece {
             Piece::Text(own) => text.push_str(own),
-            Piece::Shown(path) => {
-                let value = look_up(path, context)?;
-                match value.as_str() {
-                    Some(own) => text.push_str(own),
-                    None => write!(text, "{}", whole(&value)?).ok()?,
-                }
-            }
-            Piece::Number(path, width) => write!(text, "{:0width$}", whole(&look_up(path, context)?)?).ok()?,
+            Piece::Shown(path) => match (&path[..], context.get(&path[0])?) {
+                ([_], Named::Value(value)) => text.push_str(value.as_str()?),
+                ([_], Named::Number(number)) => write!(text, "{number}").ok()?,
+                _ => match token(path, context)? {
+                    token @ [b'"', ..] => text.push_str(&string(token).ok()?),
+                    token => write!(text, "{}", whole(token)?).ok()?,
+                },
+            },
+            Piece::Number(path, width) => match (&path[..], context.get(&path[0])?) {
+                ([_], Named::Number(number)) => write!(text, "{number:0width$}").ok()?,
+                _ => write!(text, "{:0width$}", whole(token(path, context)?)?).ok()?,
+            },
         }
     }
     Some(text)
 }
 
-/// Returns the text, number or truth value of a row at a path.
-fn scalar_at(path: &[String], context: &Value) -> Option<Json> {
-    let [path @ .., name] = path else { return None };
-    let object = look_up(path, context)?;
-    scalar_json(object.downcast_object_ref::<Node>()?.token(name)?)
-}
-
-/// Parses a text, number or truth value.
-fn scalar_json(token: &[u8]) -> Option<Json> {
-    match token[0] {
-        b'"' => string(token).ok().map(|text| Json::String(text.into_owned())),
-        b'[' | b'{' => None,
-        _ => {
-            let value = scalar(token).ok().filter(|value| !value.is_undefined())?;
-            serde_json::to_value(value).ok()
-        }
-    }
-}
-
-/// Passes the texts of a column to `take`.
-fn column<T>(list: &[String], attribute: &str, context: &Value, take: impl FnOnce(&[&[u8]]) -> T) -> Option<T> {
-    let [path @ .., list] = list else { return None };
-    let object = look_up(path, context)?;
-    let tokens = object.downcast_object_ref::<Node>()?.column(list, attribute)?;
-    Some(take(&tokens))
-}
+/// The number of bytes for which the text of a `format` has room at first.
+const FORMATTED: usize = 48;
 
 fn is_list(token: &Token) -> bool {
     matches!(token, Token::Name(name) if name == "list")
@@ -233,23 +224,43 @@ fn pieces(text: &str, arguments: &[Token]) -> Option<Vec<Piece>> {
     arguments.next().is_none().then_some(pieces)
 }
 
-/// Follows a path.
-fn look_up(path: &[String], context: &Value) -> Option<Value> {
+/// Returns the JSON text at a path that leads into a row.
+fn token<'a>(path: &[String], context: &'a dyn Context) -> Option<&'a [u8]> {
     let (root, rest) = path.split_first()?;
-    let value = rest.iter().try_fold(context.get_attr(root).ok()?, |value, name| value.get_attr(name).ok())?;
-    (!value.is_undefined() && value.kind() != ValueKind::Invalid).then_some(value)
+    let whole = match context.get(root)? {
+        Named::Row(row) => match rest {
+            [] => return Some(row.text()),
+            [name, rest @ ..] => (row.token(name)?, rest),
+        },
+        Named::Value(value) => {
+            let node = value.downcast_object_ref::<Node>()?;
+            match rest {
+                [] => return Some(node.text()),
+                [name, rest @ ..] => (node.token(name)?, rest),
+            }
+        }
+        Named::Number(_) => return None,
+    };
+    let (token, rest) = whole;
+    rest.iter().try_fold(token, |token, name| member(token, 0, name).map(|(token, _)| token))
 }
 
-/// Returns a whole number; a 1.0 is not one.
-fn whole(value: &Value) -> Option<i64> {
+/// Parses a whole number; a 1.0 is not one.
+fn whole(token: &[u8]) -> Option<i64> {
+    if let Some(number) = natural(token) {
+        return i64::try_from(number).ok();
+    }
+    let value = scalar(token).ok().filter(|_| token[0] != b'"')?;
     if value.is_integer() { value.as_i64() } else { None }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::RowNamedR;
     use super::super::{Expression, scan};
     use super::*;
-    use crate::rows::row::Row;
+    use crate::record::key_text;
+    use crate::rows::row::Fields;
 
     #[test]
     fn usual_forms_are_recognised() {
@@ -321,33 +332,34 @@ mod tests {
             for source in sources {
                 let own = Expression::compile(source, &["r"]).unwrap();
                 assert!(own.direct.is_some(), "{source}");
-                let context = || {
-                    let row = Row::of(text.as_bytes().to_vec()).unwrap().value().unwrap();
-                    Value::from_pairs([("r", row)])
-                };
+                let context = RowNamedR(Fields::of(text.as_bytes()).unwrap());
+                let expected = own.compiled.eval(context.value()).map(|value| serde_json::to_value(&value));
+                let direct = own.direct.as_ref().unwrap();
                 // What is written as text is what is returned as JSON.
                 let mut written = Vec::new();
-                if own.write_json(&context(), &mut written).is_ok() {
+                if direct.write(&context, &mut written) {
                     let written = serde_json::from_slice::<serde_json::Value>(&written).ok();
-                    assert_eq!(written, own.evaluate_json(&context()).ok(), "{source} of {text}");
+                    assert_eq!(written, own.evaluate_json(&context).ok(), "{source} of {text}");
                 }
-                let expected = own.compiled.eval(context()).map(|value| serde_json::to_value(&value));
-                let Some(found) = own.direct.as_ref().unwrap().value(&context()) else { continue };
+                if let Some(texts) = direct.texts(&context) {
+                    assert_eq!(Ok(serde_json::json!(texts)), own.evaluate_json(&context), "{source} of {text}");
+                }
+                if let Some(key) = direct.key(&context) {
+                    let found = own.evaluate_json(&context).unwrap();
+                    assert_eq!(key_text(&found).as_deref(), Some(key), "{source} of {text}");
+                }
+                let Some(found) = direct.json(&context) else { continue };
                 let expected = expected.unwrap_or_else(|fault| panic!("{source} of {text}: {fault}"));
-                // What minijinja cannot show is not shown here either.
-                match (serde_json::to_value(&found), expected) {
-                    (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{source} of {text}"),
-                    (found, expected) => assert!(found.is_err() && expected.is_err(), "{source} of {text}"),
-                }
+                assert_eq!(found, expected.unwrap(), "{source} of {text}");
             }
         }
-        let row = Row::of(rows[0].as_bytes().to_vec()).unwrap().value().unwrap();
-        let context = Value::from_pairs([("r", row)]);
+        let context = RowNamedR(Fields::of(rows[0].as_bytes()).unwrap());
         for source in sources {
             let own = Expression::compile(source, &["r"]).unwrap();
             let direct = own.direct.unwrap();
-            assert!(direct.value(&context).is_some(), "{source}");
-            assert_eq!(direct.json(&context).is_some(), !source.starts_with("r.votes if") && source != "r.votes");
+            let is_list = source.starts_with("r.votes if") || source == "r.votes";
+            assert_eq!(direct.json(&context).is_some(), !is_list, "{source}");
+            assert_eq!(direct.write(&context, &mut Vec::new()), is_list || source.starts_with("r.name"), "{source}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The rows of a joined table in memory, as text, by their keys.
 
+use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -55,14 +56,14 @@ struct Place {
 impl RowsByKey {
     /// Adds a row and returns whether it was added: a key that has a row gets another one only if
     /// `is_list`.
-    pub(super) fn add(&mut self, key: &str, text: &[u8], is_list: bool) -> bool {
+    pub(super) fn add(&mut self, key: &[u8], text: &[u8], is_list: bool) -> bool {
         let Self { chunks, keys, hasher, more } = self;
-        let has_key = |rows: &Rows| key_of(chunks, rows) == key.as_bytes();
+        let has_key = |rows: &Rows| key_of(chunks, rows) == key;
         let hash_of = |rows: &Rows| hasher.hash_one(key_of(chunks, rows));
-        let known = keys.entry(hasher.hash_one(key.as_bytes()), has_key, hash_of);
+        let known = keys.entry(hasher.hash_one(key), has_key, hash_of);
         match known {
             TableEntry::Vacant(vacant) => {
-                let first = store(chunks, key.as_bytes(), text);
+                let first = store(chunks, key, text);
                 vacant.insert(Rows { first, second: NONE, last: NONE, is_used: AtomicBool::new(false) });
                 true
             }
@@ -83,13 +84,13 @@ impl RowsByKey {
 
     /// Returns the text of the row of a key, or of the list of all of its rows, and remembers that
     /// they were asked for.
-    pub(super) fn get(&self, key: &str, is_list: bool) -> Option<Vec<u8>> {
+    pub(super) fn get(&self, key: &str, is_list: bool) -> Option<Cow<'_, [u8]>> {
         let has_key = |rows: &Rows| key_of(&self.chunks, rows) == key.as_bytes();
         let rows = self.keys.find(self.hasher.hash_one(key.as_bytes()), has_key)?;
         rows.is_used.store(true, Ordering::Relaxed);
         let first = self.text(rows.first);
         if !is_list {
-            return Some(first.to_vec());
+            return Some(Cow::Borrowed(first));
         }
         let mut list = [b"[", first].concat();
         let mut next = rows.second;
@@ -99,7 +100,7 @@ impl RowsByKey {
             next = row.next;
         }
         list.push(b']');
-        Some(list)
+        Some(Cow::Owned(list))
     }
 
     /// Returns the number of keys that were not asked for.
@@ -146,11 +147,11 @@ mod tests {
         let long = "x".repeat(CHUNK_BYTES + 1);
         for number in 0..5_000_u32 {
             let (key, text) = (number.to_string(), format!("{{\"n\":{number}}}"));
-            assert!(one.add(&key, text.as_bytes(), false));
-            assert!(many.add(&(number % 7).to_string(), text.as_bytes(), true));
+            assert!(one.add(key.as_bytes(), text.as_bytes(), false));
+            assert!(many.add((number % 7).to_string().as_bytes(), text.as_bytes(), true));
         }
-        assert!(!one.add("7", b"{}", false), "the first row of a key counts");
-        assert!(one.add(&long, long.as_bytes(), false) && one.add("", b"{}", false));
+        assert!(!one.add(b"7", b"{}", false), "the first row of a key counts");
+        assert!(one.add(long.as_bytes(), long.as_bytes(), false) && one.add(b"", b"{}", false));
         assert_eq!(one.unused(), 5_002);
         for number in 0..5_000_u32 {
             let text = format!("{{\"n\":{number}}}");
@@ -159,7 +160,7 @@ mod tests {
         assert_eq!(one.get(&long, false).as_deref(), Some(long.as_bytes()));
         assert_eq!((one.get("5000", false), one.unused()), (None, 1));
         let expected: Vec<String> = (3..5_000).step_by(7).map(|number| format!("{{\"n\":{number}}}")).collect();
-        assert_eq!(many.get("3", true), Some(format!("[{}]", expected.join(",")).into_bytes()));
+        assert_eq!(many.get("3", true).unwrap(), format!("[{}]", expected.join(",")).as_bytes());
         assert_eq!(many.get("7", true), None);
     }
 }

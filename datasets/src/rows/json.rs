@@ -184,10 +184,9 @@ impl<R: Read> Document<R> {
     /// Returns the line and column of the next byte, from 1.
     fn place(&self) -> (u64, u64) {
         let taken = &self.piece[..self.at];
-        #[allow(clippy::naive_bytecount, reason = "at opt-level 3 the compiler makes vector code of it")]
-        let ends = taken.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let ends = memchr::memchr_iter(b'\n', taken).count() as u64;
         // Most files are one line, in which the search for its end would pass over all bytes.
-        let last = if ends == 0 { None } else { taken.iter().rposition(|byte| *byte == b'\n') };
+        let last = if ends == 0 { None } else { memchr::memrchr(b'\n', taken) };
         let column = match last {
             Some(end) => (taken.len() - end - 1) as u64,
             None => self.column + taken.len() as u64,

@@ -22,7 +22,7 @@ mod xml;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -36,8 +36,8 @@ use serde_json::Value;
 
 pub(crate) use self::files::{NativeFile, files, part_names};
 use crate::coding::Coding;
-use crate::rows::row::Row;
-use crate::rows::table::{Encoding, Fields, Table};
+use crate::rows::row::{Fields, Row};
+use crate::rows::table::{Encoding, Table, UsedFields};
 use crate::{Error, Result};
 
 /// A function that reads the rows of one file until its end or until `emit` wants no more.
@@ -197,13 +197,48 @@ pub(crate) enum Shape {
     Whole,
 }
 
-/// One native row, or why it cannot be read.
+/// Consecutive native rows. Their texts are in one buffer, so that a row has no allocation of its
+/// own.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    text: Vec<u8>,
+    rows: Vec<NativeRow>,
+}
+
+/// The place of one native row, and its text or why it cannot be read.
 #[derive(Debug)]
 pub(crate) struct NativeRow {
     pub(crate) file: Arc<str>,
     /// The index in the file, from 0: of the line in line formats, otherwise of the row.
     pub(crate) number: u64,
-    pub(crate) content: std::result::Result<Row, String>,
+    /// The place of its text in the batch.
+    content: std::result::Result<Range<usize>, String>,
+}
+
+impl Batch {
+    fn push(&mut self, file: &Arc<str>, number: u64, content: std::result::Result<&Row, String>) {
+        let content = content.map(|row| {
+            let start = self.text.len();
+            self.text.extend_from_slice(row.text());
+            start..self.text.len()
+        });
+        self.rows.push(NativeRow { file: file.clone(), number, content });
+    }
+
+    /// Returns the length of the texts in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Returns the rows in their order.
+    pub(crate) fn rows(&self) -> &[NativeRow] {
+        &self.rows
+    }
+
+    /// Returns the JSON text of one of its rows, or why it cannot be read.
+    pub(crate) fn content(&self, row: &NativeRow) -> std::result::Result<&[u8], String> {
+        row.content.clone().map(|range| &self.text[range])
+    }
 }
 
 /// Takes the number and content of one row, and may return that no more rows are wanted.
@@ -276,7 +311,7 @@ fn has_line_end(text: &[u8]) -> bool {
 /// Returns whether a file that begins with these bytes has one JSON value per line. A first line
 /// that is a list counts only if it is complete and more lines follow. One object alone is a line
 /// if it has a field that is used; otherwise it is a document, and the rows are somewhere in it.
-fn holds_lines(head: &[u8], is_named_lines: bool, fields: &Fields) -> bool {
+fn holds_lines(head: &[u8], is_named_lines: bool, fields: &UsedFields) -> bool {
     let text = head.trim_ascii_start();
     let end = text.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(text.len());
     let (line, rest) = text.split_at(end);
@@ -297,11 +332,10 @@ fn holds_lines(head: &[u8], is_named_lines: bool, fields: &Fields) -> bool {
 
 /// Returns whether a text is a JSON object with one of the fields. If an expression uses whole
 /// rows, the fields are not known.
-fn has_field(text: &[u8], fields: &Fields) -> bool {
-    let Fields::Named(names) = fields else { return false };
-    let row = Row::of(text.trim_ascii_end().to_vec()).and_then(Row::value);
-    let is_field = |key: minijinja::Value| key.as_str().is_some_and(|key| names.iter().any(|name| name == key));
-    row.is_ok_and(|row| row.try_iter().is_ok_and(|mut keys| keys.any(is_field)))
+fn has_field(text: &[u8], fields: &UsedFields) -> bool {
+    let UsedFields::Named(names) = fields else { return false };
+    let row = Fields::of(text.trim_ascii_end());
+    row.is_ok_and(|row| names.iter().any(|name| row.token(name).is_some()))
 }
 
 /// Rows in a batch: enough to keep all cores busy with little memory.
@@ -316,7 +350,7 @@ const QUEUE: usize = 4;
 /// The rows of a table. A separate thread reads them, in the order of the files.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    receiver: Option<Receiver<Result<Vec<NativeRow>>>>,
+    receiver: Option<Receiver<Result<Batch>>>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -332,14 +366,13 @@ impl Rows {
         let (sender, receiver) = sync_channel(QUEUE);
         let (task, table_name, table) = (task.to_owned(), table_name.to_owned(), table.clone());
         let read = move || {
-            let (mut batch, mut bytes, mut is_wanted) = (Vec::new(), 0, true);
+            let (mut batch, mut is_wanted) = (Batch::default(), true);
             for file in files {
                 let outcome = read_file(&file, &table, shape, &mut |number, content| {
-                    bytes += content.as_ref().map_or(0, Row::length);
-                    batch.push(NativeRow { file: file.name.clone(), number, content });
-                    if batch.len() == BATCH || bytes >= BATCH_BYTES {
-                        bytes = 0;
-                        is_wanted = sender.send(Ok(std::mem::take(&mut batch))).is_ok();
+                    batch.push(&file.name, number, content.as_ref().map_err(Clone::clone));
+                    if batch.rows.len() == BATCH || batch.bytes() >= BATCH_BYTES {
+                        let next = Batch { text: Vec::with_capacity(batch.bytes()), rows: Vec::with_capacity(BATCH) };
+                        is_wanted = sender.send(Ok(std::mem::replace(&mut batch, next))).is_ok();
                     }
                     if is_wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 });
@@ -365,7 +398,7 @@ impl Rows {
 }
 
 impl Iterator for Rows {
-    type Item = Result<Vec<NativeRow>>;
+    type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if let Ok(batch) = self.receiver.as_ref()?.recv() {
@@ -398,12 +431,12 @@ pub(crate) mod tests {
         let files = files(root, &table, "val").unwrap().files;
         assert!(!files.is_empty(), "no file for {toml}");
         let batches = Rows::start("test", "t", files, &table, shape)?.collect::<Result<Vec<_>>>()?;
-        let row = |row: NativeRow| {
-            let content = row.content.and_then(|row| row.parsed());
+        let row = |(batch, row): (&Batch, &NativeRow)| {
+            let content = batch.content(row).and_then(row::parsed);
             let content = content.unwrap_or_else(|reason| json!({ "unreadable": reason }));
             (row.file.to_string(), row.number, content)
         };
-        Ok(batches.into_iter().flatten().map(row).collect())
+        Ok(batches.iter().flat_map(|batch| batch.rows().iter().map(move |row| (batch, row))).map(row).collect())
     }
 
     #[test]
@@ -500,10 +533,10 @@ pub(crate) mod tests {
         let of_field = |text: &str, field: &str| {
             fs::write(folder.path().join("val.json"), text).unwrap();
             let mut table: Table = toml::from_str("file = \"val.json\"").unwrap();
-            table.fields = Fields::Named(vec![field.to_owned()]);
+            table.fields = UsedFields::Named(vec![field.to_owned()]);
             let files = files(folder.path(), &table, "val").unwrap().files;
             let batches = Rows::start("test", "t", files, &table, Shape::List)?.collect::<Result<Vec<_>>>()?;
-            Ok::<_, Error>(batches.into_iter().flatten().count())
+            Ok::<_, Error>(batches.iter().map(|batch| batch.rows().len()).sum::<usize>())
         };
         assert_eq!(of_field("{\"a\": 1}", "a").unwrap(), 1);
         assert_eq!(of_field("\n{\"a\": NaN}\n\n", "a").unwrap(), 1);

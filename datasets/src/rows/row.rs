@@ -11,7 +11,7 @@ use minijinja::value::{Enumerator, Object, ObjectExt, ObjectRepr};
 use minijinja::{Error, ErrorKind, Value};
 use serde_json::Value as Json;
 
-use super::scan::Scan;
+use super::scan::{self, Scan};
 use crate::value::value_of;
 
 /// The field name of a row that is not an object.
@@ -48,11 +48,6 @@ impl Row {
         }
     }
 
-    /// Returns the length of its text in bytes.
-    pub(crate) fn length(&self) -> usize {
-        self.0.len()
-    }
-
     /// Appends a field, given as JSON text. Of several fields with one name the last one is used.
     pub(crate) fn insert(&mut self, name: &str, text: &[u8]) {
         let end = self.0.iter().rposition(|byte| *byte == b'}').unwrap_or(self.0.len());
@@ -66,25 +61,14 @@ impl Row {
         self.0.push(b'}');
     }
 
-    /// Returns the row as a value for expressions.
-    ///
-    /// # Errors
-    /// If it cannot be split into fields. An error inside a field is returned only when that field
-    /// is used.
-    pub(crate) fn value(self) -> Result<Value, String> {
-        let text = Arc::new(self.0);
-        value(text.clone()).or_else(|fault| match normalise(&text) {
-            Cow::Owned(text) => value(text.into()),
-            Cow::Borrowed(_) => Err(fault),
-        })
+    /// Returns its text.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.0
     }
 
-    /// Returns the whole row, parsed.
-    ///
-    /// # Errors
-    /// If it is not JSON.
+    #[cfg(test)]
     pub(crate) fn parsed(&self) -> Result<Json, String> {
-        parse(&self.0).map_err(|fault| format!("is not JSON: {fault}"))
+        parsed(&self.0)
     }
 }
 
@@ -103,39 +87,76 @@ impl fmt::Debug for Row {
     }
 }
 
-/// Returns the text of a list or object as a value for expressions. Elements are parsed when they
-/// are used. A null is undefined, as in [`value_of`].
-///
-/// # Errors
-/// If its elements cannot be told apart.
-pub(crate) fn value(text: Arc<Vec<u8>>) -> Result<Value, String> {
-    let range = 0..text.len();
-    let node = Node { text, range, parts: OnceLock::new() };
-    match node.parts() {
-        Ok(_) => Ok(Value::from_object(node)),
-        Err(fault) => Err(format!("is not JSON: {fault}")),
+/// The text of a row, or of the list of several rows, that is split into its elements.
+#[derive(Debug, Clone)]
+pub(crate) struct Fields<'t> {
+    text: Cow<'t, [u8]>,
+    parts: Parts,
+}
+
+impl<'t> Fields<'t> {
+    /// Splits a row.
+    ///
+    /// # Errors
+    /// If its fields cannot be told apart. An error inside a field is returned only when that field
+    /// is used.
+    pub(crate) fn of(text: impl Into<Cow<'t, [u8]>>) -> Result<Self, String> {
+        let text = text.into();
+        let fault = match Parts::of(&text, &(0..text.len())) {
+            Ok(parts) => return Ok(Self { text, parts }),
+            Err(fault) => fault,
+        };
+        let repaired = match normalise(&text) {
+            Cow::Owned(repaired) => Some(repaired),
+            Cow::Borrowed(_) => None,
+        };
+        let parts = repaired.and_then(|text| Some((Parts::of(&text, &(0..text.len())).ok()?, text)));
+        match parts {
+            Some((parts, text)) => Ok(Self { text: Cow::Owned(text), parts }),
+            None => Err(format!("is not JSON: {fault}")),
+        }
+    }
+
+    /// Returns its JSON text.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Returns the JSON text of a field.
+    pub(crate) fn token(&self, name: &str) -> Option<&[u8]> {
+        self.parts.token(&self.text, name)
+    }
+
+    /// Returns it as a value for minijinja, which parses elements when they are used. A null is
+    /// undefined, as in [`value_of`].
+    pub(crate) fn value(self) -> Value {
+        let range = 0..self.text.len();
+        let text = Arc::new(self.text.into_owned());
+        Value::from_object(Node { text, range, parts: OnceLock::from(Ok(self.parts)), values: OnceLock::new() })
     }
 }
 
-/// A list or object within the text of a row.
+/// A list or object within the text of a row, as a value for minijinja.
 pub(crate) struct Node {
     text: Arc<Vec<u8>>,
     range: Range<usize>,
     parts: OnceLock<Result<Parts, String>>,
+    /// The values of its elements that were asked for.
+    values: OnceLock<Box<[OnceLock<Value>]>>,
 }
 
 /// The positions of the elements of a list or object.
-enum Parts {
-    List(Vec<Part>),
-    Object {
-        keys: Vec<Key>,
-        parts: Vec<Part>,
-        /// The indexes of the keys, if there are many.
-        places: HashMap<String, usize>,
-    },
+#[derive(Debug, Clone)]
+struct Parts {
+    /// The keys of an object; empty for a list.
+    keys: Vec<Key>,
+    values: Vec<Range<usize>>,
+    /// The indexes of the keys, if there are many.
+    places: HashMap<String, usize>,
 }
 
 /// The key of one element.
+#[derive(Debug, Clone)]
 enum Key {
     /// It stands like this in the text, without its quotes.
     Plain(Range<usize>),
@@ -162,34 +183,29 @@ impl Key {
     }
 }
 
-/// One element, parsed when it is asked for.
-struct Part {
-    range: Range<usize>,
-    value: OnceLock<Value>,
-}
-
-impl Part {
-    fn new(range: Range<usize>) -> Self {
-        Self { range, value: OnceLock::new() }
-    }
-}
-
 impl Node {
+    fn new(text: Arc<Vec<u8>>, range: Range<usize>) -> Self {
+        Self { text, range, parts: OnceLock::new(), values: OnceLock::new() }
+    }
+
     fn parts(&self) -> Result<&Parts, &str> {
         let parts = self.parts.get_or_init(|| Parts::of(&self.text, &self.range));
         parts.as_ref().map_err(String::as_str)
     }
 
-    fn value(&self, part: &Part) -> Value {
-        let value = part.value.get_or_init(|| match self.text[part.range.start] {
+    /// Returns an element, which is parsed when it is asked for.
+    fn value(&self, parts: &Parts, place: usize) -> Option<Value> {
+        let range = parts.values.get(place)?;
+        let values = self.values.get_or_init(|| parts.values.iter().map(|_| OnceLock::new()).collect());
+        let value = values[place].get_or_init(|| match self.text[range.start] {
             b'[' | b'{' => {
-                let node = Node { text: self.text.clone(), range: part.range.clone(), parts: OnceLock::new() };
+                let node = Self::new(self.text.clone(), range.clone());
                 let fault = node.parts().err().map(not_json);
                 fault.unwrap_or_else(|| Value::from_object(node))
             }
-            _ => scalar(&self.text[part.range.clone()]).unwrap_or_else(|fault| not_json(&fault)),
+            _ => scalar(&self.text[range.clone()]).unwrap_or_else(|fault| not_json(&fault)),
         });
-        value.clone()
+        Some(value.clone())
     }
 
     /// Returns its JSON text.
@@ -199,63 +215,83 @@ impl Node {
 
     /// Returns the JSON text that this object has under a name.
     pub(crate) fn token(&self, name: &str) -> Option<&[u8]> {
-        let Ok(parts @ Parts::Object { parts: all, .. }) = self.parts() else { return None };
-        Some(&self.text[all[parts.place(&self.text, name)?].range.clone()])
-    }
-
-    /// Returns the texts, numbers and truth values, as they stand in the text, that all elements of
-    /// the list `list` of this object have under the name `attribute`. Returns nothing if there is
-    /// no such list of objects, or if one of them has something else there.
-    pub(crate) fn column(&self, list: &str, attribute: &str) -> Option<Vec<&[u8]>> {
-        let text = self.token(list)?;
-        if text.first() != Some(&b'[') {
-            return None;
-        }
-        let (mut tokens, mut at) = (Vec::with_capacity(ELEMENTS), space(text, 1));
-        if text.get(at) == Some(&b']') {
-            return Some(tokens);
-        }
-        loop {
-            let (token, end) = member(text, at, attribute)?;
-            if matches!(token[0], b'[' | b'{' | b'n') {
-                return None;
-            }
-            tokens.push(token);
-            at = space(text, end);
-            match text.get(at) {
-                Some(b',') => at = space(text, at + 1),
-                Some(b']') if at + 1 == text.len() => return Some(tokens),
-                _ => return None,
-            }
-        }
+        self.parts().ok()?.token(&self.text, name)
     }
 
     /// Returns the whole of it, parsed, or nothing if some of it is not JSON.
     pub(crate) fn json(&self) -> Option<Json> {
-        json_of(&self.text, self.parts().ok()?)
+        json_of(&self.text, self.is_list(), self.parts().ok()?)
+    }
+
+    fn is_list(&self) -> bool {
+        self.text[self.range.start] == b'['
     }
 
     fn at(&self, place: usize) -> Option<Value> {
         match self.parts() {
-            Ok(Parts::List(parts) | Parts::Object { parts, .. }) => parts.get(place).map(|part| self.value(part)),
+            Ok(parts) => self.value(parts, place),
             Err(fault) => Some(not_json(fault)),
         }
     }
 }
 
-fn json_of(text: &[u8], parts: &Parts) -> Option<Json> {
-    let of = |part: &Part| match text[part.range.start] {
-        b'[' | b'{' => json_of(text, &Parts::of(text, &part.range).ok()?),
-        b'"' => string(&text[part.range.clone()]).ok().map(|text| Json::String(text.into_owned())),
-        _ => serde_json::to_value(scalar(&text[part.range.clone()]).ok()?).ok(),
-    };
-    match parts {
-        Parts::List(parts) => parts.iter().map(of).collect::<Option<_>>().map(Json::Array),
-        Parts::Object { keys, parts, .. } => {
-            let pair = |(key, part): (&Key, &Part)| Some((key.text(text).into_owned(), of(part)?));
-            keys.iter().zip(parts).map(pair).collect::<Option<_>>().map(Json::Object)
+/// Returns the texts, numbers and truth values, as they stand in the text, that all elements of
+/// a list of objects have under the name `attribute`. Returns nothing if it is no list of objects,
+/// or if one of them has something else there.
+pub(crate) fn column<'t>(list: &'t [u8], attribute: &str) -> Option<Vec<&'t [u8]>> {
+    let mut tokens = Vec::with_capacity(ELEMENTS);
+    each_element(list, |at| {
+        let (token, end) = member(list, at, attribute)?;
+        if matches!(token[0], b'[' | b'{' | b'n') {
+            return None;
+        }
+        tokens.push(token);
+        Some(end)
+    })?;
+    Some(tokens)
+}
+
+/// Returns the texts of a list of nothing but texts.
+pub(crate) fn texts(list: &[u8]) -> Option<Vec<Cow<'_, str>>> {
+    let mut texts = Vec::with_capacity(ELEMENTS);
+    each_element(list, |at| {
+        let end = skip(list, at).ok().filter(|_| list[at] == b'"')?;
+        texts.push(string(&list[at..end]).ok()?);
+        Some(end)
+    })?;
+    Some(texts)
+}
+
+/// Passes the place of every element of a list to `take`, which returns where it ends.
+fn each_element(list: &[u8], mut take: impl FnMut(usize) -> Option<usize>) -> Option<()> {
+    if list.first() != Some(&b'[') {
+        return None;
+    }
+    let mut at = space(list, 1);
+    if list.get(at) == Some(&b']') {
+        return Some(());
+    }
+    loop {
+        at = space(list, take(at)?);
+        match list.get(at) {
+            Some(b',') => at = space(list, at + 1),
+            Some(b']') if at + 1 == list.len() => return Some(()),
+            _ => return None,
         }
     }
+}
+
+fn json_of(text: &[u8], is_list: bool, parts: &Parts) -> Option<Json> {
+    let of = |range: &Range<usize>| match text[range.start] {
+        first @ (b'[' | b'{') => json_of(text, first == b'[', &Parts::of(text, range).ok()?),
+        b'"' => string(&text[range.clone()]).ok().map(|text| Json::String(text.into_owned())),
+        _ => serde_json::to_value(scalar(&text[range.clone()]).ok()?).ok(),
+    };
+    if is_list {
+        return parts.values.iter().map(of).collect::<Option<_>>().map(Json::Array);
+    }
+    let pair = |(key, range): (&Key, &Range<usize>)| Some((key.text(text).into_owned(), of(range)?));
+    parts.keys.iter().zip(&parts.values).map(pair).collect::<Option<_>>().map(Json::Object)
 }
 
 /// Returns a value that is an error to whoever uses it.
@@ -271,7 +307,7 @@ impl fmt::Debug for Node {
 
 impl Object for Node {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
-        if self.text[self.range.start] == b'[' { ObjectRepr::Seq } else { ObjectRepr::Map }
+        if self.is_list() { ObjectRepr::Seq } else { ObjectRepr::Map }
     }
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
@@ -283,24 +319,25 @@ impl Object for Node {
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
         match self.parts() {
-            Ok(parts) => self.at(parts.place(&self.text, key)?),
+            Ok(parts) => self.value(parts, parts.place_of(&self.text, key.as_bytes())?),
             Err(fault) => Some(not_json(fault)),
         }
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         match self.parts() {
-            Ok(Parts::List(parts)) => Enumerator::Seq(parts.len()),
-            Ok(Parts::Object { keys, .. }) => {
-                let keys = keys.len();
+            Ok(parts) if self.is_list() => Enumerator::Seq(parts.values.len()),
+            Ok(parts) => {
+                let length = parts.keys.len();
                 self.mapped_key_value_enumerator(move |own| {
                     let pair = move |place: usize| match own.parts() {
-                        Ok(Parts::Object { keys, parts, .. }) => {
-                            (Value::from(keys[place].text(&own.text)), own.value(&parts[place]))
-                        }
-                        _ => (Value::UNDEFINED, Value::UNDEFINED),
+                        Ok(parts) => (
+                            Value::from(parts.keys[place].text(&own.text)),
+                            own.value(parts, place).unwrap_or_default(),
+                        ),
+                        Err(_) => (Value::UNDEFINED, Value::UNDEFINED),
                     };
-                    Box::new((0..keys).map(pair))
+                    Box::new((0..length).map(pair))
                 })
             }
             Err(fault) => Enumerator::Iter(Box::new(std::iter::once(not_json(fault)))),
@@ -312,21 +349,25 @@ impl Parts {
     /// Splits a list or object into its elements.
     fn of(text: &[u8], range: &Range<usize>) -> Result<Self, String> {
         let text = &text[..range.end];
-        let is_list = text[range.start] == b'[';
+        let is_list = text.get(range.start) == Some(&b'[');
         let end = if is_list { b']' } else { b'}' };
-        let mut parts: Vec<Part> = Vec::with_capacity(ELEMENTS);
-        let mut keys: Vec<Range<usize>> = Vec::with_capacity(if is_list { 0 } else { ELEMENTS });
+        let mut all = Self {
+            keys: Vec::with_capacity(if is_list { 0 } else { ELEMENTS }),
+            values: Vec::with_capacity(ELEMENTS),
+            places: HashMap::new(),
+        };
         let mut at = space(text, range.start + 1);
         if text.get(at) == Some(&end) {
             at += 1;
         } else {
             loop {
+                let mut known = None;
                 if !is_list {
                     if text.get(at) != Some(&b'"') {
                         return Err(fault_at(text, at, "a key in quotes is missing"));
                     }
                     let key = skip(text, at)?;
-                    keys.push(at..key);
+                    known = all.add_key(text, Key::of(text, at..key)?);
                     at = space(text, key);
                     if text.get(at) != Some(&b':') {
                         return Err(fault_at(text, at, "`:` is missing after a key"));
@@ -334,7 +375,11 @@ impl Parts {
                     at = space(text, at + 1);
                 }
                 let behind = skip(text, at)?;
-                parts.push(Part::new(at..behind));
+                // Of fields of one name the last counts, at the place of the first.
+                match known {
+                    Some(known) => all.values[known] = at..behind,
+                    None => all.values.push(at..behind),
+                }
                 at = space(text, behind);
                 match text.get(at) {
                     Some(b',') => at = space(text, at + 1),
@@ -346,43 +391,35 @@ impl Parts {
         if space(text, at) != text.len() {
             return Err(fault_at(text, at, "unexpected text after the value"));
         }
-        if is_list { Ok(Parts::List(parts)) } else { Self::object(text, keys, parts) }
+        Ok(all)
     }
 
-    /// Of fields of one name the last counts, at the place of the first.
-    fn object(text: &[u8], tokens: Vec<Range<usize>>, all: Vec<Part>) -> Result<Self, String> {
-        let is_large = tokens.len() > SEARCHED;
-        let mut places: HashMap<String, usize> = HashMap::new();
-        let (mut keys, mut parts): (Vec<Key>, Vec<Part>) =
-            (Vec::with_capacity(all.len()), Vec::with_capacity(all.len()));
-        for (token, part) in tokens.into_iter().zip(all) {
-            let key = Key::of(text, token)?;
-            let known = if is_large {
-                places.get(&*key.text(text)).copied()
-            } else {
-                keys.iter().position(|other| other.bytes(text) == key.bytes(text))
-            };
-            if let Some(known) = known {
-                parts[known] = part;
-                continue;
-            }
-            if is_large {
-                places.insert(key.text(text).into_owned(), keys.len());
-            }
-            keys.push(key);
-            parts.push(part);
+    /// Adds a key, or returns its index if it is there already.
+    fn add_key(&mut self, text: &[u8], key: Key) -> Option<usize> {
+        let known = self.place_of(text, key.bytes(text));
+        if known.is_some() {
+            return known;
         }
-        Ok(Parts::Object { keys, parts, places })
+        if self.keys.len() == SEARCHED {
+            let named = self.keys.iter().enumerate().map(|(place, key)| (key.text(text).into_owned(), place));
+            self.places = named.collect();
+        }
+        if self.keys.len() >= SEARCHED {
+            self.places.insert(key.text(text).into_owned(), self.keys.len());
+        }
+        self.keys.push(key);
+        None
     }
 
-    fn place(&self, text: &[u8], key: &str) -> Option<usize> {
-        match self {
-            Parts::List(_) => None,
-            Parts::Object { keys, places, .. } if places.is_empty() => {
-                keys.iter().position(|own| own.bytes(text) == key.as_bytes())
-            }
-            Parts::Object { places, .. } => places.get(key).copied(),
+    fn place_of(&self, text: &[u8], name: &[u8]) -> Option<usize> {
+        if self.places.is_empty() {
+            return self.keys.iter().position(|own| own.bytes(text) == name);
         }
+        self.places.get(std::str::from_utf8(name).ok()?).copied()
+    }
+
+    fn token<'t>(&self, text: &'t [u8], name: &str) -> Option<&'t [u8]> {
+        Some(&text[self.values[self.place_of(text, name.as_bytes())?].clone()])
     }
 }
 
@@ -395,6 +432,7 @@ pub(crate) fn scalar(token: &[u8]) -> Result<Value, String> {
         b"null" => Ok(Value::UNDEFINED),
         // An integer, but serde_json makes a double of it.
         b"-0" => Ok(Value::from(0)),
+        _ if let Some(number) = natural(token) => Ok(Value::from(number)),
         _ => {
             let number = match serde_json::from_slice::<serde_json::Number>(token) {
                 Ok(number) => number,
@@ -415,6 +453,29 @@ pub(crate) fn scalar(token: &[u8]) -> Result<Value, String> {
     }
 }
 
+/// Parses a text, number or truth value.
+pub(crate) fn scalar_json(token: &[u8]) -> Option<Json> {
+    match token[0] {
+        b'"' => string(token).ok().map(|text| Json::String(text.into_owned())),
+        b'[' | b'{' => None,
+        _ if let Some(number) = natural(token) => Some(Json::from(number)),
+        _ => {
+            let value = scalar(token).ok().filter(|value| !value.is_undefined())?;
+            serde_json::to_value(value).ok()
+        }
+    }
+}
+
+/// Parses an integer that is not negative and has at most 18 digits, as most have.
+pub(crate) fn natural(token: &[u8]) -> Option<u64> {
+    let is_usual = (1..=18).contains(&token.len()) && (token[0] != b'0' || token.len() == 1);
+    if !is_usual {
+        return None;
+    }
+    let digits = token.iter().map(|byte| byte.is_ascii_digit().then(|| u64::from(byte - b'0')));
+    digits.into_iter().try_fold(0, |number, digit| Some(number * 10 + digit?))
+}
+
 /// Parses a text with its quotes. What is no character becomes U+FFFD.
 pub(crate) fn string(token: &[u8]) -> Result<Cow<'_, str>, String> {
     let inner = &token[1..token.len() - 1];
@@ -429,20 +490,28 @@ pub(crate) fn string(token: &[u8]) -> Result<Cow<'_, str>, String> {
 
 /// Returns the end of the value that begins at an offset.
 fn skip(text: &[u8], start: usize) -> Result<usize, String> {
-    let mut scan = Scan::default();
     let rest = text.get(start..).unwrap_or_default();
-    let length = scan.value(rest).map_err(|()| fault_at(text, start, "a value is missing"))?;
-    match length {
-        _ if scan.deepest() >= DEEPEST => Err(fault_at(text, start, "lists and objects are nested too deeply")),
-        Some(length) => Ok(start + length),
-        None if scan.may_end() => Ok(text.len()),
-        None => Err(fault_at(text, text.len(), "it ends within a value")),
+    match rest.first() {
+        Some(b'"') => match scan::text_end(rest, 1) {
+            Some(length) => Ok(start + length),
+            None => Err(fault_at(text, text.len(), "it ends within a value")),
+        },
+        Some(b'[' | b'{') => {
+            let mut scan = Scan::default();
+            match scan.value(rest) {
+                _ if scan.deepest() >= DEEPEST => Err(fault_at(text, start, "lists and objects are nested too deeply")),
+                Ok(Some(length)) => Ok(start + length),
+                Ok(None) | Err(()) => Err(fault_at(text, text.len(), "it ends within a value")),
+            }
+        }
+        None | Some(b',' | b':' | b']' | b'}') => Err(fault_at(text, start, "a value is missing")),
+        Some(_) => Ok(rest.iter().position(scan::ends_word).map_or(text.len(), |length| start + length)),
     }
 }
 
 /// Returns the text that the object at a place has under a name, and the end of the object. Returns
 /// nothing if there is no such text, it is not an object, or it has keys with escapes.
-fn member<'a>(text: &'a [u8], start: usize, name: &str) -> Option<(&'a [u8], usize)> {
+pub(crate) fn member<'a>(text: &'a [u8], start: usize, name: &str) -> Option<(&'a [u8], usize)> {
     if text.get(start) != Some(&b'{') {
         return None;
     }
@@ -482,31 +551,49 @@ fn fault_at(text: &[u8], at: usize, reason: &str) -> String {
     }
 }
 
-/// Returns a row as text for a table in memory. It has only the fields in `names`. If one of them
-/// is missing, it has all keys of the row with null for the other values, so that a message can
-/// list the keys.
-pub(crate) fn projected(row: &Value, names: &[String]) -> Value {
-    let of = |name: &str| row.get_attr(name).unwrap_or_default();
-    if names.iter().all(|name| !of(name).is_undefined()) {
-        return Value::from_pairs(names.iter().map(|name| (name.as_str(), of(name))));
+/// Appends a row, as JSON text for a table in memory, with only the fields in `names`. If one of
+/// them is missing or null, it has all keys of the row with null for the other values, so that a
+/// message can list the keys.
+pub(crate) fn write_fields(row: &Fields, names: &[String], out: &mut Vec<u8>) {
+    let is_null = |token: &[u8]| match token[0] {
+        b'"' | b'[' | b'{' => false,
+        _ => scalar(token).is_ok_and(|value| value.is_undefined()),
+    };
+    out.push(b'{');
+    let start = out.len();
+    let mut write = |name: &str, token: &[u8]| {
+        if out.len() > start {
+            out.push(b',');
+        }
+        serde_json::to_writer(&mut *out, name).expect("a text is JSON");
+        out.push(b':');
+        out.extend_from_slice(token);
+    };
+    let tokens: Option<Vec<&[u8]>> = names.iter().map(|name| row.token(name).filter(|token| !is_null(token))).collect();
+    if let Some(tokens) = tokens {
+        names.iter().zip(tokens).for_each(|(name, token)| write(name, token));
+    } else {
+        for (key, range) in row.parts.keys.iter().zip(&row.parts.values) {
+            let key = key.text(&row.text);
+            let is_wanted = names.iter().any(|name| *name == key);
+            write(&key, if is_wanted { &row.text[range.clone()] } else { b"null" });
+        }
     }
-    let keys = row.try_iter().into_iter().flatten();
-    Value::from_pairs(keys.map(|key| {
-        let is_wanted = key.as_str().is_some_and(|key| names.iter().any(|name| name == key));
-        let value = if is_wanted { row.get_item(&key).unwrap_or_default() } else { Value::UNDEFINED };
-        (key, value)
-    }))
+    out.push(b'}');
 }
 
-/// Returns the JSON text of a value for a table in memory.
-pub(crate) fn text_of(value: &impl serde::Serialize) -> Result<Vec<u8>, String> {
-    serde_json::to_vec(value).map_err(|fault| fault.to_string())
+/// Parses a row as a whole.
+///
+/// # Errors
+/// If it is not JSON.
+pub(crate) fn parsed(row: &[u8]) -> Result<Json, String> {
+    parse(row).map_err(|fault| format!("is not JSON: {fault}"))
 }
 
 /// Parses the whole row at once, for tables with random access. A list element that was wrapped to
 /// have named fields is unwrapped again.
-pub(crate) fn whole(row: &Row) -> Result<Value, String> {
-    let value = match row.parsed()? {
+pub(crate) fn whole(row: &[u8]) -> Result<Value, String> {
+    let value = match parsed(row)? {
         Json::Object(mut fields) if fields.len() == 1 && fields.contains_key(VALUE) => fields[VALUE].take(),
         other => other,
     };
@@ -519,6 +606,7 @@ mod tests {
 
     use super::*;
     use crate::expression::Expression;
+    use crate::expression::tests::RowNamedR;
 
     fn row(text: &str) -> Row {
         Row::of(text.as_bytes().to_vec()).unwrap()
@@ -526,7 +614,7 @@ mod tests {
 
     /// Evaluates an expression over the row `r`.
     fn run(text: &str, source: &str) -> Result<Json, String> {
-        let context = Value::from_pairs([("r", row(text).value()?)]);
+        let context = RowNamedR(Fields::of(text.as_bytes().to_vec())?);
         Expression::compile(source, &["r"])?.evaluate_json(&context)
     }
 
@@ -543,14 +631,14 @@ mod tests {
         ];
         for text in rows {
             let text = text.trim();
-            let taken = serde_json::to_value(row(text).value().unwrap()).unwrap();
+            let taken = serde_json::to_value(Fields::of(text.as_bytes()).unwrap().value()).unwrap();
             assert_eq!(taken, row(text).parsed().unwrap(), "{text}");
             let keys = |value: &Json| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
             assert_eq!(keys(&taken), keys(&row(text).parsed().unwrap()), "{text}");
         }
         let deep = |levels: usize| format!("{{\"a\": {}1{}}}", "[".repeat(levels), "]".repeat(levels));
         for levels in [100, 200, 100_000] {
-            let taken = serde_json::to_value(row(&deep(levels)).value().unwrap()).unwrap();
+            let taken = serde_json::to_value(Fields::of(deep(levels).into_bytes()).unwrap().value()).unwrap();
             assert_eq!(taken, row(&deep(levels)).parsed().unwrap(), "{levels}");
         }
     }
@@ -594,7 +682,7 @@ mod tests {
         for text in
             [r#"{"a": 1"#, r#"{"a": 1} 2"#, r#"{"a" 1}"#, "{a: 1}", r#"{"a": }"#, r#"{"a": [1}"#, r#"{"a": "x}"#]
         {
-            assert!(row(text).value().unwrap_err().starts_with("is not JSON"), "{text}");
+            assert!(Fields::of(text.as_bytes()).unwrap_err().starts_with("is not JSON"), "{text}");
         }
         for text in ["", "1, 2", "[1", "]", "\"a"] {
             assert!(Row::of(text.as_bytes().to_vec()).is_err(), "{text}");
@@ -606,8 +694,9 @@ mod tests {
     fn a_table_in_memory_keeps_the_fields_that_are_asked_for() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let kept = |text: &str, asked: &[&str]| {
-            let value = projected(&row(text).value().unwrap(), &names(asked));
-            String::from_utf8(text_of(&value).unwrap()).unwrap()
+            let mut kept = Vec::new();
+            write_fields(&Fields::of(text.as_bytes()).unwrap(), &names(asked), &mut kept);
+            String::from_utf8(kept).unwrap()
         };
         let text = r#"{"id": 1, "big": [1, 2], "name": "n"}"#;
         assert_eq!(kept(text, &["id", "name"]), r#"{"id":1,"name":"n"}"#);

@@ -61,10 +61,7 @@ impl Scan {
         let length = match self.state {
             State::Text => self.text(rest),
             State::ListOrObject => self.list_or_object(rest),
-            State::Start | State::Word => {
-                let is_end = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b',' | b':' | b']' | b'}');
-                rest.iter().position(is_end)
-            }
+            State::Start | State::Word => rest.iter().position(ends_word),
         };
         Ok(length.map(|length| start + length))
     }
@@ -164,6 +161,22 @@ impl Scan {
             self.depth -= 1;
         }
         self.depth == 0
+    }
+}
+
+/// Returns whether a number or word ends before a byte.
+pub(super) fn ends_word(byte: &u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, b',' | b':' | b']' | b'}')
+}
+
+/// Returns the place after the closing quote of a text; `at` is a place within the text.
+pub(super) fn text_end(piece: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at += quote_or_backslash(piece.get(at..)?)?;
+        if piece[at] == b'"' {
+            return Some(at + 1);
+        }
+        at += 2;
     }
 }
 

@@ -72,7 +72,7 @@ pub(crate) struct Table {
     pub(crate) keep: BTreeMap<String, String>,
     /// The fields of its rows that expressions use. Set when the task is compiled.
     #[serde(skip)]
-    pub(crate) fields: Fields,
+    pub(crate) fields: UsedFields,
     /// The names that lead to the images of the task, among them the columns with their bytes.
     #[serde(skip)]
     pub(crate) pictures: BTreeSet<String>,
@@ -80,7 +80,7 @@ pub(crate) struct Table {
 
 /// The fields of the rows of a table that a task uses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) enum Fields {
+pub(crate) enum UsedFields {
     /// All: some expression uses whole rows.
     #[default]
     All,
@@ -88,7 +88,7 @@ pub(crate) enum Fields {
     Named(Vec<String>),
 }
 
-impl Fields {
+impl UsedFields {
     /// Returns the fields of a table that are in paths of expressions, such as `t.answers`.
     pub(crate) fn of<'p>(table: &str, paths: impl Iterator<Item = &'p String>) -> Self {
         let mut names = BTreeSet::new();
@@ -99,18 +99,18 @@ impl Fields {
             }
             match steps.next() {
                 Some(field) => names.insert(field.to_owned()),
-                None => return Fields::All,
+                None => return UsedFields::All,
             };
         }
-        Fields::Named(names.into_iter().collect())
+        UsedFields::Named(names.into_iter().collect())
     }
 
     /// Returns the indexes of the columns to read. If a used column is missing, all columns are
     /// read, so that a message can list their names.
     pub(crate) fn columns(&self, columns: &[String]) -> Vec<usize> {
         let all = || (0..columns.len()).collect();
-        let Fields::Named(names) = self else { return all() };
-        // Fields that are not columns, such as parts of the path, begin with `_`.
+        let UsedFields::Named(names) = self else { return all() };
+        // UsedFields that are not columns, such as parts of the path, begin with `_`.
         let is_there = |name: &String| name.starts_with('_') || columns.contains(name);
         if !names.iter().all(is_there) {
             return all();
