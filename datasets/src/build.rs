@@ -2,14 +2,14 @@
 
 mod dialogs;
 mod negatives;
+mod texts;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::OnceLock;
 
 use lynxdata_prompts::{AnswerShape, Banks, Media, PromptMode, Slot, Wording, choose, keyed_hash};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::boxes::NativeBox;
@@ -22,6 +22,8 @@ use crate::{Error, Result, tokens};
 
 pub use dialogs::Dialogs;
 pub use negatives::Negatives;
+pub use texts::Lines;
+pub(crate) use texts::Texts;
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,40 +113,11 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Writes conversations as one line of JSON each.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub fn write_lines(all: &[Self], out: &mut dyn Write) -> io::Result<()> {
-        let line = |own: &Self, text: &mut Vec<u8>| {
-            serde_json::to_writer(&mut *text, own)?;
-            text.push(b'\n');
-            Ok(())
-        };
-        write_on_all_cores(all, &line, out)
-    }
-
     /// Returns the index of the right option, from 0, and the number of options of the first
     /// question.
     pub fn right_option(&self) -> Option<(u32, u32)> {
         self.right_choice.map(|right| (right, self.choice_order.len() as u32))
     }
-}
-
-/// Writes the text of one conversation behind others.
-type WriteText<'a> = dyn Fn(&Conversation, &mut Vec<u8>) -> serde_json::Result<()> + Sync + 'a;
-
-/// Conversations whose texts one core makes at a time.
-const TEXTS_TOGETHER: usize = 64;
-
-/// Makes the texts of conversations on all cores and writes them in order.
-pub(crate) fn write_on_all_cores(all: &[Conversation], text: &WriteText, out: &mut dyn Write) -> io::Result<()> {
-    let texts = all.par_chunks(TEXTS_TOGETHER).map(|conversations| {
-        let mut texts = Vec::with_capacity(conversations.len() * 512);
-        conversations.iter().try_for_each(|own| text(own, &mut texts)).map(|()| texts)
-    });
-    let texts = texts.collect::<serde_json::Result<Vec<_>>>()?;
-    texts.iter().try_for_each(|texts| out.write_all(texts))
 }
 
 /// Where one question of several in a conversation comes from; the fields are those of
@@ -214,8 +187,8 @@ pub struct Build<'a> {
     choice: Choice<'a>,
     /// The options of the previous record in this part, which may be shown for the next one.
     options_before: Option<Options>,
-    /// Records that are worded but not counted yet.
-    queue: VecDeque<(Outcome<'a>, Option<Worded>)>,
+    /// Records that are worded but not counted yet, the next one last.
+    queue: Vec<(Outcome<'a>, Option<Worded>)>,
     /// The samples of the record that was counted last.
     ready: VecDeque<Sample>,
     /// The folder of the native files, for a second pass over them.
@@ -228,7 +201,8 @@ pub struct Build<'a> {
 /// The samples of one record: one conversation, or one for each of its captions.
 #[derive(Debug)]
 struct Worded {
-    samples: VecDeque<Sample>,
+    first: Sample,
+    more: Vec<Sample>,
     /// Captions that were left out: reason and full message.
     left_out: Vec<(String, String)>,
 }
@@ -263,13 +237,13 @@ impl<'a> Build<'a> {
     pub fn start(task: &'a Task, banks: &'a Banks, root: &Path, split: &str, settings: &BuildSettings) -> Result<Self> {
         task.check_wordings(banks, settings.language.as_deref())?;
         let wordings = task.wordings(banks, settings.language.as_deref())?;
-        let choice =
-            Choice { task, wordings, settings: settings.clone(), last_drawn: None, fitting: RwLock::default() };
+        let fitting = std::array::from_fn(|_| OnceLock::new());
+        let choice = Choice { task, wordings, settings: settings.clone(), last_drawn: None, fitting };
         Ok(Self {
             reading: reading(task, root, split, settings)?,
             choice,
             options_before: None,
-            queue: VecDeque::new(),
+            queue: Vec::new(),
             ready: VecDeque::new(),
             root: root.to_owned(),
             split: split.to_owned(),
@@ -285,17 +259,17 @@ impl<'a> Build<'a> {
     /// hash their ids.
     pub fn draw(mut self, most: u64) -> Result<Self> {
         let mut pass = reading(self.choice.task, &self.root, &self.split, &self.choice.settings)?;
-        let mut hashes = Vec::new();
+        let (mut hashes, mut more) = (Vec::new(), Vec::new());
         loop {
             let hashes_of = |record| -> Vec<u64> {
-                let (records, _) = self.choice.spread(record);
-                records.iter().map(|record| self.choice.draw_hash(record)).collect()
+                let (first, more, _) = self.choice.spread(record);
+                std::iter::once(&first).chain(&more).map(|record| self.choice.draw_hash(record)).collect()
             };
-            let more = pass.map_more(hashes_of)?;
+            pass.map_more(hashes_of, &mut more)?;
             if more.is_empty() {
                 break;
             }
-            for (outcome, own) in more {
+            while let Some((outcome, own)) = more.pop() {
                 if pass.settle(outcome) {
                     hashes.extend(own.unwrap_or_default());
                 }
@@ -352,29 +326,31 @@ impl<'a> Build<'a> {
             if let Some(sample) = self.ready.pop_front() {
                 return Some(Ok(sample));
             }
-            if let Some((outcome, _)) = self.queue.front() {
+            if let Some((outcome, _)) = self.queue.last() {
                 if self.reading.pauses_before(outcome) {
                     return None;
                 }
-                if let Some((outcome, worded)) = self.queue.pop_front() {
+                if let Some((outcome, worded)) = self.queue.pop() {
                     self.take(outcome, worded);
                 }
                 continue;
             }
-            match self.reading.map_more(|record| self.choice.word(record, is_made)) {
-                Ok(more) if more.is_empty() => return self.reading.end().map(Err),
-                Ok(more) => self.queue.extend(more),
-                Err(fault) => return Some(Err(fault)),
+            if let Err(fault) = self.reading.map_more(|record| self.choice.word(record, is_made), &mut self.queue) {
+                return Some(Err(fault));
+            }
+            if self.queue.is_empty() {
+                return self.reading.end().map(Err);
             }
         }
     }
 
     /// Words a record that was not worded when it was read: it was read ahead while a part was
     /// skipped, or it may take the options of the previous record.
-    fn word(&mut self, record: &Record) -> Sample {
+    fn word(&mut self, record: Record) -> Sample {
+        let options = record.answers.options.clone();
         let sample = self.choice.converse(record, self.options_before.as_ref());
         if !matches!(sample, Sample::Dropped(NO_WORDING, _)) {
-            self.options_before.clone_from(&record.answers.options);
+            self.options_before = options;
         }
         sample
     }
@@ -387,10 +363,10 @@ impl<'a> Build<'a> {
         for (reason, example) in worded.left_out {
             counts.count_left_out(&reason, || example);
         }
-        let more = worded.samples.len().saturating_sub(1) as u64;
-        counts.records_seen += more;
-        counts.kept += more;
-        self.ready = worded.samples;
+        counts.records_seen += worded.more.len() as u64;
+        counts.kept += worded.more.len() as u64;
+        self.ready.push_back(worded.first);
+        self.ready.extend(worded.more);
     }
 
     /// Returns the sample if it was drawn. Otherwise counts it as not drawn; that includes surplus
@@ -422,7 +398,7 @@ impl Iterator for Build<'_> {
                 Err(fault) => return Some(Err(fault)),
             };
             let sample = match self.drawn(sample) {
-                Some(Sample::Record(record)) => self.word(&record),
+                Some(Sample::Record(record)) => self.word(*record),
                 Some(sample) => sample,
                 None => continue,
             };
@@ -463,9 +439,15 @@ struct Choice<'a> {
     settings: BuildSettings,
     /// The largest hash of a drawn record, if a number was drawn.
     last_drawn: Option<u64>,
-    /// A cache of the wordings that suit records of one kind.
-    fitting: RwLock<HashMap<Kind, Arc<[Wording<'a>]>>>,
+    /// The wordings that suit records of the first kinds that were seen.
+    fitting: [OnceLock<Fitting<'a>>; KINDS],
 }
+
+/// The wordings that suit records of a kind.
+type Fitting<'a> = (Kind, Box<[Wording<'a>]>);
+
+/// The number of kinds of records whose wordings are remembered; tasks have up to about ten.
+const KINDS: usize = 32;
 
 /// The properties of a record that decide which wordings suit it: its media, the slots that it has
 /// (as bits), whether it has options and turns, and the shapes of its answers (as bits).
@@ -475,7 +457,7 @@ impl<'a> Choice<'a> {
     /// Makes the samples of one record. If `is_made` is false, only decides which of them are
     /// drawn.
     fn word(&self, record: Record, is_made: bool) -> Worded {
-        let (records, left_out) = self.spread(record);
+        let (first, more, left_out) = self.spread(record);
         // With negatives, a record may need the options of the previous record, so it is worded
         // later.
         let is_made = is_made && self.settings.negatives == Negatives::default();
@@ -484,18 +466,19 @@ impl<'a> Choice<'a> {
                 let place = place(&self.task.name, &record.source_file, record.source_row);
                 return Sample::Dropped(NOT_DRAWN, not_drawn(&place));
             }
-            if is_made { self.converse(&record, None) } else { Sample::Record(Box::new(record)) }
+            if is_made { self.converse(record, None) } else { Sample::Record(Box::new(record)) }
         };
-        Worded { samples: records.into_iter().map(sample).collect(), left_out }
+        Worded { first: sample(first), more: more.into_iter().map(sample).collect(), left_out }
     }
 
     fn draw_hash(&self, record: &Record) -> u64 {
         keyed_hash(self.settings.seed, &["draw", &self.task.name, &record.id])
     }
 
-    /// Makes one record per caption if the task takes all captions. Also returns the captions that
-    /// are left out because they contain a special token; they are kept if there are no others.
-    fn spread(&self, mut record: Record) -> (Vec<Record>, Vec<(String, String)>) {
+    /// Makes one record per caption if the task takes all captions, and returns the first one and
+    /// the others. Also returns the captions that are left out because they contain a special token;
+    /// they are kept if there are no others.
+    fn spread(&self, mut record: Record) -> (Record, Vec<Record>, Vec<(String, String)>) {
         let mut left_out = Vec::new();
         let captions = &mut record.answers.captions;
         if captions.iter().any(|caption| tokens::find(caption).is_none()) {
@@ -509,15 +492,16 @@ impl<'a> Choice<'a> {
         }
         let takes_all = self.task.answers.captions.as_ref().is_some_and(|(.., take)| *take == Take::All);
         if !takes_all || captions.len() < 2 {
-            return (vec![record], left_out);
+            return (record, Vec::new(), left_out);
         }
-        let captions = std::mem::take(captions);
-        let of_caption = |(place, caption): (usize, String)| Record {
+        let mut captions = std::mem::take(captions).into_iter();
+        let of_caption = |place: usize, caption: String| Record {
             id: format!("{}#{place}", record.id),
             answers: Answers { captions: vec![caption], ..record.answers.clone() },
             ..record.clone()
         };
-        (captions.into_iter().enumerate().map(of_caption).collect(), left_out)
+        let first = of_caption(0, captions.next().expect("there are two or more"));
+        (first, (1..).zip(captions).map(|(place, caption)| of_caption(place, caption)).collect(), left_out)
     }
 
     fn place_of(&self, sample: &Sample) -> String {
@@ -529,14 +513,14 @@ impl<'a> Choice<'a> {
         }
     }
 
-    fn converse(&self, record: &Record, options_before: Option<&Options>) -> Sample {
-        let place = || place(&self.task.name, &record.source_file, record.source_row);
+    fn converse(&self, mut record: Record, options_before: Option<&Options>) -> Sample {
+        let place = |file: &str, row| place(&self.task.name, file, row);
         let shapes = record.answers.shapes(self.task);
-        let Some((wording, shape)) = self.of(record, &shapes) else {
+        let Some((wording, shape)) = self.of(&record, &shapes) else {
             let slots: Vec<&str> = record.slots.keys().map(String::as_str).collect();
             let reason = format!(
                 "{}: no wording of {} suits {} with the slots [{}] and the answers [{}]",
-                place(),
+                place(&record.source_file, record.source_row),
                 self.task.prompts.join(", "),
                 record.media.kind().name(),
                 slots.join(", "),
@@ -553,16 +537,13 @@ impl<'a> Choice<'a> {
         if let Some(options) = as_shown.filter(|_| *lower_case)
             && let Some(again) = options.right_again(true)
         {
-            return Sample::Dropped(SAME_OPTIONS, format!("{}: the options {}", place(), said_twice(options, again)));
+            let place = place(&record.source_file, record.source_row);
+            return Sample::Dropped(SAME_OPTIONS, format!("{place}: the options {}", said_twice(options, again)));
         }
-        let made = match &changed {
-            Some(changed) => {
-                let answers = Answers { options: Some(changed.options.clone()), ..record.answers.clone() };
-                converse(self.task, wording, shape, *seed, &Record { answers, ..record.clone() })
-            }
-            None => converse(self.task, wording, shape, *seed, record),
-        };
-        let mut conversation = match made {
+        if let Some(changed) = &changed {
+            record.answers.options = Some(changed.options.clone());
+        }
+        let mut conversation = match converse(self.task, wording, shape, *seed, record) {
             Ok(conversation) => conversation,
             Err(error) => return Sample::Failed(error),
         };
@@ -572,7 +553,8 @@ impl<'a> Choice<'a> {
         }
         let mut texts = conversation.messages.iter().map(|message| message.content.as_str());
         if let Some((token, reason)) = texts.find_map(tokens::find) {
-            return Sample::Dropped(reason, format!("{}: its text contains {token}", place()));
+            let place = place(&conversation.source_file, conversation.source_row);
+            return Sample::Dropped(reason, format!("{place}: its text contains {token}"));
         }
         if let Some(changed) = changed.as_ref().filter(|changed| changed.is_negative) {
             conversation.id = format!("{}#{}", conversation.id, changed.kind);
@@ -595,16 +577,13 @@ impl<'a> Choice<'a> {
     }
 
     /// Returns the wordings that suit a record.
-    fn fitting(&self, record: &Record, shapes: &[AnswerShape]) -> Arc<[Wording<'a>]> {
+    fn fitting(&self, record: &Record, shapes: &[AnswerShape]) -> Cow<'_, [Wording<'a>]> {
         let answers = &record.answers;
         let own = self.task.slots.iter().enumerate().filter(|(_, slot)| record.slots.contains_key(&slot.name));
         let slots = own.fold(0_u128, |bits, (place, _)| bits | 1 << place);
         let of_shapes = shapes.iter().fold(0_u64, |bits, shape| bits | 1 << *shape as u64);
         let (has_options, has_turns) = (answers.options.is_some(), !answers.turns.is_empty());
         let kind = (record.media.kind(), slots, has_options, has_turns, of_shapes);
-        if let Some(known) = self.fitting.read().ok().and_then(|fitting| fitting.get(&kind).cloned()) {
-            return known;
-        }
         let has_slot = |name: &str| {
             record.slots.contains_key(name)
                 || has_options && matches!(name, "options" | "choices")
@@ -612,11 +591,13 @@ impl<'a> Choice<'a> {
         };
         let has_answer = |shape| shapes.contains(&shape);
         let suits = |own: &&Wording| self.task.suits(own.template, kind.0, &has_slot, &has_answer);
-        let found: Arc<[Wording]> = self.wordings.iter().filter(suits).copied().collect();
-        if let Ok(mut fitting) = self.fitting.write() {
-            fitting.insert(kind, found.clone());
+        let find = || self.wordings.iter().filter(suits).copied().collect();
+        // The first free place becomes that of this kind, unless another thread takes it first.
+        let mut places = self.fitting.iter().map(|place| place.get_or_init(|| (kind, find())));
+        match places.find(|(known, _)| *known == kind) {
+            Some((_, fitting)) => Cow::Borrowed(fitting),
+            None => Cow::Owned(find().into_vec()),
         }
-        found
     }
 }
 
@@ -648,9 +629,9 @@ fn converse(
     Wording { bank, template }: Wording,
     shape: AnswerShape,
     seed: u64,
-    record: &Record,
+    mut record: Record,
 ) -> Result<Conversation> {
-    let answers = &record.answers;
+    let answers = &mut record.answers;
     let shown = answers.options.as_ref().map(|own| shown(own, seed, &task.name, &record.id)).unwrap_or_default();
     let mut slots: Vec<(&str, Slot)> = record.slots.iter().map(|(name, value)| (name.as_str(), value.slot())).collect();
     if !shown.order.is_empty() {
@@ -660,19 +641,20 @@ fn converse(
         slots.push(("question", Slot::Text(first)));
     }
     let instruction = bank.render(template, &slots)?;
-    let message = |role, content: &str| Message { role, content: content.to_owned() };
-    let system = record.system.as_ref().or(template.system.as_ref());
-    let mut messages: Vec<Message> = system.iter().map(|system| message(Role::System, system)).collect();
-    messages.push(message(Role::User, &instruction));
+    let message = |role, content: String| Message { role, content };
+    let system = record.system.take().or_else(|| template.system.clone());
+    let mut messages = Vec::with_capacity(3);
+    messages.extend(system.map(|system| message(Role::System, system)));
+    messages.push(message(Role::User, instruction));
     if shape == AnswerShape::Turns {
-        for (place, (user, assistant)) in answers.turns.iter().enumerate() {
+        for (place, (user, assistant)) in std::mem::take(&mut answers.turns).into_iter().enumerate() {
             if place > 0 {
                 messages.push(message(Role::User, user));
             }
             messages.push(message(Role::Assistant, assistant));
         }
     } else {
-        messages.push(message(Role::Assistant, &reply(task, answers, shape, seed, &record.id, &shown)));
+        messages.push(message(Role::Assistant, reply(task, answers, shape, seed, &record.id, &shown)));
     }
     let is_shown = |slot: &String| slot == "options" || slot == "choices";
     let choice_order = if template.slots.iter().any(is_shown) { shown.order } else { Vec::new() };
@@ -680,21 +662,21 @@ fn converse(
     let right_choice = right.and_then(|right| choice_order.iter().position(|place| *place == right));
     let boxes = boxes_in(&messages, &record.boxes);
     Ok(Conversation {
-        id: record.id.clone(),
+        id: record.id,
         task: task.name.clone(),
         group: task.group.clone(),
         answer_shape: shape,
         licence: task.licence.clone(),
-        images: record.media.images.iter().map(|path| ImageReference { path: path.clone() }).collect(),
-        embedded: record.media.embedded.clone(),
-        video: record.media.video.clone(),
+        images: record.media.images.into_iter().map(|path| ImageReference { path }).collect(),
+        embedded: record.media.embedded,
+        video: record.media.video,
         messages,
-        template: format!("{}/{}", bank.name, template.id),
-        source_file: record.source_file.clone(),
+        template: [&bank.name, "/", &template.id].concat(),
+        source_file: record.source_file,
         source_row: record.source_row,
         choice_order: choice_order.iter().map(|&place| place as u32).collect(),
         votes: if matches!(shape, AnswerShape::Word | AnswerShape::Phrase) {
-            answers.votes.clone()
+            std::mem::take(&mut answers.votes)
         } else {
             Vec::new()
         },
@@ -706,6 +688,9 @@ fn converse(
 
 /// Returns the boxes that are in the texts, as often as they are there.
 fn boxes_in(messages: &[Message], boxes: &[NativeBox]) -> Vec<NativeBox> {
+    if boxes.is_empty() {
+        return Vec::new();
+    }
     let mut shown: HashMap<&str, usize> = HashMap::new();
     for native in boxes {
         let times = || messages.iter().map(|message| message.content.matches(&native.text).count()).sum();
@@ -724,9 +709,10 @@ fn boxes_in(messages: &[Message], boxes: &[NativeBox]) -> Vec<NativeBox> {
 }
 
 /// Returns the answer of a record in a shape that the record has.
-fn reply(task: &Task, answers: &Answers, shape: AnswerShape, seed: u64, record_id: &str, shown: &Shown) -> String {
-    let of_truth = |yes: &str, no: &str| (if answers.truth == Some(true) { yes } else { no }).to_owned();
-    let text = |shape| answers.texts.get(&shape).cloned();
+fn reply(task: &Task, answers: &mut Answers, shape: AnswerShape, seed: u64, record_id: &str, shown: &Shown) -> String {
+    let truth = answers.truth;
+    let of_truth = |yes: &str, no: &str| (if truth == Some(true) { yes } else { no }).to_owned();
+    let mut text = |shape| answers.texts.remove(&shape);
     let own = text(shape).or_else(|| match shape {
         AnswerShape::Word => text(AnswerShape::Phrase),
         AnswerShape::Letter => Some(shown.right.clone()),

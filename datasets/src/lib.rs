@@ -51,6 +51,8 @@ pub mod export;
 mod expression;
 mod filters;
 mod hydrate;
+mod json_text;
+mod lanes;
 pub mod mixture;
 mod picture;
 mod record;
@@ -68,7 +70,9 @@ mod video;
 mod machine;
 
 pub use boxes::NativeBox;
-pub use build::{Build, BuildSettings, Conversation, Dialogs, ImageReference, Message, Negatives, PackedRecord, Role};
+pub use build::{
+    Build, BuildSettings, Conversation, Dialogs, ImageReference, Lines, Message, Negatives, PackedRecord, Role,
+};
 pub use catalogue::{Catalogue, FaultyTask, example};
 pub use checked::{Checked, MediaCount, check, count_difference};
 pub use counts::{FormatsLeftOut, NOT_DRAWN, ShapeCount, TaskCounts};

@@ -1,16 +1,18 @@
 //! Images of a task: in folders, in archives, or in the rows themselves.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hashbrown::HashMap;
 use serde::Serialize;
 
 use crate::archive::{Archive, Member, has_members, is_archive, is_packed_whole};
+use crate::json_text;
 use crate::{Error, Result};
 
 /// The location of one image or video.
@@ -38,11 +40,10 @@ pub struct FaultyMedia<'a> {
 }
 
 impl FaultyMedia<'_> {
-    /// Returns it as a line of JSON.
-    pub fn line(&self) -> Vec<u8> {
-        let mut line = serde_json::to_vec(self).expect("texts are JSON");
-        line.push(b'\n');
-        line
+    /// Appends it as a line of JSON.
+    pub fn append_line(&self, out: &mut Vec<u8>) {
+        json_text::append(out, self).expect("texts are JSON");
+        out.push(b'\n');
     }
 }
 

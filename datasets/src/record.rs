@@ -11,6 +11,7 @@ use crate::archive::from_base64;
 use crate::boxes::NativeBox;
 use crate::expression::question_mark;
 use crate::picture::{Embedded, VIDEOS, base64_of, embed, stays_inside};
+use crate::rows::row::string;
 use crate::shape::misfit;
 use crate::task::Task;
 
@@ -124,6 +125,12 @@ pub struct Answers {
 }
 
 impl Answers {
+    /// Returns whether the record can be answered in any shape.
+    pub(crate) fn is_any(&self) -> bool {
+        let has_text = !self.texts.is_empty() || !self.captions.is_empty() || !self.turns.is_empty();
+        has_text || self.options.is_some() || self.truth.is_some()
+    }
+
     /// Returns the shapes in which the record can be answered. A phrase of at most three words is
     /// also a word.
     pub(crate) fn shapes(&self, task: &Task) -> Vec<AnswerShape> {
@@ -303,19 +310,39 @@ pub(crate) fn said_twice(options: &Options, again: &str) -> String {
 }
 
 /// Counts votes, of which there is at least one.
-pub(crate) fn votes<T: PartialEq + Into<String>>(texts: Vec<T>, least: usize) -> Result<Vec<(String, usize)>, String> {
-    let mut votes: Vec<(T, usize)> = Vec::new();
-    for vote in texts {
-        match votes.iter_mut().find(|(text, _)| *text == vote) {
-            Some((_, count)) => *count += 1,
-            None => votes.push((vote, 1)),
+pub(crate) fn votes(texts: Vec<String>, least: usize) -> Result<Vec<(String, usize)>, String> {
+    enough(counted(texts.into_iter().map(|text| (text, 1))), least)
+}
+
+/// Counts votes that are JSON texts with quotes. Returns nothing if one of them has no text.
+pub(crate) fn votes_of_tokens(tokens: &[&[u8]], least: usize) -> Option<Result<Vec<(String, usize)>, String>> {
+    // Most votes are the same, so that only a few of them are decoded.
+    let different = counted(tokens.iter().map(|token| (*token, 1)));
+    let text = |(token, count)| Some((trimmed(string(token).ok()?).into_owned(), count));
+    let texts: Vec<(String, usize)> = different.into_iter().map(text).collect::<Option<_>>()?;
+    let has_texts = texts.iter().all(|(text, _)| is_text(text));
+    has_texts.then(|| enough(counted(texts.into_iter()), least))
+}
+
+/// Adds up the counts of the same votes, in the order of their first occurrences.
+fn counted<T: PartialEq>(votes: impl Iterator<Item = (T, usize)>) -> Vec<(T, usize)> {
+    let mut all: Vec<(T, usize)> = Vec::new();
+    for (vote, count) in votes {
+        match all.iter_mut().find(|(known, _)| *known == vote) {
+            Some((_, known)) => *known += count,
+            None => all.push((vote, count)),
         }
     }
+    all
+}
+
+/// Sorts votes by their counts, and checks that the most frequent one is frequent enough.
+fn enough(mut votes: Vec<(String, usize)>, least: usize) -> Result<Vec<(String, usize)>, String> {
     // The sort is stable, so of equal counts the first vote comes first.
     votes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     match votes[0].1 {
         most if most < least => Err(format!("agree {most} times at most, which is fewer than {least}")),
-        _ => Ok(votes.into_iter().map(|(text, count)| (text.into(), count)).collect()),
+        _ => Ok(votes),
     }
 }
 
@@ -542,7 +569,7 @@ mod tests {
             (truth(json!(1)).unwrap_err(), "true or false, but is 1"),
             (turns(json!([["c"], ["a", "b"]]), none).unwrap_err(), "a pair of texts, but is [\"c\"]"),
             (turns(json!([["a", null]]), none).unwrap_err(), "the first turn is missing or null"),
-            (votes(vec!["a", "b"], 2).unwrap_err(), "agree 1 times at most, which is fewer than 2"),
+            (votes(vec!["a".into(), "b".into()], 2).unwrap_err(), "agree 1 times at most, which is fewer than 2"),
             (seconds(json!(-1)).unwrap_err(), "must be seconds"),
         ];
         for (found, expected) in faults {
@@ -612,6 +639,11 @@ mod tests {
         let count = |list: Value| votes(texts_of(list, &mut Vec::new()).unwrap(), 1).unwrap();
         assert_eq!(count(json!(["b", "a", "a", "b", "c"])), [("b".into(), 2), ("a".into(), 2), ("c".into(), 1)]);
         assert_eq!(count(json!(["x", null, 2, "2"])), [("2".into(), 2), ("x".into(), 1)]);
+        let tokens: [&[u8]; 5] = [b"\"b\"", b"\" a\"", b"\"a\"", b"\"\\u0062\"", b"\"c\""];
+        let of_tokens = votes_of_tokens(&tokens, 2).unwrap().unwrap();
+        assert_eq!(of_tokens, [("b".into(), 2), ("a".into(), 2), ("c".into(), 1)]);
+        assert_eq!(votes_of_tokens(&tokens, 3).unwrap(), votes(vec!["a".into(), "b".into(), "a".into()], 3));
+        assert_eq!(votes_of_tokens(&[b"\"a\"", b"\" \""], 1), None);
     }
 
     #[test]

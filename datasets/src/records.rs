@@ -22,8 +22,8 @@ use crate::boxes::{BOXES_OF_RECORD, BoxesOfRecord, NativeBox};
 use crate::counts::TaskCounts;
 use crate::expression::{Context, Named};
 use crate::record::{
-    Answers, Media, Record, SlotValue, VideoReference, answer, is_text, key_text, options, path, picture, pictures,
-    seconds, slot, take_tokens, text, texts_of, trimmed, truth, turns, votes,
+    Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, picture, pictures, seconds,
+    slot, take_tokens, text, texts_of, truth, turns, votes, votes_of_tokens,
 };
 use crate::rows::row::{Fields, natural, scalar_json, whole, write_fields};
 use crate::rows::table::{Matches, UsedFields};
@@ -231,7 +231,8 @@ struct Mapper<'a> {
 /// The records of one split of a task, in the order of the native files.
 pub struct Records<'a> {
     reading: Reading<'a>,
-    queue: VecDeque<(Outcome<'a>, Option<Record>)>,
+    /// Records that are mapped but not counted yet, the next one last.
+    queue: Vec<(Outcome<'a>, Option<Record>)>,
 }
 
 /// Reads the rows of a split and maps them to records: the rows that are not read yet, and the
@@ -273,7 +274,7 @@ impl<'a> Records<'a> {
     /// # Errors
     /// If a file is missing or, as a whole, cannot be parsed.
     pub fn start(task: &'a Task, root: &Path, split: &str) -> Result<Self> {
-        Ok(Self { reading: Reading::start(task, root, split)?, queue: VecDeque::new() })
+        Ok(Self { reading: Reading::start(task, root, split)?, queue: Vec::new() })
     }
 
     /// Returns the counts of this part, up to the record that was returned last.
@@ -304,11 +305,11 @@ impl Iterator for Records<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some((outcome, _)) = self.queue.front() {
+            if let Some((outcome, _)) = self.queue.last() {
                 if self.reading.pauses_before(outcome) {
                     return None;
                 }
-                if let Some((outcome, record)) = self.queue.pop_front()
+                if let Some((outcome, record)) = self.queue.pop()
                     && self.reading.settle(outcome)
                     && let Some(record) = record
                 {
@@ -316,10 +317,11 @@ impl Iterator for Records<'_> {
                 }
                 continue;
             }
-            match self.reading.map_more(|record| record) {
-                Ok(more) if more.is_empty() => return self.reading.end().map(Err),
-                Ok(more) => self.queue.extend(more),
-                Err(fault) => return Some(Err(fault)),
+            if let Err(fault) = self.reading.map_more(|record| record, &mut self.queue) {
+                return Some(Err(fault));
+            }
+            if self.queue.is_empty() {
+                return self.reading.end().map(Err);
             }
         }
     }
@@ -374,12 +376,14 @@ impl<'a> Reading<'a> {
         })
     }
 
-    /// Maps the next candidates on all cores and applies `then` to their records. Returns an empty
-    /// list at the end of the files.
+    /// Maps the next candidates on all cores and applies `then` to their records. Fills `out` with
+    /// them, the first one last; at the end of the files it is empty.
     pub(crate) fn map_more<T: Send>(
         &mut self,
         then: impl Fn(Record) -> T + Sync,
-    ) -> Result<Vec<(Outcome<'a>, Option<T>)>> {
+        out: &mut Vec<(Outcome<'a>, Option<T>)>,
+    ) -> Result<()> {
+        out.clear();
         let mapper = &self.mapper;
         let made = |(outcome, record): (Outcome<'a>, Option<Record>)| (outcome, record.map(&then));
         while self.waiting.is_empty() && !self.ended {
@@ -387,22 +391,26 @@ impl<'a> Reading<'a> {
             if batches.is_empty() {
                 self.ended = true;
                 self.is_told |= self.fault.is_some();
-                return self.fault.take().map_or(Ok(Vec::new()), Err);
+                return self.fault.take().map_or(Ok(()), Err);
             }
             let rows: Vec<(&Batch, &NativeRow)> =
                 batches.iter().flat_map(|batch| batch.rows().iter().map(move |row| (batch, row))).collect();
             let rows = rows.into_par_iter().with_min_len(FEWEST_TOGETHER);
             if mapper.task.explode.is_none() {
                 // Every row is one record, so the core that parses the row also maps it.
-                return Ok(rows.map(|(batch, row)| made(mapper.of_row(batch, row))).collect());
+                rows.rev().map(|(batch, row)| made(mapper.of_row(batch, row))).collect_into_vec(out);
+                self.rows.reuse(batches);
+                return Ok(());
             }
             let candidates: Vec<Vec<Candidate>> = rows.map(|(batch, row)| mapper.candidates(batch, row)).collect();
             self.waiting.extend(candidates.into_iter().flatten());
+            self.rows.reuse(batches);
         }
         let length = self.waiting.len().min(CHUNK);
         let candidates: Vec<Candidate> = self.waiting.drain(..length).collect();
         let candidates = candidates.into_par_iter().with_min_len(FEWEST_TOGETHER);
-        Ok(candidates.map(|candidate| made(mapper.of_candidate(candidate))).collect())
+        candidates.rev().map(|candidate| made(mapper.of_candidate(candidate))).collect_into_vec(out);
+        Ok(())
     }
 
     pub(crate) fn pause_after(&mut self, rows: u64) {
@@ -633,7 +641,7 @@ impl<'a> Mapper<'a> {
             }
         }
         let answers = self.answers(&|| place(&task.name, file, row), scope, &slots, &mut media, tally)?;
-        let id = format!("{}/{}/{native_id}", task.name, self.split);
+        let id = [&task.name, "/", &self.split, "/", &*native_id].concat();
         let boxes = scope.take_boxes();
         Ok(Record { id, media, system, slots, answers, boxes, source_file: file.to_string(), source_row: row })
     }
@@ -677,11 +685,8 @@ impl<'a> Mapper<'a> {
         }
         if let Some((own, least)) = &sources.votes {
             let is_few = |reason: &str| reason.starts_with("agree ");
-            let counted = match own.value.texts(scope).filter(|texts| texts.iter().all(|text| is_text(text))) {
-                Some(texts) => {
-                    let texts = texts.into_iter().map(trimmed).collect();
-                    votes(texts, *least).map_err(|reason| field_fault(own, &reason))
-                }
+            let counted = match own.value.texts(scope).and_then(|tokens| votes_of_tokens(&tokens, *least)) {
+                Some(counted) => counted.map_err(|reason| field_fault(own, &reason)),
                 None => mapped(own, scope, |value| {
                     texts_of(value, &mut without_text).and_then(|texts| votes(texts, *least))
                 }),
@@ -726,7 +731,7 @@ impl<'a> Mapper<'a> {
             let example = format!("{}: an element of {name} {reason}", place());
             tally.left_out.push((format!("no_text:{name}"), example));
         }
-        let has_any = !found.shapes(task).is_empty();
+        let has_any = found.is_any();
         for (shape, detail) in &misfits {
             tally.misfits.push(*shape);
             let (reason, shape) = (format!("answer_shape:{}", shape.name()), shape.name());
@@ -872,7 +877,8 @@ fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str, counts: &mut
     let split = &Value::from(split);
     let shape = join.table.shape.unwrap_or(Shape::List);
     let mut index = Index { join, rows: RowsByKey::default() };
-    for batch in Rows::start(&task.name, &join.name, files, &join.table, shape)? {
+    let mut rows = Rows::start(&task.name, &join.name, files, &join.table, shape)?;
+    while let Some(batch) = rows.next() {
         let batch = batch?;
         let together = batch.rows().par_chunks(FEWEST_TOGETHER).map(|rows| {
             let mut texts = Vec::with_capacity(rows.len() * KEPT_OF_ROW);
@@ -901,6 +907,7 @@ fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str, counts: &mut
                 }
             }
         }
+        rows.reuse([batch]);
     }
     Ok(index)
 }

@@ -79,7 +79,7 @@ const LONGEST_NAME: usize = 40;
 /// Returns the first special token in a text, and the reason under which a record with it is left
 /// out.
 pub(crate) fn find(text: &str) -> Option<(&str, &'static str)> {
-    text.match_indices(['<', '[']).find_map(|(place, _)| {
+    memchr::memchr2_iter(b'<', b'[', text.as_bytes()).find_map(|place| {
         let rest = &text[place..];
         let listed = TOKENS.iter().find(|(token, ..)| rest.starts_with(token));
         listed.map(|(token, reason, _)| (*token, *reason)).or_else(|| {

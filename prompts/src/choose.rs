@@ -40,7 +40,10 @@ pub fn choose<'a>(
     let record = keyed_hash(seed, &["wording", task, record_id]);
     let order = |own: &Wording<'a>| (mixed(record ^ own.template.key), &own.bank.name, &own.template.id);
     match mode {
-        PromptMode::All => fitting.min_by_key(order),
+        PromptMode::All => fitting.reduce(|least, own| {
+            let (hash, of_least) = (mixed(record ^ own.template.key), mixed(record ^ least.template.key));
+            if hash < of_least || hash == of_least && order(&own) < order(&least) { own } else { least }
+        }),
         PromptMode::One => fitting.next(),
         PromptMode::Seed => {
             let fitting: Vec<Wording> = fitting.collect();

@@ -92,7 +92,7 @@ fn conversations_equal_the_golden_files() {
     // `tasks show` prints them.
     let path = fixtures().with_file_name("examples.jsonl");
     let mut lines = Vec::new();
-    Conversation::write_lines(&examples, &mut lines).unwrap();
+    Lines::default().write(&examples, &mut lines).unwrap();
     if std::env::var_os(REWRITE).is_some() {
         fs::write(&path, &lines).unwrap();
     }

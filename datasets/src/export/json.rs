@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Files, Pictures, Writer};
-use crate::build::{Conversation, PackedRecord, write_on_all_cores};
+use crate::build::{Conversation, PackedRecord, Texts};
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 use crate::{Error, Result};
 
@@ -152,6 +152,7 @@ pub(super) type WriteValue = fn(&Conversation, &mut Vec<u8>) -> serde_json::Resu
 struct JsonWriter {
     layout: Layout,
     value: WriteValue,
+    texts: Texts,
     path: PathBuf,
     out: BufWriter<File>,
     is_empty: bool,
@@ -161,12 +162,13 @@ struct JsonWriter {
 pub(super) fn begin(files: &mut Files, layout: Layout, value: WriteValue) -> Result<Box<dyn Writer>> {
     let path = files(if layout == Layout::List { ".json" } else { ".jsonl" })?;
     let file = File::create(&path).map_err(|source| Error::Io { action: "write", path: path.clone(), source })?;
-    Ok(Box::new(JsonWriter { layout, value, path, out: BufWriter::new(file), is_empty: true }))
+    let texts = Texts::default();
+    Ok(Box::new(JsonWriter { layout, value, texts, path, out: BufWriter::new(file), is_empty: true }))
 }
 
 impl Writer for JsonWriter {
     fn write(&mut self, conversations: &[Conversation], _: &mut Files, _: &mut Pictures) -> Result<()> {
-        let Self { layout, value, path, out, is_empty } = self;
+        let Self { layout, value, texts, path, out, is_empty } = self;
         let failed = |source| Error::Io { action: "write", path: path.clone(), source };
         let mut rest = conversations;
         if *layout == Layout::List
@@ -185,7 +187,7 @@ impl Writer for JsonWriter {
             text.extend_from_slice(behind);
             Ok(())
         };
-        write_on_all_cores(rest, &one, out).map_err(failed)
+        texts.write(rest, &one, out).map_err(failed)
     }
 
     fn finish(mut self: Box<Self>, _: &mut Files) -> Result<()> {

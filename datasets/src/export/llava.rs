@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::Format;
 use super::json::{Layout, Provenance, begin, column, features_of_provenance, image_paths, lists, with_tokens};
 use crate::build::{Conversation, Role};
+use crate::json_text;
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 
 pub(super) const FORMAT: Format = Format {
@@ -18,7 +19,7 @@ pub(super) const FORMAT: Format = Format {
     is_default: true,
     leaves_out: |_| None,
     features: |_| Ok(features()),
-    begin: |files| begin(files, Layout::List, |own, out| serde_json::to_writer(out, &Sample::of(own))),
+    begin: |files| begin(files, Layout::List, |own, out| json_text::append(out, &Sample::of(own))),
     describe: None,
 };
 

@@ -2,7 +2,6 @@
 //! several times as long. Whatever is unusual about a row is left to minijinja, so that both agree
 //! and messages are the same.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use serde_json::Value as Json;
@@ -115,14 +114,14 @@ impl Direct {
         }
     }
 
-    /// Returns the value over one row if it is a list of one or more texts and nothing else.
-    pub(super) fn texts<'a>(&self, context: &'a dyn Context) -> Option<Vec<Cow<'a, str>>> {
+    /// Returns the value over one row, with the quotes of texts, if it is a list of one or more
+    /// texts and nothing else.
+    pub(super) fn texts<'a>(&self, context: &'a dyn Context) -> Option<Vec<&'a [u8]>> {
         let found = match self {
             Self::Path(path) | Self::OrElse { path, is_trimmed: false } => texts(token(path, context)?)?,
             Self::Column { list, attribute } => {
                 let tokens = column(token(list, context)?, attribute)?;
-                let text = |token: &'a [u8]| if token[0] == b'"' { string(token).ok() } else { None };
-                tokens.into_iter().map(text).collect::<Option<_>>()?
+                tokens.iter().all(|token| token[0] == b'"').then_some(tokens)?
             }
             _ => return None,
         };
@@ -342,6 +341,7 @@ mod tests {
                     assert_eq!(written, own.evaluate_json(&context).ok(), "{source} of {text}");
                 }
                 if let Some(texts) = direct.texts(&context) {
+                    let texts: Vec<_> = texts.into_iter().map(|token| string(token).unwrap()).collect();
                     assert_eq!(Ok(serde_json::json!(texts)), own.evaluate_json(&context), "{source} of {text}");
                 }
                 if let Some(key) = direct.key(&context) {

@@ -25,7 +25,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use lynxdata_records::python_json::normalise;
@@ -351,6 +351,8 @@ const QUEUE: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Rows {
     receiver: Option<Receiver<Result<Batch>>>,
+    /// Takes batches whose memory the reader uses again.
+    used: SyncSender<Batch>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -364,6 +366,7 @@ impl Rows {
         shape: Shape,
     ) -> Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE);
+        let (used, to_fill) = sync_channel::<Batch>(2 * QUEUE);
         let (task, table_name, table) = (task.to_owned(), table_name.to_owned(), table.clone());
         let read = move || {
             let (mut batch, mut is_wanted) = (Batch::default(), true);
@@ -371,7 +374,9 @@ impl Rows {
                 let outcome = read_file(&file, &table, shape, &mut |number, content| {
                     batch.push(&file.name, number, content.as_ref().map_err(Clone::clone));
                     if batch.rows.len() == BATCH || batch.bytes() >= BATCH_BYTES {
-                        let next = Batch { text: Vec::with_capacity(batch.bytes()), rows: Vec::with_capacity(BATCH) };
+                        let mut next = to_fill.try_recv().unwrap_or_default();
+                        next.text.clear();
+                        next.rows.clear();
                         is_wanted = sender.send(Ok(std::mem::replace(&mut batch, next))).is_ok();
                     }
                     if is_wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -393,7 +398,15 @@ impl Rows {
             .name("native-rows".to_owned())
             .spawn(read)
             .map_err(|source| Error::Io { action: "start", path: PathBuf::from("a thread that reads rows"), source })?;
-        Ok(Self { receiver: Some(receiver), reader: Some(reader) })
+        Ok(Self { receiver: Some(receiver), used, reader: Some(reader) })
+    }
+
+    /// Takes batches that were used, so that the reader need not allocate others.
+    pub(crate) fn reuse(&self, batches: impl IntoIterator<Item = Batch>) {
+        for batch in batches {
+            // If the reader has enough or has ended, the batch is freed.
+            let _ = self.used.try_send(batch);
+        }
     }
 }
 

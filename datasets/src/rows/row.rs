@@ -12,13 +12,14 @@ use minijinja::{Error, ErrorKind, Value};
 use serde_json::Value as Json;
 
 use super::scan::{self, Scan};
+use crate::lanes::{equal, position};
 use crate::value::value_of;
 
 /// The field name of a row that is not an object.
 pub(crate) const VALUE: &str = "_value";
 
 /// The number of elements that a list or object has room for at first.
-const ELEMENTS: usize = 8;
+const ELEMENTS: usize = 16;
 
 /// Objects with more keys than this get a hash map of their keys.
 const SEARCHED: usize = 16;
@@ -165,10 +166,15 @@ enum Key {
 }
 
 impl Key {
-    fn of(text: &[u8], token: Range<usize>) -> Result<Self, String> {
-        let inner = token.start + 1..token.end - 1;
-        let is_plain = !text[inner.clone()].contains(&b'\\') && std::str::from_utf8(&text[inner.clone()]).is_ok();
-        if is_plain { Ok(Self::Plain(inner)) } else { string(&text[token]).map(|key| Self::Decoded(key.into_owned())) }
+    /// Returns the key that begins at a quote, and its end.
+    fn of(text: &[u8], start: usize) -> Result<(Self, usize), String> {
+        if let Some(end) = scan::plain_text_end(text, start + 1)
+            && std::str::from_utf8(&text[start + 1..end - 1]).is_ok()
+        {
+            return Ok((Self::Plain(start + 1..end - 1), end));
+        }
+        let end = skip(text, start)?;
+        string(&text[start..end]).map(|key| (Self::Decoded(key.into_owned()), end))
     }
 
     fn bytes<'a>(&'a self, text: &'a [u8]) -> &'a [u8] {
@@ -251,12 +257,12 @@ pub(crate) fn column<'t>(list: &'t [u8], attribute: &str) -> Option<Vec<&'t [u8]
     Some(tokens)
 }
 
-/// Returns the texts of a list of nothing but texts.
-pub(crate) fn texts(list: &[u8]) -> Option<Vec<Cow<'_, str>>> {
+/// Returns the elements, with their quotes, of a list of nothing but texts.
+pub(crate) fn texts(list: &[u8]) -> Option<Vec<&[u8]>> {
     let mut texts = Vec::with_capacity(ELEMENTS);
     each_element(list, |at| {
-        let end = skip(list, at).ok().filter(|_| list[at] == b'"')?;
-        texts.push(string(&list[at..end]).ok()?);
+        let end = scan::text_end(list, at + 1).filter(|_| list[at] == b'"')?;
+        texts.push(&list[at..end]);
         Some(end)
     })?;
     Some(texts)
@@ -366,9 +372,9 @@ impl Parts {
                     if text.get(at) != Some(&b'"') {
                         return Err(fault_at(text, at, "a key in quotes is missing"));
                     }
-                    let key = skip(text, at)?;
-                    known = all.add_key(text, Key::of(text, at..key)?);
-                    at = space(text, key);
+                    let (key, end) = Key::of(text, at)?;
+                    known = all.add_key(text, key);
+                    at = space(text, end);
                     if text.get(at) != Some(&b':') {
                         return Err(fault_at(text, at, "`:` is missing after a key"));
                     }
@@ -479,7 +485,7 @@ pub(crate) fn natural(token: &[u8]) -> Option<u64> {
 /// Parses a text with its quotes. What is no character becomes U+FFFD.
 pub(crate) fn string(token: &[u8]) -> Result<Cow<'_, str>, String> {
     let inner = &token[1..token.len() - 1];
-    if !inner.contains(&b'\\')
+    if !has_escapes(inner)
         && let Ok(text) = std::str::from_utf8(inner)
     {
         return Ok(Cow::Borrowed(text));
@@ -488,14 +494,26 @@ pub(crate) fn string(token: &[u8]) -> Result<Cow<'_, str>, String> {
     text.map(Cow::Owned).map_err(|fault| fault.to_string())
 }
 
+fn has_escapes(text: &[u8]) -> bool {
+    position(text, |own| equal(own, b'\\')).is_some()
+}
+
 /// Returns the end of the value that begins at an offset.
+#[inline]
 fn skip(text: &[u8], start: usize) -> Result<usize, String> {
+    if text.get(start) == Some(&b'"')
+        && let Some(end) = scan::text_end(text, start + 1)
+    {
+        return Ok(end);
+    }
+    skip_other(text, start)
+}
+
+/// Returns the end of a value that is no text.
+fn skip_other(text: &[u8], start: usize) -> Result<usize, String> {
     let rest = text.get(start..).unwrap_or_default();
     match rest.first() {
-        Some(b'"') => match scan::text_end(rest, 1) {
-            Some(length) => Ok(start + length),
-            None => Err(fault_at(text, text.len(), "it ends within a value")),
-        },
+        Some(b'"') => Err(fault_at(text, text.len(), "it ends within a value")),
         Some(b'[' | b'{') => {
             let mut scan = Scan::default();
             match scan.value(rest) {
@@ -517,15 +535,15 @@ pub(crate) fn member<'a>(text: &'a [u8], start: usize, name: &str) -> Option<(&'
     }
     let (mut found, mut at) = (None, space(text, start + 1));
     while text.get(at) == Some(&b'"') {
-        let end = skip(text, at).ok()?;
-        let key = &text[at + 1..end - 1];
+        let end = scan::plain_text_end(text, at + 1)?;
+        let is_named = text[at + 1..end - 1] == *name.as_bytes();
         at = space(text, end);
-        if text.get(at) != Some(&b':') || key.contains(&b'\\') {
+        if text.get(at) != Some(&b':') {
             return None;
         }
         at = space(text, at + 1);
         let end = skip(text, at).ok()?;
-        if key == name.as_bytes() {
+        if is_named {
             found = Some(&text[at..end]);
         }
         at = space(text, end);
@@ -538,9 +556,14 @@ pub(crate) fn member<'a>(text: &'a [u8], start: usize, name: &str) -> Option<(&'
     None
 }
 
+/// Returns the place of the first byte from `at` on that is not white space.
+#[inline]
 fn space(text: &[u8], at: usize) -> usize {
-    let rest = text.get(at..).unwrap_or_default();
-    at + rest.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(rest.len())
+    let mut at = at;
+    while text.get(at).is_some_and(u8::is_ascii_whitespace) {
+        at += 1;
+    }
+    at
 }
 
 fn fault_at(text: &[u8], at: usize, reason: &str) -> String {

@@ -24,10 +24,19 @@ pub fn hash<'a>(texts: impl IntoIterator<Item = &'a str>) -> Hasher {
 pub fn seeded<'a>(seed: u64, texts: impl IntoIterator<Item = &'a str>) -> Hasher {
     let mut key = [0; blake3::KEY_LEN];
     key[..8].copy_from_slice(&seed.to_le_bytes());
+    // One call for all bytes: each has a cost of its own.
+    let mut bytes = Vec::with_capacity(SHORT);
+    for text in texts {
+        bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+    }
     let mut hasher = Hasher::new_keyed(&key);
-    texts.into_iter().for_each(|text| add(&mut hasher, text.as_bytes()));
+    hasher.update(&bytes);
     hasher
 }
+
+/// The number of bytes of a list of texts for which there is room at first.
+const SHORT: usize = 128;
 
 /// Adds a text, or other bytes, preceded by its length.
 pub fn add(hasher: &mut Hasher, bytes: &[u8]) {

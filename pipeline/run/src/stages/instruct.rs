@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use lynxdata_datasets::export::{Format, Pictures, Writer};
 use lynxdata_datasets::{
-    Build, BuildSettings, Catalogue, Conversation, Dialogs, Diversity, DiversityMeter, Exchange, FormatsLeftOut,
+    Build, BuildSettings, Catalogue, Conversation, Dialogs, Diversity, DiversityMeter, Exchange, FormatsLeftOut, Lines,
     NOT_DRAWN, Task, TaskCounts, count_difference, exchanges, ffmpeg_version,
 };
 use lynxdata_engine::Session;
@@ -38,7 +38,7 @@ const FORMAT_VERSION: &str = "9";
 pub(super) const BATCH: usize = 64;
 
 /// Number of conversations whose images are checked together, on all cores.
-const LOOKED_AT: usize = 4096;
+const LOOKED_AT: usize = 2048;
 
 /// Most bytes of images embedded in rows that are held with them.
 const EMBEDDED_BYTES: usize = 64 << 20;
@@ -375,8 +375,9 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
     let mut outputs = Outputs::create(context, &config.formats, &of_task, new)?;
     let mut left_out = LeftOut::new();
     let mut reported = LeftOut::new();
+    let mut conversations = Vec::new();
     loop {
-        let mut conversations = next_conversations(&mut build)?;
+        next_conversations(&mut build, &mut conversations)?;
         if conversations.is_empty() {
             break;
         }
@@ -397,9 +398,10 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
             });
         }
         without_image += conversations.iter().filter(|own| pictures.is_incomplete(own)).count() as u64;
-        let conversations = dialogs.pack(conversations);
+        conversations = dialogs.pack(conversations);
         written += conversations.len() as u64;
         outputs.write(&conversations, &mut |path| pictures.read(path))?;
+        conversations.clear();
     }
     for conversations in dialogs.finish().chunks(LOOKED_AT) {
         written += conversations.len() as u64;
@@ -460,7 +462,7 @@ fn tell_what_is_lacking(split: &Split, number: usize, counts: &TaskCounts) {
 pub(super) struct Outputs<'a> {
     files: SetFiles<'a>,
     /// One line per conversation with its whole provenance; later stages read this file.
-    lines: (PathBuf, BufWriter<File>),
+    lines: (PathBuf, BufWriter<File>, Lines),
     writers: Vec<(&'static Format, Box<dyn Writer>)>,
     left_out: TasksLeftOut,
 }
@@ -497,14 +499,19 @@ impl<'a> Outputs<'a> {
         for &format in formats {
             writers.push((format, format.begin(&mut |suffix| files.create(format.name, suffix))?));
         }
-        Ok(Self { files, lines: (path, BufWriter::new(file)), writers, left_out: TasksLeftOut::new() })
+        Ok(Self {
+            files,
+            lines: (path, BufWriter::new(file), Lines::default()),
+            writers,
+            left_out: TasksLeftOut::new(),
+        })
     }
 
     /// Appends conversations, to each format those that it can represent; `pictures` returns the
     /// bytes of an image by its path.
     pub(super) fn write(&mut self, conversations: &[Conversation], pictures: &mut Pictures) -> Result<()> {
-        let (path, file) = &mut self.lines;
-        Conversation::write_lines(conversations, file).with_context(|| format!("cannot write {}", path.display()))?;
+        let (path, file, lines) = &mut self.lines;
+        lines.write(conversations, file).with_context(|| format!("cannot write {}", path.display()))?;
         for (format, writer) in &mut self.writers {
             let mut fit = Cow::Borrowed(conversations);
             if conversations.iter().any(|own| format.leaves_out(own).is_some()) {
@@ -524,7 +531,7 @@ impl<'a> Outputs<'a> {
     /// Finishes the files, and logs what formats leave out. Returns the file of conversations with
     /// their whole provenance, and the number of conversations that formats leave out.
     pub(super) fn finish(mut self, set: &str) -> Result<(PathBuf, TasksLeftOut)> {
-        let (path, mut file) = self.lines;
+        let (path, mut file, _) = self.lines;
         file.flush().with_context(|| format!("cannot write {}", path.display()))?;
         for (format, writer) in self.writers {
             writer.finish(&mut |suffix| self.files.create(format.name, suffix))?;
@@ -574,16 +581,16 @@ fn loss(context: &Context, task: &Task, source: &TaskSource, total: &TaskCounts)
     fault.map(|fault| fault.to_string())
 }
 
-/// Returns the next conversations, whose images are checked together.
-fn next_conversations(build: &mut Build) -> Result<Vec<Conversation>> {
-    let (mut conversations, mut bytes) = (Vec::new(), 0);
+/// Appends the next conversations, whose images are checked together.
+fn next_conversations(build: &mut Build, conversations: &mut Vec<Conversation>) -> Result<()> {
+    let mut bytes = 0;
     while conversations.len() < LOOKED_AT && bytes < EMBEDDED_BYTES {
         let Some(conversation) = build.next() else { break };
         let conversation = conversation?;
         bytes += conversation.embedded.values().map(|picture| picture.len()).sum::<usize>();
         conversations.push(conversation);
     }
-    Ok(conversations)
+    Ok(())
 }
 
 /// Logs what was dropped and left out, by reason, with an example of each.

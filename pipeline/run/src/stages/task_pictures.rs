@@ -1,12 +1,13 @@
 //! The images and videos of the conversations of one task: each is checked once, missing and broken
 //! ones are listed, and images without a file get one in the run.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use hashbrown::{HashMap, HashSet};
 use lynxdata_datasets::{
     Conversation, FaultyMedia, Frame, ImageReference, Pictures, Place, Task, Video, VideoFault, VideoReference,
     frame_at,
@@ -87,7 +88,7 @@ pub(super) struct TaskPictures<'a> {
     /// Videos whose frames are not needed, and why they cannot be used.
     video_files: HashMap<String, Option<&'static str>>,
     has_loose: bool,
-    list: Option<(PathBuf, BufWriter<File>)>,
+    list: Option<FaultList>,
     left_out: LeftOut,
     /// The videos, of the conversations that were looked at last, that are missing or broken, with
     /// their reasons.
@@ -126,80 +127,51 @@ impl<'a> TaskPictures<'a> {
     pub(super) fn look_at(&mut self, conversations: &mut Vec<Conversation>) -> Result<()> {
         self.faulty_videos = self.look_at_videos(conversations)?;
         self.look_at_pictures(conversations)?;
-        let mut kept = Vec::with_capacity(conversations.len());
-        for mut conversation in std::mem::take(conversations) {
-            let of_row = std::mem::take(&mut conversation.embedded);
-            let faults: Vec<(String, &'static str)> =
-                self.faults(&conversation).map(|(path, fault)| (path.to_owned(), fault)).collect();
-            let is_kept =
-                |fault: &str| !self.rules.needs_all && (fault == MISSING_IMAGE || fault == VideoFault::Missing.name());
-            let reason = faults.iter().find(|(_, fault)| !is_kept(fault)).cloned();
-            for (path, fault) in &faults {
-                self.list(&conversation.id, path, fault, reason.is_none())?;
+        let mut failed = None;
+        conversations.retain_mut(|conversation| match self.is_kept(conversation) {
+            Ok(is_kept) => is_kept,
+            Err(error) => {
+                failed.get_or_insert(error);
+                true
             }
-            match reason {
-                None => kept.push(conversation),
-                Some((path, fault)) if of_row.contains_key(&path) => {
-                    let example = || format!("{} with a picture of its row", conversation.id);
-                    self.left_out.entry(fault).or_insert_with(|| (0, example())).0 += 1;
-                }
-                Some((path, fault)) => self.leave_out(&conversation.id, &path, fault),
-            }
+        });
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Returns whether a conversation has all images and videos that it needs, and lists those that
+    /// it lacks. Drops the images of its row, which have files now.
+    fn is_kept(&mut self, conversation: &mut Conversation) -> Result<bool> {
+        let of_row = std::mem::take(&mut conversation.embedded);
+        let faults: Vec<(&str, &'static str)> = faults(&self.looks, &self.faulty_videos, conversation).collect();
+        if faults.is_empty() {
+            return Ok(true);
         }
-        *conversations = kept;
-        Ok(())
+        let may_lack =
+            |fault: &str| !self.rules.needs_all && (fault == MISSING_IMAGE || fault == VideoFault::Missing.name());
+        let reason = faults.iter().find(|(_, fault)| !may_lack(fault)).copied();
+        let list = match &mut self.list {
+            Some(list) => list,
+            none => none.insert(FaultList::create(&self.kept)?),
+        };
+        for (path, fault) in &faults {
+            list.add(&FaultyMedia { id: &conversation.id, path, reason: fault, kept: reason.is_none() })?;
+        }
+        let Some((path, fault)) = reason else { return Ok(true) };
+        let example = || {
+            if of_row.contains_key(path) {
+                format!("{} with a picture of its row", conversation.id)
+            } else {
+                example(&self.folder, &self.pictures, &conversation.id, path, fault)
+            }
+        };
+        self.left_out.entry(fault).or_insert_with(|| (0, example())).0 += 1;
+        Ok(false)
     }
 
     /// Returns whether a conversation of those that were looked at last is kept with a missing
     /// image or video.
     pub(super) fn is_incomplete(&self, conversation: &Conversation) -> bool {
-        self.faults(conversation).next().is_some()
-    }
-
-    /// Returns the missing and broken videos and images of a conversation, and the reasons.
-    fn faults<'b>(&'b self, conversation: &'b Conversation) -> impl Iterator<Item = (&'b str, &'static str)> {
-        let video = conversation.video.as_ref().map(|video| video.path.as_str());
-        let video = video.and_then(|path| Some((path, *self.faulty_videos.get(path)?)));
-        let images = conversation.images.iter().filter_map(|image| match self.looks.get(&image.path) {
-            Some(Look::Faulty(fault)) => Some((image.path.as_str(), *fault)),
-            _ => None,
-        });
-        video.into_iter().chain(images)
-    }
-
-    fn leave_out(&mut self, id: &str, path: &str, fault: &'static str) {
-        let (folder, pictures) = (&self.folder, &self.pictures);
-        let example = || {
-            if fault != MISSING_IMAGE && fault != VideoFault::Missing.name() {
-                return format!("{id} with {}", folder.join(path).display());
-            }
-            let packed: Vec<String> = pictures.packed_whole().iter().map(|own| own.display().to_string()).collect();
-            let packed = match packed.as_slice() {
-                [] => String::new(),
-                packed => format!("; {} can only be read when it is unpacked", packed.join(", ")),
-            };
-            format!(
-                "{id}, as {path} is not in {}{packed}; instruct.tasks[].images names another folder, \
-                 instruct.require_images = false keeps such conversations",
-                folder.display()
-            )
-        };
-        self.left_out.entry(fault).or_insert_with(|| (0, example())).0 += 1;
-    }
-
-    fn list(&mut self, id: &str, path: &str, reason: &str, kept: bool) -> Result<()> {
-        if self.list.is_none() {
-            let mut path = self.kept.clone().into_os_string();
-            path.push(".jsonl");
-            let path = PathBuf::from(path);
-            let failed = || format!("cannot write {}", path.display());
-            std::fs::create_dir_all(path.parent().with_context(failed)?).with_context(failed)?;
-            let file = File::create(&path).with_context(failed)?;
-            self.list = Some((path, BufWriter::new(file)));
-        }
-        let (file, out) = self.list.as_mut().expect("it was made above");
-        out.write_all(&FaultyMedia { id, path, reason, kept }.line())
-            .with_context(|| format!("cannot write {}", file.display()))
+        faults(&self.looks, &self.faulty_videos, conversation).next().is_some()
     }
 
     /// Checks every image that is not known yet, on all cores, and keeps those without a file. An
@@ -208,11 +180,12 @@ impl<'a> TaskPictures<'a> {
         if self.looks.len() > REMEMBERED {
             self.looks.clear();
         }
-        let mut wanted: BTreeMap<&str, &Conversation> = BTreeMap::new();
+        let (mut wanted, mut known) = (Vec::new(), HashSet::new());
         for conversation in conversations {
             for image in &conversation.images {
-                if !self.looks.contains_key(&image.path) {
-                    wanted.entry(&image.path).or_insert(conversation);
+                let path = image.path.as_str();
+                if !self.looks.contains_key(path) && known.insert(path) {
+                    wanted.push((path, conversation));
                 }
             }
         }
@@ -376,7 +349,7 @@ impl<'a> TaskPictures<'a> {
             std::fs::rename(from, &staged)
                 .with_context(|| format!("cannot move {} to {}", from.display(), staged.display()))
         };
-        if let Some((path, mut out)) = self.list {
+        if let Some(FaultList { path, mut out, .. }) = self.list {
             out.flush().with_context(|| format!("cannot write {}", path.display()))?;
             hand_over(&path, format!("{LISTED}/{name}.jsonl"))?;
         }
@@ -384,6 +357,64 @@ impl<'a> TaskPictures<'a> {
             hand_over(&self.kept, kept_folder(name))?;
         }
         Ok(self.left_out)
+    }
+}
+
+/// Returns the missing and broken videos and images of a conversation, and the reasons.
+fn faults<'a>(
+    looks: &'a HashMap<String, Look>,
+    faulty_videos: &'a BTreeMap<String, &'static str>,
+    conversation: &'a Conversation,
+) -> impl Iterator<Item = (&'a str, &'static str)> {
+    let video = conversation.video.as_ref().map(|video| video.path.as_str());
+    let video = video.and_then(|path| Some((path, *faulty_videos.get(path)?)));
+    let images = conversation.images.iter().filter_map(|image| match looks.get(&image.path) {
+        Some(Look::Faulty(fault)) => Some((image.path.as_str(), *fault)),
+        _ => None,
+    });
+    video.into_iter().chain(images)
+}
+
+/// Returns the example of a conversation that is left out.
+fn example(folder: &Path, pictures: &Pictures, id: &str, path: &str, fault: &str) -> String {
+    if fault != MISSING_IMAGE && fault != VideoFault::Missing.name() {
+        return format!("{id} with {}", folder.join(path).display());
+    }
+    let packed: Vec<String> = pictures.packed_whole().iter().map(|own| own.display().to_string()).collect();
+    let packed = match packed.as_slice() {
+        [] => String::new(),
+        packed => format!("; {} can only be read when it is unpacked", packed.join(", ")),
+    };
+    format!(
+        "{id}, as {path} is not in {}{packed}; instruct.tasks[].images names another folder, instruct.require_images = \
+         false keeps such conversations",
+        folder.display()
+    )
+}
+
+/// The list of missing and broken images and videos of a part.
+struct FaultList {
+    path: PathBuf,
+    out: BufWriter<File>,
+    line: Vec<u8>,
+}
+
+impl FaultList {
+    /// Creates it beside the folder of the images that the part keeps.
+    fn create(kept: &Path) -> Result<Self> {
+        let mut path = kept.as_os_str().to_owned();
+        path.push(".jsonl");
+        let path = PathBuf::from(path);
+        let failed = || format!("cannot write {}", path.display());
+        std::fs::create_dir_all(path.parent().with_context(failed)?).with_context(failed)?;
+        let out = BufWriter::new(File::create(&path).with_context(failed)?);
+        Ok(Self { path, out, line: Vec::new() })
+    }
+
+    fn add(&mut self, media: &FaultyMedia) -> Result<()> {
+        self.line.clear();
+        media.append_line(&mut self.line);
+        self.out.write_all(&self.line).with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
 
@@ -450,9 +481,9 @@ mod tests {
     fn look(own: &mut TaskPictures, conversations: Vec<Conversation>) -> (Vec<Conversation>, Vec<String>) {
         let mut conversations = conversations;
         own.look_at(&mut conversations).unwrap();
-        let Some((list, out)) = &mut own.list else { return (conversations, Vec::new()) };
-        out.flush().unwrap();
-        let lines = std::fs::read_to_string(list).unwrap();
+        let Some(list) = &mut own.list else { return (conversations, Vec::new()) };
+        list.out.flush().unwrap();
+        let lines = std::fs::read_to_string(&list.path).unwrap();
         (conversations, lines.lines().map(str::to_owned).collect())
     }
 
