@@ -142,7 +142,7 @@ pub struct PackedRecord {
 }
 
 impl PackedRecord {
-    fn of(conversation: &Conversation) -> Self {
+    pub(crate) fn of(conversation: &Conversation) -> Self {
         Self {
             id: conversation.id.clone(),
             template: conversation.template.clone(),
@@ -408,7 +408,11 @@ impl Iterator for Build<'_> {
                     if let Some(kind) = of_options {
                         *counts.negatives.entry(kind.to_owned()).or_default() += 1;
                     }
-                    let is_replaced = |message: &Message| message.content.contains('\u{FFFD}');
+                    // Its first byte begins few other characters.
+                    let is_replaced = |message: &Message| {
+                        memchr::memchr(0xEF, message.content.as_bytes()).is_some()
+                            && message.content.contains('\u{FFFD}')
+                    };
                     counts.with_replaced_characters += u64::from(conversation.messages.iter().any(is_replaced));
                     return Some(Ok(*conversation));
                 }

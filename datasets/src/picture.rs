@@ -9,7 +9,6 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashMap;
-use serde::Serialize;
 
 use crate::archive::{Archive, Member, has_members, is_archive, is_packed_whole};
 use crate::json_text;
@@ -27,7 +26,7 @@ pub enum Place {
 }
 
 /// A picture or video that is missing or broken.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct FaultyMedia<'a> {
     /// The id of the conversation.
     pub id: &'a str,
@@ -42,8 +41,11 @@ pub struct FaultyMedia<'a> {
 impl FaultyMedia<'_> {
     /// Appends it as a line of JSON.
     pub fn append_line(&self, out: &mut Vec<u8>) {
-        json_text::append(out, self).expect("texts are JSON");
-        out.push(b'\n');
+        for (name, value) in [("{\"id\":", self.id), (",\"path\":", self.path), (",\"reason\":", self.reason)] {
+            out.extend_from_slice(name.as_bytes());
+            json_text::text(out, value);
+        }
+        out.extend_from_slice(if self.kept { b",\"kept\":true}\n" } else { b",\"kept\":false}\n" });
     }
 }
 
@@ -119,10 +121,13 @@ impl ArchiveMember {
 #[derive(Debug)]
 pub struct Pictures {
     roots: Vec<PathBuf>,
-    /// The archives in each folder, in the order of their names.
-    folders: Mutex<HashMap<PathBuf, Arc<Vec<PathBuf>>>>,
+    /// The archives in each folder, in the order of their names; `None` if there is no such folder.
+    folders: Mutex<HashMap<PathBuf, Option<Arc<[PathBuf]>>>>,
     archives: Mutex<HashMap<PathBuf, Arc<Archive>>>,
 }
+
+/// Most folders whose archives are remembered: a dataset may have a folder for every video.
+const REMEMBERED: usize = 1 << 14;
 
 impl Pictures {
     /// Takes folders or archives. The first one that contains a path is used. They need not exist.
@@ -155,7 +160,13 @@ impl Pictures {
             let mut folder = root.clone();
             let mut rest = path;
             loop {
-                for archive in self.archives_in(&folder)?.iter() {
+                let Some(archives) = self.archives_in(&folder)? else {
+                    if has_members(&folder) && folder.is_file() {
+                        return self.member(&folder, rest);
+                    }
+                    break;
+                };
+                for archive in archives.iter() {
                     if let Some(place) = self.member(archive, rest)? {
                         return Ok(Some(place));
                     }
@@ -163,13 +174,6 @@ impl Pictures {
                 let Some((first, behind)) = rest.split_once('/') else { break };
                 folder.push(first);
                 rest = behind;
-                if folder.is_dir() {
-                    continue;
-                }
-                if has_members(&folder) && folder.is_file() {
-                    return self.member(&folder, rest);
-                }
-                break;
             }
         }
         Ok(None)
@@ -230,27 +234,31 @@ impl Pictures {
         Ok(archive.find(path).map(|member| Place::Member(ArchiveMember { archive, member })))
     }
 
-    fn archives_in(&self, folder: &Path) -> Result<Arc<Vec<PathBuf>>> {
+    /// Returns the archives in a folder, if it exists. Archives that are added later may not be
+    /// found.
+    fn archives_in(&self, folder: &Path) -> Result<Option<Arc<[PathBuf]>>> {
         let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = folders.get(folder) {
-            return Ok(Arc::clone(found));
+            return Ok(found.clone());
         }
         let failed = |source| Error::Io { action: "read", path: folder.to_owned(), source };
-        let mut found = Vec::new();
-        match fs::read_dir(folder) {
-            Err(fault) if matches!(fault.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+        let found = match fs::read_dir(folder) {
+            Err(fault) if matches!(fault.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
             entries => {
+                let mut found = Vec::new();
                 for entry in entries.map_err(failed)? {
                     let path = entry.map_err(failed)?.path();
                     if is_archive(&path) && path.is_file() {
                         found.push(path);
                     }
                 }
+                found.sort();
+                Some(found.into())
             }
+        };
+        if folders.len() < REMEMBERED {
+            folders.insert(folder.to_owned(), found.clone());
         }
-        found.sort();
-        let found = Arc::new(found);
-        folders.insert(folder.to_owned(), Arc::clone(&found));
         Ok(found)
     }
 }

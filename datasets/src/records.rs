@@ -878,9 +878,17 @@ fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str, counts: &mut
     let shape = join.table.shape.unwrap_or(Shape::List);
     let mut index = Index { join, rows: RowsByKey::default() };
     let mut rows = Rows::start(&task.name, &join.name, files, &join.table, shape)?;
-    while let Some(batch) = rows.next() {
-        let batch = batch?;
-        let together = batch.rows().par_chunks(FEWEST_TOGETHER).map(|rows| {
+    let mut fault = None;
+    loop {
+        let batches = read_more(&mut rows, &mut fault);
+        if batches.is_empty() {
+            break;
+        }
+        let mut chunks: Vec<(&Batch, &[NativeRow])> = Vec::new();
+        for batch in &batches {
+            chunks.extend(batch.rows().chunks(FEWEST_TOGETHER).map(|rows| (batch, rows)));
+        }
+        let together = chunks.into_par_iter().map(|(batch, rows)| {
             let mut texts = Vec::with_capacity(rows.len() * KEPT_OF_ROW);
             let lengths: Vec<_> = rows.iter().map(|row| keyed(join, split, batch.content(row), &mut texts)).collect();
             (rows, texts, lengths)
@@ -907,9 +915,9 @@ fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str, counts: &mut
                 }
             }
         }
-        rows.reuse([batch]);
+        rows.reuse(batches);
     }
-    Ok(index)
+    fault.map_or(Ok(index), Err)
 }
 
 /// The number of bytes of a joined row for which there is room at first.

@@ -250,6 +250,9 @@ pub struct Template {
     /// The hash of bank and id, which is mixed with the hash of the record to choose a wording.
     #[serde(skip)]
     pub(crate) key: u64,
+    /// Its parts, if it only inserts texts.
+    #[serde(skip)]
+    pub(crate) parts: Option<Vec<Part>>,
 }
 
 impl Template {
@@ -401,6 +404,7 @@ impl Bank {
         let of_file = if file.media.is_empty() { vec![Media::Image] } else { file.media };
         let mut ids: BTreeSet<String> =
             self.templates.iter().chain(&self.waiting).map(|template| template.id.clone()).collect();
+        let functions: BTreeSet<String> = self.environment.globals().map(|(name, _)| name.to_owned()).collect();
         let (before, templates) = (self.templates.len(), file.templates.len());
         for mut template in file.templates {
             if !ids.insert(template.id.clone()) {
@@ -414,7 +418,7 @@ impl Bank {
             }
             template.review = template.review.or(file.review);
             template.key = keyed_hash(0, &["wording", &self.name, &template.id]);
-            self.compile(&mut template)?;
+            self.compile(&mut template, &functions)?;
             self.try_out(&template)?;
             if template.is_used() { self.templates.push(template) } else { self.waiting.push(template) }
         }
@@ -425,19 +429,22 @@ impl Bank {
         }
     }
 
-    /// Compiles a template and notes its slots.
-    fn compile(&mut self, template: &mut Template) -> Result<()> {
+    /// Compiles a template and notes its slots. minijinja reports its own functions, such as
+    /// `range`, as undeclared variables.
+    fn compile(&mut self, template: &mut Template, functions: &BTreeSet<String>) -> Result<()> {
         let well_formed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if template.id.is_empty() || !template.id.chars().all(well_formed) {
             return Err(Error::BadId { bank: self.name.clone(), template: template.id.clone() });
         }
+        if let Some((parts, slots)) = parts(&template.text, functions) {
+            (template.parts, template.slots) = (Some(parts), slots);
+            return Ok(());
+        }
         let fault = |source| Error::Template { bank: self.name.clone(), template: template.id.clone(), source };
         self.environment.add_template_owned(template.id.clone(), template.text.clone()).map_err(fault)?;
         let compiled = self.environment.get_template(&template.id).map_err(fault)?;
-        // minijinja reports its own functions, such as `range`, as undeclared variables.
-        let functions: BTreeSet<&str> = self.environment.globals().map(|(name, _)| name).collect();
         let used = compiled.undeclared_variables(false);
-        let used: BTreeSet<String> = used.into_iter().filter(|name| !functions.contains(name.as_str())).collect();
+        let used: BTreeSet<String> = used.into_iter().filter(|name| !functions.contains(name)).collect();
         template.slots = used.into_iter().collect();
         Ok(())
     }
@@ -470,7 +477,7 @@ impl Bank {
                 given: slots.iter().map(|(name, _)| (*name).to_owned()).collect(),
             });
         }
-        let text = match filled(&template.text, slots) {
+        let text = match filled(template, slots) {
             Some(text) => text,
             None => self.rendered(template, slots)?,
         };
@@ -485,26 +492,72 @@ impl Bank {
     /// Renders a template with minijinja.
     fn rendered(&self, template: &Template, slots: &[(&str, Slot<'_>)]) -> Result<String> {
         let context = Value::from_pairs(slots.iter().map(|(name, slot)| (*name, slot.value())));
-        let compiled = self.environment.get_template(&template.id).and_then(|compiled| compiled.render(context));
+        let compiled = match template.parts {
+            // It is not in the environment, as its slots are texts nearly always.
+            Some(_) => self.environment.render_named_str(&template.id, &template.text, context),
+            None => self.environment.get_template(&template.id).and_then(|compiled| compiled.render(context)),
+        };
         compiled.map_err(|source| Error::Template { bank: self.name.clone(), template: template.id.clone(), source })
     }
 }
 
-/// Renders a template that only inserts texts, as most do. Returns `None` for any other template.
-/// minijinja takes several times as long.
-fn filled(template: &str, slots: &[(&str, Slot<'_>)]) -> Option<String> {
-    let mut text = String::with_capacity(2 * template.len());
-    let mut rest = template;
+/// A part of a template that only inserts texts, as most do. minijinja takes several times as long
+/// to compile and to render them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// It stands for itself.
+    Text(String),
+    /// The value of the slot with this index.
+    Slot(usize),
+}
+
+/// Returns the parts of a template that only inserts texts, and its slots in alphabetical order.
+/// Returns `None` for any other template, and for one in which `functions` of minijinja may be used.
+fn parts(template: &str, functions: &BTreeSet<String>) -> Option<(Vec<Part>, Vec<String>)> {
+    // minijinja removes a line break at the end of a template.
+    if template.ends_with('\n') {
+        return None;
+    }
+    let (mut pieces, mut rest) = (Vec::new(), template);
     while let Some(place) = rest.find('{') {
-        text.push_str(&rest[..place]);
         let (name, behind) = rest[place..].strip_prefix("{{")?.split_once("}}")?;
-        let Some((_, Slot::Text(own))) = slots.iter().rfind(|(own, _)| *own == name.trim()) else { return None };
-        text.push_str(own);
+        let name = name.trim();
+        let is_name = name.starts_with(|first: char| first.is_ascii_lowercase())
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        if !is_name || KEYWORDS.contains(&name) || functions.contains(name) {
+            return None;
+        }
+        pieces.push((&rest[..place], name));
         rest = behind;
     }
-    text.push_str(rest);
-    // minijinja removes a line break at the end of a template.
-    (!template.ends_with('\n')).then_some(text)
+    let slots: BTreeSet<&str> = pieces.iter().map(|(_, name)| *name).collect();
+    let slots: Vec<String> = slots.into_iter().map(str::to_owned).collect();
+    let mut parts = Vec::with_capacity(2 * pieces.len() + 1);
+    for (text, name) in pieces {
+        let slot = slots.iter().position(|slot| slot == name)?;
+        parts.extend([Part::Text(text.to_owned()), Part::Slot(slot)]);
+    }
+    parts.push(Part::Text(rest.to_owned()));
+    Some((parts, slots))
+}
+
+/// Words of minijinja that are not names of variables.
+const KEYWORDS: &[&str] = &["and", "else", "false", "if", "in", "is", "loop", "none", "not", "or", "self", "true"];
+
+/// Renders a template that only inserts texts. Returns `None` for any other template or value.
+fn filled(template: &Template, slots: &[(&str, Slot<'_>)]) -> Option<String> {
+    let parts = template.parts.as_ref()?;
+    let mut text = String::with_capacity(2 * template.text.len());
+    for part in parts {
+        match part {
+            Part::Text(own) => text.push_str(own),
+            Part::Slot(slot) => match slots.iter().rfind(|(own, _)| *own == template.slots[*slot]) {
+                Some((_, Slot::Text(own))) => text.push_str(own),
+                _ => return None,
+            },
+        }
+    }
+    Some(text)
 }
 
 /// All banks by name.
@@ -667,12 +720,12 @@ mod tests {
             let texts = ["{{ question }} {", "é\n", "{% x %}"];
             let slots = template.slots.iter().zip(texts.into_iter().cycle());
             let slots: Vec<(&str, Slot)> = slots.map(|(name, text)| (name.as_str(), Slot::Text(text))).collect();
-            if let Some(text) = filled(&template.text, &slots) {
+            if let Some(text) = filled(template, &slots) {
                 assert_eq!(text, bank.rendered(template, &slots).unwrap(), "{}/{}", bank.name, template.id);
                 inserted += 1;
             }
             let lists: Vec<(&str, Slot)> = slots.iter().map(|(name, _)| (*name, Slot::List(&options))).collect();
-            assert!(template.slots.is_empty() || filled(&template.text, &lists).is_none());
+            assert!(template.slots.is_empty() || filled(template, &lists).is_none());
         };
         let banks = Banks::shipped().unwrap();
         banks.iter().for_each(|bank| bank.templates.iter().for_each(|template| compare(bank, template)));

@@ -87,6 +87,11 @@ fn conversations_equal_the_golden_files() {
             "{} differs; look at what changed with {REWRITE}=1 cargo test -p lynxdata-datasets and git diff",
             path.display()
         );
+        for own in &conversations {
+            let mut text = Vec::new();
+            super::texts::append(own, &mut text).unwrap();
+            assert_eq!(String::from_utf8(text).unwrap(), serde_json::to_string(own).unwrap());
+        }
         examples.extend(conversations.into_iter().next());
     }
     // `tasks show` prints them.

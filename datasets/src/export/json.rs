@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Files, Pictures, Writer};
 use crate::build::{Conversation, PackedRecord, Texts};
+use crate::json_text;
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 use crate::{Error, Result};
 
@@ -73,6 +74,28 @@ impl<'a> Provenance<'a> {
             video_end: video.and_then(|video| video.end),
             packed: &conversation.packed,
         }
+    }
+
+    /// Appends its fields to an object that has others.
+    pub(super) fn append(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+        let Self { task, licence, source_file, source_row, video_start, video_end, packed } = self;
+        for (name, value) in [(",\"task\":", task), (",\"licence\":", licence), (",\"source_file\":", source_file)] {
+            out.extend_from_slice(name.as_bytes());
+            json_text::text(out, value);
+        }
+        out.extend_from_slice(b",\"source_row\":");
+        json_text::number(out, *source_row);
+        for (name, value) in [(",\"video_start\":", video_start), (",\"video_end\":", video_end)] {
+            if let Some(value) = value {
+                out.extend_from_slice(name.as_bytes());
+                serde_json::to_writer(&mut *out, value)?;
+            }
+        }
+        if !packed.is_empty() {
+            out.extend_from_slice(b",\"packed\":");
+            serde_json::to_writer(&mut *out, packed)?;
+        }
+        Ok(())
     }
 }
 
@@ -209,6 +232,20 @@ mod tests {
     use crate::export::Format;
     use crate::export::tests::{conversation, written};
     use crate::record::VideoReference;
+
+    #[test]
+    fn provenance_is_appended_as_serde_json_writes_it() {
+        let mut own = conversation("vqa/a", &["x", "y"]);
+        for start in [None, Some(0.1)] {
+            own.video = start.map(|start| VideoReference { path: String::new(), start: Some(start), end: Some(2.0) });
+            own.packed = start.map(|_| crate::build::PackedRecord::of(&own)).into_iter().collect();
+            let mut text = Vec::new();
+            super::Provenance::of(&own).append(&mut text).unwrap();
+            text[0] = b'{';
+            text.push(b'}');
+            assert_eq!(String::from_utf8(text).unwrap(), serde_json::to_string(&super::Provenance::of(&own)).unwrap());
+        }
+    }
 
     #[test]
     fn files_are_json_and_every_value_says_where_it_comes_from() {

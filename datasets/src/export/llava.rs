@@ -10,7 +10,7 @@ use super::Format;
 use super::json::{Layout, Provenance, begin, column, features_of_provenance, image_paths, lists, with_tokens};
 use crate::build::{Conversation, Role};
 use crate::json_text;
-use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
+use crate::tokens::VIDEO_TOKEN;
 
 pub(super) const FORMAT: Format = Format {
     name: "llava",
@@ -19,7 +19,7 @@ pub(super) const FORMAT: Format = Format {
     is_default: true,
     leaves_out: |_| None,
     features: |_| Ok(features()),
-    begin: |files| begin(files, Layout::List, |own, out| json_text::append(out, &Sample::of(own))),
+    begin: |files| begin(files, Layout::List, append),
     describe: None,
 };
 
@@ -40,55 +40,60 @@ pub(super) fn features_of_turns() -> Value {
     lists("conversations", vec![column("from", "string"), column("value", "string")])
 }
 
-/// One element of the list. The first human turn starts with as many `<image>` tokens as there are
-/// pictures, a line each, or with `<video>`. A system message follows them, before the question:
-/// LLaVA's trainer reads only `image` and `conversations` and has no role for it (`preprocess_v1`
-/// in its `llava/train/train.py`), so that it would be lost anywhere else.
-#[derive(Debug, Serialize)]
-struct Sample<'a> {
-    id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    image: Option<Images<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    video: Option<&'a str>,
-    conversations: Vec<Turn<'a>>,
-    #[serde(flatten)]
-    provenance: Provenance<'a>,
+/// Appends one element of the list. The first human turn starts with as many `<image>` tokens as
+/// there are pictures, a line each, or with `<video>`. A system message follows them, before the
+/// question: LLaVA's trainer reads only `image` and `conversations` and has no role for it
+/// (`preprocess_v1` in its `llava/train/train.py`), so that it would be lost anywhere else.
+fn append(own: &Conversation, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    out.extend_from_slice(b"{\"id\":");
+    json_text::text(out, &own.id);
+    match own.images.as_slice() {
+        [] => {}
+        // A path, or a list of them for several pictures.
+        [image] => {
+            out.extend_from_slice(b",\"image\":");
+            json_text::text(out, &image.path);
+        }
+        _ => {
+            out.extend_from_slice(b",\"image\":");
+            serde_json::to_writer(&mut *out, &image_paths(own))?;
+        }
+    }
+    let tokens = match &own.video {
+        Some(video) => {
+            out.extend_from_slice(b",\"video\":");
+            json_text::text(out, &video.path);
+            Cow::Owned(format!("{VIDEO_TOKEN}\n"))
+        }
+        None if own.images.len() == 1 => Cow::Borrowed(ONE_IMAGE),
+        None => Cow::Owned(ONE_IMAGE.repeat(own.images.len())),
+    };
+    let (system, mut conversations) = turns(own, &tokens);
+    if let (Some(system), Some(first)) = (system, conversations.first_mut()) {
+        first.value.to_mut().insert_str(tokens.len(), &format!("{system}\n\n"));
+    }
+    out.extend_from_slice(b",\"conversations\":");
+    json_text::list(out, conversations, |out, turn| {
+        out.extend_from_slice(b"{\"from\":");
+        json_text::text(out, turn.from);
+        out.extend_from_slice(b",\"value\":");
+        json_text::text(out, &turn.value);
+        out.push(b'}');
+        Ok(())
+    })?;
+    Provenance::of(own).append(out)?;
+    out.push(b'}');
+    Ok(())
 }
 
-/// A path, or a list of them for several pictures.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum Images<'a> {
-    One(&'a str),
-    Several(Vec<&'a str>),
-}
+/// The token of one image.
+const ONE_IMAGE: &str = "<image>\n";
 
 /// One turn, as ShareGPT has it too.
 #[derive(Debug, Serialize)]
 pub(super) struct Turn<'a> {
     pub(super) from: &'static str,
     pub(super) value: Cow<'a, str>,
-}
-
-impl<'a> Sample<'a> {
-    fn of(conversation: &'a Conversation) -> Self {
-        let video = conversation.video.as_ref().map(|video| video.path.as_str());
-        let tokens = match video {
-            Some(_) => format!("{VIDEO_TOKEN}\n"),
-            None => format!("{IMAGE_TOKEN}\n").repeat(conversation.images.len()),
-        };
-        let (system, mut conversations) = turns(conversation, &tokens);
-        if let (Some(system), Some(first)) = (system, conversations.first_mut()) {
-            first.value.to_mut().insert_str(tokens.len(), &format!("{system}\n\n"));
-        }
-        let image = match image_paths(conversation)[..] {
-            [] => None,
-            [image] => Some(Images::One(image)),
-            ref images => Some(Images::Several(images.to_vec())),
-        };
-        Self { id: &conversation.id, image, video, conversations, provenance: Provenance::of(conversation) }
-    }
 }
 
 /// Returns the text of the system, and the turns; tokens stand before the first human one.
@@ -123,7 +128,11 @@ mod tests {
             {"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "a dog"},
             {"from": "human", "value": "Where?"}, {"from": "gpt", "value": "here"}],
             "task": "own", "licence": "CC0-1.0", "source_file": "train.json", "source_row": 7});
-        let sample = |own: &Conversation| json!(Sample::of(own));
+        let sample = |own: &Conversation| {
+            let mut text = Vec::new();
+            append(own, &mut text).unwrap();
+            serde_json::from_slice::<Value>(&text).unwrap()
+        };
         assert_eq!(sample(&own), expected);
         own.images.push(ImageReference { path: "train/b.jpg".to_owned() });
         let two = sample(&own);

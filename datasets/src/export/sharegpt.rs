@@ -11,7 +11,6 @@ use super::json::{
 use super::llava::{Turn, features_of_turns, turns};
 use super::{Files, Format, SetFile};
 use crate::build::Conversation;
-use crate::json_text;
 use crate::{Error, Result};
 
 pub(super) const FORMAT: Format = Format {
@@ -21,7 +20,7 @@ pub(super) const FORMAT: Format = Format {
     is_default: false,
     leaves_out: |_| None,
     features: |_| Ok(features()),
-    begin: |files| begin(files, Layout::List, |own, out| json_text::append(out, &Sample::of(own))),
+    begin: |files| begin(files, Layout::List, |own, out| serde_json::to_writer(out, &Sample::of(own))),
     describe: Some(describe),
 };
 

@@ -12,7 +12,6 @@ use super::json::{
     with_tokens,
 };
 use crate::build::{Conversation, Role};
-use crate::json_text;
 
 pub(super) const FORMAT: Format = Format {
     name: "swift",
@@ -21,7 +20,7 @@ pub(super) const FORMAT: Format = Format {
     is_default: false,
     leaves_out: |_| None,
     features: |_| Ok(features()),
-    begin: |files| begin(files, Layout::Lines, |own, out| json_text::append(out, &Sample::of(own))),
+    begin: |files| begin(files, Layout::Lines, |own, out| serde_json::to_writer(out, &Sample::of(own))),
     describe: None,
 };
 

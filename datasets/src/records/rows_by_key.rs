@@ -16,7 +16,7 @@ const NONE: u32 = u32::MAX;
 /// Rows as JSON text, one or several for each key.
 ///
 /// A split has millions of them, so that a row has no allocation of its own: keys and texts are in
-/// chunks, and what is left is 28 bytes for each key.
+/// chunks, and what is left is 40 bytes for each key.
 #[derive(Debug, Default)]
 pub(super) struct RowsByKey {
     chunks: Vec<Vec<u8>>,
@@ -29,6 +29,8 @@ pub(super) struct RowsByKey {
 /// The rows of one key.
 #[derive(Debug)]
 struct Rows {
+    /// The hash of the key, so that the table can grow without reading all keys.
+    hash: u64,
     first: Place,
     /// The indexes in `more` of the second and of the last row, or [`NONE`].
     second: u32,
@@ -58,13 +60,13 @@ impl RowsByKey {
     /// `is_list`.
     pub(super) fn add(&mut self, key: &[u8], text: &[u8], is_list: bool) -> bool {
         let Self { chunks, keys, hasher, more } = self;
-        let has_key = |rows: &Rows| key_of(chunks, rows) == key;
-        let hash_of = |rows: &Rows| hasher.hash_one(key_of(chunks, rows));
-        let known = keys.entry(hasher.hash_one(key), has_key, hash_of);
+        let hash = hasher.hash_one(key);
+        let has_key = |rows: &Rows| rows.hash == hash && key_of(chunks, rows) == key;
+        let known = keys.entry(hash, has_key, |rows| rows.hash);
         match known {
             TableEntry::Vacant(vacant) => {
                 let first = store(chunks, key, text);
-                vacant.insert(Rows { first, second: NONE, last: NONE, is_used: AtomicBool::new(false) });
+                vacant.insert(Rows { hash, first, second: NONE, last: NONE, is_used: AtomicBool::new(false) });
                 true
             }
             TableEntry::Occupied(_) if !is_list => false,

@@ -339,7 +339,7 @@ fn has_field(text: &[u8], fields: &UsedFields) -> bool {
 }
 
 /// Rows in a batch: enough to keep all cores busy with little memory.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 
 /// Bytes of JSON after which a batch ends early.
 const BATCH_BYTES: usize = 1 << 20;

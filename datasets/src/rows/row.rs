@@ -161,16 +161,14 @@ struct Parts {
 enum Key {
     /// It stands like this in the text, without its quotes.
     Plain(Range<usize>),
-    /// It has escapes, or bytes that are no characters.
+    /// It has escapes or other characters than those of ASCII.
     Decoded(String),
 }
 
 impl Key {
     /// Returns the key that begins at a quote, and its end.
     fn of(text: &[u8], start: usize) -> Result<(Self, usize), String> {
-        if let Some(end) = scan::plain_text_end(text, start + 1)
-            && std::str::from_utf8(&text[start + 1..end - 1]).is_ok()
-        {
+        if let Some(end) = scan::plain_text_end(text, start + 1) {
             return Ok((Self::Plain(start + 1..end - 1), end));
         }
         let end = skip(text, start)?;
@@ -528,7 +526,8 @@ fn skip_other(text: &[u8], start: usize) -> Result<usize, String> {
 }
 
 /// Returns the text that the object at a place has under a name, and the end of the object. Returns
-/// nothing if there is no such text, it is not an object, or it has keys with escapes.
+/// nothing if there is no such text, it is not an object, or it has keys with escapes or other
+/// characters than those of ASCII.
 pub(crate) fn member<'a>(text: &'a [u8], start: usize, name: &str) -> Option<(&'a [u8], usize)> {
     if text.get(start) != Some(&b'{') {
         return None;

@@ -185,10 +185,11 @@ pub(super) fn text_end(piece: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Does the same as [`text_end`] for a text without escapes; any other one has no end here.
+/// Does the same as [`text_end`] for a text of ASCII without escapes; any other one has no end here.
 #[inline]
 pub(super) fn plain_text_end(piece: &[u8], at: usize) -> Option<usize> {
-    let end = at + quote_or_backslash(piece.get(at..)?)?;
+    let special = |own: u8x16| equal(own, b'"') | equal(own, b'\\') | own.to_bitmask();
+    let end = at + position(piece.get(at..)?, special)?;
     (piece[end] == b'"').then_some(end + 1)
 }
 

@@ -392,6 +392,9 @@ fn example(folder: &Path, pictures: &Pictures, id: &str, path: &str, fault: &str
     )
 }
 
+/// The number of bytes of the list that are written at a time.
+const BUFFER: usize = 1 << 16;
+
 /// The list of missing and broken images and videos of a part.
 struct FaultList {
     path: PathBuf,
@@ -407,7 +410,7 @@ impl FaultList {
         let path = PathBuf::from(path);
         let failed = || format!("cannot write {}", path.display());
         std::fs::create_dir_all(path.parent().with_context(failed)?).with_context(failed)?;
-        let out = BufWriter::new(File::create(&path).with_context(failed)?);
+        let out = BufWriter::with_capacity(BUFFER, File::create(&path).with_context(failed)?);
         Ok(Self { path, out, line: Vec::new() })
     }
 
