@@ -228,12 +228,12 @@ fn picture_path(value: Value, embedded: &mut Embedded) -> Result<String, String>
 }
 
 /// Reads seconds.
-pub(crate) fn seconds(value: Value) -> Result<f64, String> {
-    let number = match &value {
+pub(crate) fn seconds(value: &Value) -> Result<f64, String> {
+    let number = match value {
         Value::String(text) => text.trim().parse().ok(),
         other => other.as_f64(),
     };
-    number.filter(|seconds| seconds.is_finite() && *seconds >= 0.0).ok_or_else(|| expected("seconds", &value))
+    number.filter(|seconds| seconds.is_finite() && *seconds >= 0.0).ok_or_else(|| expected("seconds", value))
 }
 
 /// Reads a slot. A `?` is added to a `question` without one.
@@ -251,8 +251,8 @@ pub(crate) fn slot(name: &str, value: Value) -> Result<SlotValue, String> {
 pub(crate) fn answer(shape: AnswerShape, value: Value) -> Result<String, String> {
     let by_truth = |value, yes: &str, no: &str| Ok((if truth(value)? { yes } else { no }).to_owned());
     match (shape, value) {
-        (AnswerShape::YesNo, value) => by_truth(value, "Yes", "No"),
-        (AnswerShape::TrueFalse, value) => by_truth(value, "True", "False"),
+        (AnswerShape::YesNo, value) => by_truth(&value, "Yes", "No"),
+        (AnswerShape::TrueFalse, value) => by_truth(&value, "True", "False"),
         (AnswerShape::Boxes, value @ Value::Array(_)) => {
             Ok(list(value, "a list of boxes")?.into_iter().map(text).collect::<Result<Vec<_>, _>>()?.join("; "))
         }
@@ -261,8 +261,8 @@ pub(crate) fn answer(shape: AnswerShape, value: Value) -> Result<String, String>
 }
 
 /// Reads a truth value: true, false, or the texts yes, no, true and false in any case.
-pub(crate) fn truth(value: Value) -> Result<bool, String> {
-    match &value {
+pub(crate) fn truth(value: &Value) -> Result<bool, String> {
+    match value {
         Value::Bool(value) => return Ok(*value),
         Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
             "yes" | "true" => return Ok(true),
@@ -271,7 +271,7 @@ pub(crate) fn truth(value: Value) -> Result<bool, String> {
         },
         _ => {}
     }
-    Err(expected("true or false", &value))
+    Err(expected("true or false", value))
 }
 
 /// Reads options and the index of the right one. Options without a text are not shown, and are
@@ -566,11 +566,11 @@ mod tests {
             (options(json!(["a", null, ""]), &json!(0), false, none).unwrap_err(), "2 to 26 texts, not 1 in 3"),
             (texts_of(json!([]), none).unwrap_err(), "empty list"),
             (texts_of(json!([null, "", " ", ["x"]]), none).unwrap_err(), "contain no text"),
-            (truth(json!(1)).unwrap_err(), "true or false, but is 1"),
+            (truth(&json!(1)).unwrap_err(), "true or false, but is 1"),
             (turns(json!([["c"], ["a", "b"]]), none).unwrap_err(), "a pair of texts, but is [\"c\"]"),
             (turns(json!([["a", null]]), none).unwrap_err(), "the first turn is missing or null"),
             (votes(vec!["a".into(), "b".into()], 2).unwrap_err(), "agree 1 times at most, which is fewer than 2"),
-            (seconds(json!(-1)).unwrap_err(), "must be seconds"),
+            (seconds(&json!(-1)).unwrap_err(), "must be seconds"),
         ];
         for (found, expected) in faults {
             assert!(found.contains(expected), "{found}");

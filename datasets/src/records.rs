@@ -43,7 +43,7 @@ const CHUNK_BYTES: usize = 4 << 20;
 const FEWEST_TOGETHER: usize = 32;
 
 /// A joined table in memory. Rows are kept as JSON text, which takes less memory than parsed
-/// values; expressions parse the fields that they use again.
+/// values; expressions find the fields that they use in it again.
 #[derive(Debug)]
 struct Index<'a> {
     join: &'a Join,
@@ -61,7 +61,8 @@ struct Common {
     element: Option<String>,
 }
 
-/// What expressions see of one record.
+/// What expressions see of one record. Most of them need only texts of its rows, so that values for
+/// minijinja are made only when another one is evaluated.
 struct Scope<'a> {
     common: &'a Arc<Common>,
     file: &'a Arc<str>,
@@ -73,7 +74,7 @@ struct Scope<'a> {
     /// Whether there is a record, which may have boxes: not in expressions that are evaluated
     /// before there is one (joins, `explode`).
     has_record: bool,
-    /// The same for minijinja, once it was needed.
+    /// [`Values`], once they were needed.
     value: OnceCell<Value>,
 }
 
@@ -525,21 +526,22 @@ impl<'a> Mapper<'a> {
     /// Maps one element of a row.
     fn of_candidate(&self, candidate: Candidate) -> (Outcome<'a>, Option<Record>) {
         let Candidate { file, row, begins_row, element } = candidate;
-        let (element, fault) = match element {
-            Ok(element) => (Some(element), None),
-            Err(fault) => (None, Some(fault)),
+        let place = (&file, row, begins_row);
+        let Element { tables, value, index } = match element {
+            Ok(element) => element,
+            Err(fault) => return self.outcome(place, Err(fault)),
         };
-        let scope = element.as_ref().map(|element| Scope {
+        let scope = Scope {
             common: &self.common,
             file: &file,
             row,
-            tables: element.tables.iter().cloned().map(TableRow::Value).collect(),
-            element: Some(&element.value),
-            index: element.index,
+            tables: tables.iter().cloned().map(TableRow::Value).collect(),
+            element: Some(&value),
+            index,
             has_record: true,
             value: OnceCell::new(),
-        });
-        self.outcome((&file, row, begins_row), fault.map_or_else(|| Ok(scope.expect("there is one or the other")), Err))
+        };
+        self.outcome(place, Ok(scope))
     }
 
     /// Returns the elements of a row. A row without any gives one candidate with the reason.
@@ -681,7 +683,7 @@ impl<'a> Mapper<'a> {
             left_out.extend(without_text.drain(..).map(|reason| ("options", reason)));
         }
         if let Some(own) = &sources.truth {
-            found.truth = Some(mapped(own, scope, truth)?);
+            found.truth = Some(mapped(own, scope, |value| truth(&value))?);
         }
         if let Some((own, least)) = &sources.votes {
             let is_few = |reason: &str| reason.starts_with("agree ");
@@ -833,7 +835,7 @@ const IMAGES_AND_VIDEO: &str = "images_and_video";
 fn video(source: &VideoSource, scope: &Scope) -> std::result::Result<Option<Media>, Drop> {
     let Some(path) = optional(&source.path, scope, path)? else { return Ok(None) };
     let time = |own: &Option<Mapped>| match own {
-        Some(own) => optional(own, scope, seconds),
+        Some(own) => optional(own, scope, |value| seconds(&value)),
         None => Ok(None),
     };
     let (start, end) = (time(&source.start)?, time(&source.end)?);

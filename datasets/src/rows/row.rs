@@ -443,15 +443,12 @@ pub(crate) fn scalar(token: &[u8]) -> Result<Value, String> {
                 Err(_) if *normalise(token) == *b"null" => return Ok(Value::UNDEFINED),
                 Err(fault) => return Err(fault.to_string()),
             };
-            let text = std::str::from_utf8(token).unwrap_or_default();
-            let of_double = || text.parse::<f64>().ok();
             Ok(match (number.as_u64(), number.as_i64()) {
                 (Some(number), _) => Value::from(number),
                 (_, Some(number)) => Value::from(number),
                 // An id: as a double, it would equal others.
-                _ if is_long_integer(token) => Value::from(text),
-                // serde_json may differ in the last digit.
-                _ => of_double().map_or(Value::UNDEFINED, Value::from),
+                _ if is_long_integer(token) => Value::from(std::str::from_utf8(token).unwrap_or_default()),
+                _ => number.as_f64().map_or(Value::UNDEFINED, Value::from),
             })
         }
     }
@@ -521,7 +518,7 @@ fn skip_other(text: &[u8], start: usize) -> Result<usize, String> {
             }
         }
         None | Some(b',' | b':' | b']' | b'}') => Err(fault_at(text, start, "a value is missing")),
-        Some(_) => Ok(rest.iter().position(scan::ends_word).map_or(text.len(), |length| start + length)),
+        Some(_) => Ok(rest.iter().position(|byte| scan::ends_word(*byte)).map_or(text.len(), |length| start + length)),
     }
 }
 

@@ -65,7 +65,7 @@ impl Scan {
         let length = match self.state {
             State::Text => self.text(rest),
             State::ListOrObject => self.list_or_object(rest),
-            State::Start | State::Word => rest.iter().position(ends_word),
+            State::Start | State::Word => rest.iter().position(|byte| ends_word(*byte)),
         };
         Ok(length.map(|length| start + length))
     }
@@ -169,7 +169,7 @@ impl Scan {
 }
 
 /// Returns whether a number or word ends before a byte.
-pub(super) fn ends_word(byte: &u8) -> bool {
+pub(super) fn ends_word(byte: u8) -> bool {
     byte.is_ascii_whitespace() || matches!(byte, b',' | b':' | b']' | b'}')
 }
 
