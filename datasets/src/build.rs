@@ -480,8 +480,8 @@ impl<'a> Choice<'a> {
     }
 
     /// Makes one record per caption if the task takes all captions, and returns the first one and
-    /// the others. Also returns the captions that are left out because they contain a special token;
-    /// they are kept if there are no others.
+    /// the others. Also returns the captions that are left out because they contain a special
+    /// token; they are kept if there are no others.
     fn spread(&self, mut record: Record) -> (Record, Vec<Record>, Vec<(String, String)>) {
         let mut left_out = Vec::new();
         let captions = &mut record.answers.captions;

@@ -11,7 +11,7 @@ use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 use serde_json::Value as Json;
 
 use crate::filters::FILTERS;
-pub(crate) use crate::filters::question_mark;
+pub(crate) use crate::filters::{question_mark, trimmed};
 use crate::rows::row::{Fields, Node};
 use crate::value::value_of;
 use direct::Direct;
@@ -160,8 +160,8 @@ impl Expression {
         value.map_err(|fault| format!("expression `{}`: {fault}", self.source))
     }
 
-    /// Returns the text of an integer that is a key, if the value is a usual one. Any other value is
-    /// for [`Expression::evaluate_json`].
+    /// Returns the text of an integer that is a key, if the value is a usual one. Any other value
+    /// is for [`Expression::evaluate_json`].
     pub(crate) fn key<'a>(&self, context: &'a dyn Context) -> Option<&'a str> {
         self.direct.as_ref()?.key(context)
     }

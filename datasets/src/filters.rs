@@ -10,7 +10,6 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 use regex::Regex;
 
 use crate::boxes::{self, BOXES_OF_RECORD, BoxesOfRecord, NativeBox};
-use crate::record::trimmed;
 use crate::sentence::is_ended;
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 use crate::value::value_of;
@@ -373,6 +372,15 @@ fn position(value: &Value, list: &Value) -> Outcome<usize> {
 
 fn or_as_it_is(value: Value) -> Value {
     value.as_str().map(|text| question_mark(text.into()).into_owned().into()).unwrap_or(value)
+}
+
+/// Removes white space at both ends.
+pub(crate) fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) if text.trim().len() == text.len() => Cow::Owned(text),
+        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+    }
 }
 
 /// Adds the missing `?` of a question, as the Lynx paper does (arXiv 2307.02469, notes to table

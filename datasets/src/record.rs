@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::archive::from_base64;
 use crate::boxes::NativeBox;
-use crate::expression::question_mark;
+use crate::expression::{question_mark, trimmed};
 use crate::picture::{Embedded, VIDEOS, base64_of, embed, stays_inside};
 use crate::rows::row::string;
 use crate::shape::misfit;
@@ -472,15 +472,6 @@ pub(crate) fn is_text(text: &str) -> bool {
         character.is_whitespace() || matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
     };
     !text.chars().all(is_nothing)
-}
-
-/// Removes white space at both ends.
-pub(crate) fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
-    match text {
-        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
-        Cow::Owned(text) if text.trim().len() == text.len() => Cow::Owned(text),
-        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
-    }
 }
 
 /// Returns a key as text, so that the number 9 in one file matches the text "9" in another, and

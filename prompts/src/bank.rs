@@ -512,7 +512,7 @@ pub(crate) enum Part {
 }
 
 /// Returns the parts of a template that only inserts texts, and its slots in alphabetical order.
-/// Returns `None` for any other template, and for one in which `functions` of minijinja may be used.
+/// Returns `None` for any other template, and for one that may use `functions` of minijinja.
 fn parts(template: &str, functions: &BTreeSet<String>) -> Option<(Vec<Part>, Vec<String>)> {
     // minijinja removes a line break at the end of a template.
     if template.ends_with('\n') {

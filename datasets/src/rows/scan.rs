@@ -185,7 +185,8 @@ pub(super) fn text_end(piece: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Does the same as [`text_end`] for a text of ASCII without escapes; any other one has no end here.
+/// Does the same as [`text_end`] for a text of ASCII without escapes. For any other text it returns
+/// nothing.
 #[inline]
 pub(super) fn plain_text_end(piece: &[u8], at: usize) -> Option<usize> {
     let special = |own: u8x16| equal(own, b'"') | equal(own, b'\\') | own.to_bitmask();

@@ -271,11 +271,15 @@ impl<'a> Iterator for Split<'a> {
         let own = Split { inputs: Vec::new(), before: None, benchmarks, going, ..*self };
         let make = move |new: &mut NewPart| {
             let going = own.going.lock().expect("no part panics while it is made").take();
-            let build = match going {
-                Some((at, build)) if at == number => build,
-                _ => own.open(number)?,
-            };
-            let behind = make(&own, number, build, new)?;
+            // A thread of the pool does its share of the parallel work. Another thread would only
+            // wait for it, once for every few thousand rows.
+            let behind = rayon::scope(|_| {
+                let build = match going {
+                    Some((at, build)) if at == number => build,
+                    _ => own.open(number)?,
+                };
+                make(&own, number, build, new)
+            })?;
             *own.going.lock().expect("no part panics while it is made") = behind.map(|build| (number + 1, build));
             Ok(())
         };
