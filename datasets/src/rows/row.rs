@@ -517,7 +517,8 @@ fn skip_other(text: &[u8], start: usize) -> Result<usize, String> {
                 Ok(None) | Err(()) => Err(fault_at(text, text.len(), "it ends within a value")),
             }
         }
-        None | Some(b',' | b':' | b']' | b'}') => Err(fault_at(text, start, "a value is missing")),
+        None => Err(fault_at(text, start, "it ends within a value")),
+        Some(b',' | b':' | b']' | b'}') => Err(fault_at(text, start, "a value is missing")),
         Some(_) => Ok(rest.iter().position(|byte| scan::ends_word(*byte)).map_or(text.len(), |length| start + length)),
     }
 }
