@@ -450,7 +450,8 @@ struct Choice<'a> {
 /// The wordings that suit records of a kind.
 type Fitting<'a> = (Kind, Box<[Wording<'a>]>);
 
-/// The number of kinds of records whose wordings are remembered; tasks have up to about ten.
+/// The number of kinds of records whose wordings are remembered. For other kinds they are found
+/// again for every record.
 const KINDS: usize = 32;
 
 /// The properties of a record that decide which wordings suit it: its media, the slots that it has

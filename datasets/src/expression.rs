@@ -108,16 +108,24 @@ impl Expression {
     /// Evaluates over one row. minijinja returns *undefined* without an error if the whole
     /// expression is a missing attribute, even in strict mode; here this is an error.
     pub(crate) fn evaluate(&self, context: &dyn Context) -> Result<Value, String> {
-        self.evaluate_or_none(context)?.ok_or_else(|| {
-            let why = self.what_is_missing(&context.value());
-            format!("expression `{}` is missing or null here{why}", self.source)
-        })
+        let value = match self.direct_json(context) {
+            Some(json) => Some(value_of(json)),
+            None => self.by_minijinja(context)?,
+        };
+        value.ok_or_else(|| self.nothing(context))
     }
 
-    fn evaluate_or_none(&self, context: &dyn Context) -> Result<Option<Value>, String> {
-        if let Some(json) = self.direct.as_ref().and_then(|direct| direct.json(context)) {
-            return Ok(Some(value_of(json)));
-        }
+    fn direct_json(&self, context: &dyn Context) -> Option<Json> {
+        self.direct.as_ref()?.json(context)
+    }
+
+    /// Returns the message for a value that is missing or null.
+    fn nothing(&self, context: &dyn Context) -> String {
+        let why = self.what_is_missing(&context.value());
+        format!("expression `{}` is missing or null here{why}", self.source)
+    }
+
+    fn by_minijinja(&self, context: &dyn Context) -> Result<Option<Value>, String> {
         let context = context.value();
         let value = self.compiled.eval(context.clone()).map_err(|fault| {
             let why = self.what_is_missing(&context);
@@ -128,11 +136,7 @@ impl Expression {
 
     /// The same as plain JSON, so that lazy lists are walked and their faults found.
     pub(crate) fn evaluate_json(&self, context: &dyn Context) -> Result<Json, String> {
-        if let Some(json) = self.direct.as_ref().and_then(|direct| direct.json(context)) {
-            return Ok(json);
-        }
-        let value = self.evaluate(context)?;
-        json(&value).map_err(|fault| format!("expression `{}`: {fault}", self.source))
+        self.evaluate_optional(context)?.ok_or_else(|| self.nothing(context))
     }
 
     /// Appends the same as JSON text. Lists and objects of the row are copied unchanged: an error
@@ -152,10 +156,10 @@ impl Expression {
     /// Does the same as [`Expression::evaluate_json`] but returns `None` for a value that is
     /// missing or null.
     pub(crate) fn evaluate_optional(&self, context: &dyn Context) -> Result<Option<Json>, String> {
-        if let Some(json) = self.direct.as_ref().and_then(|direct| direct.json(context)) {
+        if let Some(json) = self.direct_json(context) {
             return Ok(Some(json));
         }
-        let value = self.evaluate_or_none(context)?;
+        let value = self.by_minijinja(context)?;
         let value = value.as_ref().map(json).transpose();
         value.map_err(|fault| format!("expression `{}`: {fault}", self.source))
     }
@@ -284,7 +288,7 @@ fn check_names(tokens: &[Token]) -> Result<(), String> {
                         [Token::Mark('('), Token::Text(_), Token::Mark(','), Token::Text(test), ..],
                     ) => check_test(test)?,
                     ("sub" | "findall", [Token::Mark('('), Token::Text(pattern), ..]) => {
-                        // Compiling it would take a hundred times as long.
+                        // Compiling it takes longer, and is done when a row first needs it.
                         regex_syntax::parse(pattern).map_err(|reason| format!("{filter}: {reason}"))?;
                     }
                     _ => {}

@@ -502,15 +502,10 @@ fn place(value: &Value, length: usize) -> Result<usize, String> {
 }
 
 fn turn(value: Value) -> Result<(String, String), String> {
-    match value {
-        Value::Array(pair) if pair.len() == 2 => {
-            let mut texts = pair.into_iter().map(text);
-            match (texts.next(), texts.next()) {
-                (Some(user), Some(assistant)) => Ok((user?, assistant?)),
-                _ => unreachable!("a pair has two elements"),
-            }
-        }
-        other => Err(expected("a pair of texts", &other)),
+    let Value::Array(pair) = value else { return Err(expected("a pair of texts", &value)) };
+    match <[Value; 2]>::try_from(pair) {
+        Ok([user, assistant]) => Ok((text(user)?, text(assistant)?)),
+        Err(other) => Err(expected("a pair of texts", &Value::Array(other))),
     }
 }
 

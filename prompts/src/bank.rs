@@ -502,7 +502,7 @@ impl Bank {
 }
 
 /// A part of a template that only inserts texts, as most do. minijinja takes several times as long
-/// to compile and to render them.
+/// to render them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Part {
     /// It stands for itself.

@@ -404,8 +404,11 @@ impl Rows {
     /// Takes batches that were used, so that the reader need not allocate others.
     pub(crate) fn reuse(&self, batches: impl IntoIterator<Item = Batch>) {
         for batch in batches {
-            // If the reader has enough or has ended, the batch is freed.
-            let _ = self.used.try_send(batch);
+            // The memory of an unusually long row is not kept. If the reader has enough or has
+            // ended, the batch is freed.
+            if batch.text.capacity() <= 4 * BATCH_BYTES {
+                let _ = self.used.try_send(batch);
+            }
         }
     }
 }

@@ -272,7 +272,8 @@ impl<'a> Iterator for Split<'a> {
         let make = move |new: &mut NewPart| {
             let going = own.going.lock().expect("no part panics while it is made").take();
             // A thread of the pool does its share of the parallel work. Another thread would only
-            // wait for it, once for every few thousand rows.
+            // wait for it, once for every few thousand rows. This one waits for the thread that
+            // reads rows, which therefore must not need the pool.
             let behind = rayon::scope(|_| {
                 let build = match going {
                     Some((at, build)) if at == number => build,
