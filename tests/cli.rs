@@ -215,6 +215,9 @@ fn version_and_tasks_are_json() {
     assert_eq!(version["name"], "lynxdata");
     assert!(version["devices"].as_array().unwrap().contains(&Value::from("cpu")), "{version}");
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    // Cargo puts binaries of the profile `dev` into the folder `debug`.
+    let is_dev = Path::new(env!("CARGO_BIN_EXE_lynxdata")).parent().is_some_and(|folder| folder.ends_with("debug"));
+    assert_eq!(version["profile"], if is_dev { "dev" } else { "release" });
     let plain = lynxdata(folder.path(), &["--version"]).ended_with(0);
     assert_eq!(plain.stdout, format!("lynxdata {}\n", env!("CARGO_PKG_VERSION")));
 

@@ -6,7 +6,6 @@
 //! captions are wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
@@ -14,8 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::features::{FEATURES, SIDE, features};
 use crate::matrix::Matrix;
-use crate::outcome::{self, CheckOutcome, Gear, Protocol, Question, Verdict, check};
-use crate::probe::Probe;
+use crate::outcome::{self, CheckOutcome, Verdict};
 use crate::random::hash;
 use crate::split::{Split, SplitConfig, split};
 use crate::universe::{Pair, Turn, Universe};
@@ -617,30 +615,6 @@ pub fn run<E: Send>(
         }
     }
     Ok(cases.iter().zip(outcomes).map(|(case, outcomes)| tally(case, &outcomes)).collect())
-}
-
-/// Makes all draws of the cases with the quick gear and the question whose texts fit their images
-/// better.
-pub fn run_quick(base: &Base, cases: &[Case], draws: &Draws, replicates: usize) -> Vec<Tally> {
-    let quick = |universe: &Universe, parted: &Split, seed: u64| {
-        let protocol = Protocol {
-            gear: Gear::Quick,
-            question: Question::Fit,
-            seed,
-            replicates,
-            looks: vec![replicates],
-            alpha: ALPHA,
-            margin_percent: MARGIN_PERCENT,
-            fewest_pairs: outcome::FEWEST_PAIRS,
-            fewest_held_out: outcome::FEWEST_HELD_OUT,
-        };
-        let probe = Probe::new(universe, parted, seed);
-        check::<Infallible>(&protocol, universe, parted, true, &|fit| Ok(probe.fit(fit)))
-    };
-    match run(base, cases, draws, &quick) {
-        Ok(tallies) => tallies,
-        Err(never) => match never {},
-    }
 }
 
 #[cfg(test)]

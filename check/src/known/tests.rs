@@ -1,8 +1,11 @@
 //! Tests of the arms of every case, and of the verdicts on a few.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 
 use super::*;
+use crate::outcome::{Gear, Protocol, Question, check};
+use crate::probe::Probe;
 use crate::text::words;
 
 fn named(name: &str) -> &'static Case {
@@ -23,6 +26,30 @@ fn plain(count: usize) -> Base {
     let features = Matrix::zeros(count, FEATURES);
     let blurred = OnceLock::from(Matrix::from_rows(FEATURES, vec![1.0; count * FEATURES]));
     Base { pairs: pairs.collect(), features, blurred }
+}
+
+/// Makes all draws of the cases with the quick gear and the question whose texts fit their images
+/// better.
+fn run_quick(base: &Base, cases: &[Case], draws: &Draws, replicates: usize) -> Vec<Tally> {
+    let quick = |universe: &Universe, parted: &Split, seed: u64| {
+        let protocol = Protocol {
+            gear: Gear::Quick,
+            question: Question::Fit,
+            seed,
+            replicates,
+            looks: vec![replicates],
+            alpha: ALPHA,
+            margin_percent: MARGIN_PERCENT,
+            fewest_pairs: outcome::FEWEST_PAIRS,
+            fewest_held_out: outcome::FEWEST_HELD_OUT,
+        };
+        let probe = Probe::new(universe, parted, seed);
+        check::<Infallible>(&protocol, universe, parted, true, &|fit| Ok(probe.fit(fit)))
+    };
+    match run(base, cases, draws, &quick) {
+        Ok(tallies) => tallies,
+        Err(never) => match never {},
+    }
 }
 
 /// Picture and text of every pair of an arm.

@@ -19,6 +19,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use lynxdata_run::stages;
 
 use crate::exit::Failure;
 
@@ -159,13 +160,13 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Verify(arguments) => commands::verify::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Download(arguments) => commands::download::run(&arguments),
-        Command::Signals(arguments) => commands::run::run_stage(&arguments, "signals"),
-        Command::Dedup(arguments) => commands::run::run_stage(&arguments, "dedup"),
-        Command::Select(arguments) => commands::run::run_stage(&arguments, "select"),
-        Command::Shards(arguments) => commands::run::run_stage(&arguments, "shards"),
+        Command::Signals(arguments) => commands::run::run_stage(&arguments, &stages::signals::Signals),
+        Command::Dedup(arguments) => commands::run::run_stage(&arguments, &stages::dedup::Dedup),
+        Command::Select(arguments) => commands::run::run_stage(&arguments, &stages::select::Select),
+        Command::Shards(arguments) => commands::run::run_stage(&arguments, &stages::shards::Shards),
         Command::Instruct(arguments) => commands::instruct::run(&arguments),
         Command::Check(arguments) => commands::check::run(&arguments),
-        Command::Report(arguments) => commands::run::run_stage(&arguments, "report"),
+        Command::Report(arguments) => commands::run::run_stage(&arguments, &stages::report::Report),
         Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Audit(arguments) => commands::audit::run(&arguments),
         Command::Pack(arguments) => commands::pack::run(&arguments),
@@ -263,7 +264,7 @@ mod tests {
     fn every_stage_has_a_command_or_belongs_to_one() {
         use clap::CommandFactory;
         let command = Arguments::command();
-        for stage in lynxdata_run::stages::STAGES {
+        for stage in stages::STAGES {
             let name = stage.command();
             assert!(command.find_subcommand(name).is_some(), "{name}");
         }

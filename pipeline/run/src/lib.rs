@@ -74,10 +74,10 @@ impl From<lynxdata_records::Error> for Failure {
 }
 
 /// The stages of a recipe to run.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Wanted {
-    /// Names of stages; those that the recipe does not ask for are skipped.
-    pub stages: Vec<&'static str>,
+    /// Those that the recipe does not ask for are skipped.
+    pub stages: Vec<&'static dyn Stage>,
     /// Whether the pool of another list in the run folder may be replaced.
     pub replaces: bool,
 }
@@ -85,20 +85,26 @@ pub struct Wanted {
 impl Wanted {
     /// Returns all stages.
     pub fn all() -> Wanted {
-        Wanted::only(&STAGES.iter().map(|stage| stage.name()).collect::<Vec<_>>())
+        Wanted::only(STAGES)
     }
 
     /// Returns some stages.
-    pub fn only(stages: &[&'static str]) -> Wanted {
+    pub fn only(stages: &[&'static dyn Stage]) -> Wanted {
         Wanted { stages: stages.to_vec(), replaces: false }
     }
 
-    fn has(&self, stage: &str) -> bool {
-        self.stages.contains(&stage)
+    /// Returns all stages of the command that runs `stage`.
+    pub fn command_of(stage: &dyn Stage) -> Wanted {
+        let stages = STAGES.iter().copied().filter(|other| other.command() == stage.command());
+        Wanted { stages: stages.collect(), replaces: false }
+    }
+
+    fn has(&self, stage: &dyn Stage) -> bool {
+        self.stages.iter().any(|wanted| wanted.name() == stage.name())
     }
 
     fn of(&self, context: &Context) -> Vec<&'static dyn Stage> {
-        stages::stages_of(context.recipe()).filter(|stage| self.has(stage.name())).collect()
+        stages::stages_of(context.recipe()).filter(|stage| self.has(*stage)).collect()
     }
 }
 
@@ -107,7 +113,7 @@ impl Wanted {
 /// # Errors
 /// [`Failure::Usage`] if it does not ask for one of them.
 pub fn check_wanted(loaded: &LoadedRecipe, wanted: &Wanted) -> Result<(), Failure> {
-    for stage in STAGES.iter().filter(|stage| wanted.has(stage.name())) {
+    for stage in &wanted.stages {
         let name = stage.name();
         // Stages of a check that its gear does not need are skipped.
         if !stage.is_in(&loaded.recipe) && stage.command() == name {
@@ -127,10 +133,10 @@ pub fn check(loaded: &LoadedRecipe, session: &Session, wanted: &Wanted) -> Resul
     let check = || {
         loaded.check_surroundings()?;
         lynx::check_pretrained(loaded)?;
-        if wanted.has(Download.name()) && stages::download::can_be_read_twice(loaded) {
+        if wanted.has(&Download) && stages::download::can_be_read_twice(loaded) {
             stages::download::check_source(loaded)?;
         }
-        STAGES.iter().filter(|stage| wanted.has(stage.name())).try_for_each(|stage| stage.check(loaded, session))
+        wanted.stages.iter().try_for_each(|stage| stage.check(loaded, session))
     };
     // The recipe of flags is not a file of the user.
     let checked = check();
@@ -147,13 +153,13 @@ pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result
     check(&loaded, &session, wanted).map_err(Failure::Usage)?;
     let mut context = Context::new(loaded, session, host)?;
     context.replaces = wanted.replaces;
-    if wanted.has(Download.name()) {
+    if wanted.has(&Download) {
         stages::download::check_list(&context)?;
     }
     let stages = wanted.of(&context);
     // Before the recipe in the run folder is replaced: `status` compares the parts with that one.
     for stage in &stages {
-        let reads = stage.reads(context.recipe()).into_iter().filter(|input| !wanted.has(input.name()));
+        let reads = stage.reads(context.recipe()).into_iter().filter(|input| !wanted.has(*input));
         reads.map(|input| context.upstream(input)).collect::<Result<Vec<_>>>()?;
     }
     keep_recipe(&context)?;
@@ -173,7 +179,7 @@ pub fn plan(loaded: LoadedRecipe, wanted: &Wanted) -> Result<Vec<StagePlan>, Fai
     check(&loaded, &session, wanted).map_err(Failure::Usage)?;
     let mut context = Context::inspecting(loaded, session, Arc::new(Silent))?;
     context.replaces = wanted.replaces;
-    if wanted.has(Download.name()) {
+    if wanted.has(&Download) {
         stages::download::check_list(&context)?;
     }
     let stages = wanted.of(&context);

@@ -1,6 +1,7 @@
 //! A small run in process: no binary, no web.
 
 mod judged;
+mod keys;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,19 @@ use lynxdata_records::PartEntry;
 use serde::{Deserialize, Serialize};
 
 use super::*;
+use crate::stages::arms::Arms;
+use crate::stages::card::Card;
+use crate::stages::check::Check;
+use crate::stages::dedup::Dedup;
+use crate::stages::instruct::Instruct;
+use crate::stages::mixture::Mixture;
+use crate::stages::select::Select;
+use crate::stages::shards::Shards;
+use crate::stages::signals::Signals;
 
 /// Stages whose parts are the same on every machine; models and pages come after them.
-const STAGES_OF_GOLDEN: &[&str] =
-    &["download", "signals", "dedup", "select", "shards", "arms", "instruct", "mixture", "card"];
+const STAGES_OF_GOLDEN: &[&dyn Stage] =
+    &[&Download, &Signals, &Dedup, &Select, &Shards, &Arms, &Instruct, &Mixture, &Card];
 
 const RECIPE: &str = r#"
 name = "small"
@@ -98,10 +108,9 @@ fn parts_keep_their_bytes_unless_the_format_version_is_raised() {
     let ending = run(load(folder.path(), &[]), &Wanted::only(STAGES_OF_GOLDEN), Arc::new(Silent)).unwrap();
     assert_eq!(ending, Ending::Done);
     let manifest = lynxdata_records::Manifest::read(&folder.path().join("run")).unwrap();
-    let of_stage = |name: &&str| {
-        let stage = STAGES.iter().find(|stage| stage.name() == *name).unwrap();
-        let parts = manifest.parts(name).map(|part| (part.part.clone(), PartEntry::digest(part)));
-        ((*name).to_owned(), Golden { format_version: stage.format_version(), parts: parts.collect() })
+    let of_stage = |stage: &&dyn Stage| {
+        let parts = manifest.parts(stage.name()).map(|part| (part.part.clone(), PartEntry::digest(part)));
+        (stage.name().to_owned(), Golden { format_version: stage.format_version(), parts: parts.collect() })
     };
     let now: BTreeMap<String, Golden> = STAGES_OF_GOLDEN.iter().map(of_stage).collect();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/parts.json");
@@ -125,7 +134,7 @@ fn parts_keep_their_bytes_unless_the_format_version_is_raised() {
 #[test]
 fn a_run_that_is_run_again_makes_nothing_and_a_rule_makes_what_depends_on_it() {
     let folder = folder_with_recipe();
-    let stages = ["download", "signals", "dedup", "select", "shards"];
+    let stages: [&dyn Stage; 5] = [&Download, &Signals, &Dedup, &Select, &Shards];
     run(load(folder.path(), &[]), &Wanted::only(&stages), Arc::new(Silent)).unwrap();
     let planned = |sets: &[&str]| {
         let plans = plan(load(folder.path(), sets), &Wanted::only(&stages)).unwrap();
@@ -208,8 +217,8 @@ fn a_recipe_that_cannot_work_is_wrong_usage() {
         .unwrap_err();
     assert!(matches!(error, Failure::Usage(_)), "{error}");
     std::fs::write(folder.path().join("recipe.toml"), RECIPE.split("[check]").next().unwrap()).unwrap();
-    for (stage, is_asked_for) in [("shards", true), ("check", false)] {
+    for (stage, is_asked_for) in [(&Shards as &dyn Stage, true), (&Check, false)] {
         let answer = check_wanted(&load(folder.path(), &[]), &Wanted::only(&[stage]));
-        assert_eq!(answer.is_ok(), is_asked_for, "{stage}");
+        assert_eq!(answer.is_ok(), is_asked_for, "{}", stage.name());
     }
 }

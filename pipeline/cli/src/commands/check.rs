@@ -15,7 +15,7 @@ use crate::paths::path_parser;
 use lynxdata_run::Stage as _;
 use lynxdata_run::Wanted;
 use lynxdata_run::recipe::{self, LoadedRecipe};
-use lynxdata_run::stages::{self, check, report};
+use lynxdata_run::stages::{check, report};
 
 /// Decide which of two data choices is better to train on, with error bars, controls and an honest
 /// "cannot tell"
@@ -118,11 +118,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         return Err(Failure::Usage(error.context("nothing to do")));
     }
     let root = loaded.run_folder();
-    let mut names = stages::of_command("check");
+    let mut wanted = Wanted::command_of(&check::Check);
     if arguments.a.is_some() {
-        names.push(report::Report.name());
+        wanted.stages.push(&report::Report);
     }
-    let code = run_loaded(loaded, &Wanted::only(&names), arguments.dry_run)?;
+    let code = run_loaded(loaded, &wanted, arguments.dry_run)?;
     if arguments.dry_run || code == INTERRUPTED {
         return Ok(code);
     }

@@ -227,10 +227,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let statuses = arguments.retry_failed.as_deref().map(statuses).transpose().map_err(Failure::Usage)?;
     let loaded = load(arguments).map_err(Failure::Usage)?;
     if arguments.dry_run {
-        return run_loaded(loaded, &Wanted { replaces: arguments.replace, ..Wanted::only(&["download"]) }, true);
+        return run_loaded(loaded, &Wanted { replaces: arguments.replace, ..Wanted::only(&[&Download]) }, true);
     }
     let session = lynxdata_engine::session::local();
-    check(&loaded, &session, &Wanted::only(&["download"])).map_err(Failure::Usage)?;
+    check(&loaded, &session, &Wanted::only(&[&Download])).map_err(Failure::Usage)?;
     let mut context = Context::new(loaded, session, Arc::new(Terminal))?;
     context.replaces = arguments.replace;
     stages::download::check_list(&context)?;

@@ -10,7 +10,8 @@ use lynxdata_datasets::Task;
 use lynxdata_datasets::export::{FORMATS, Format};
 use lynxdata_run::home::expanded;
 use lynxdata_run::recipe::{self, LoadedRecipe};
-use lynxdata_run::{Wanted, check_wanted, stages};
+use lynxdata_run::stages::instruct::Instruct;
+use lynxdata_run::{Wanted, check_wanted};
 use tracing::info;
 
 use super::run::run_loaded;
@@ -122,7 +123,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         }
         None => of_flags(arguments)?,
     };
-    let wanted = Wanted::only(&stages::of_command("instruct"));
+    let wanted = Wanted::command_of(&Instruct);
     check_wanted(&loaded, &wanted)?;
     run_loaded(loaded, &wanted, arguments.dry_run)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use lynxdata_run::recipe::{self, LoadedRecipe};
-use lynxdata_run::{Wanted, stages};
+use lynxdata_run::{Stage, Wanted};
 
 use super::{columns, grouped, print};
 use crate::exit::{self, DONE, Failure};
@@ -56,13 +56,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     run_loaded(loaded, &Wanted { replaces: arguments.replace, ..Wanted::all() }, common.dry_run)
 }
 
-/// Runs the stages of a command, which is named like the first of them.
+/// Runs the stages of the command that runs `stage`.
 ///
 /// # Errors
 /// [`Failure::Usage`] if the recipe does not ask for it.
-pub(crate) fn run_stage(arguments: &StageArguments, stage: &'static str) -> Result<u8, Failure> {
+pub(crate) fn run_stage(arguments: &StageArguments, stage: &dyn Stage) -> Result<u8, Failure> {
     let loaded = recipe::load(&arguments.recipe, &arguments.sets).map_err(Failure::Usage)?;
-    let wanted = Wanted::only(&stages::of_command(stage));
+    let wanted = Wanted::command_of(stage);
     lynxdata_run::check_wanted(&loaded, &wanted)?;
     run_loaded(loaded, &wanted, arguments.dry_run)
 }

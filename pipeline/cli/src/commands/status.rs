@@ -255,7 +255,7 @@ fn collect(root: &Path) -> Result<Status> {
         instruct: manifest.parts(Instruct.name()).map(|part| left_out_of(root, part)).collect::<Result<_>>()?,
         download: download_status(root, &manifest)?,
         verdict: verdict(root, &manifest)?,
-        verdict_is_current: states["check"] == State::Complete,
+        verdict_is_current: states[Check.name()] == State::Complete,
     })
 }
 
@@ -442,7 +442,7 @@ fn text(status: &Status) -> String {
     };
     text.push_str(&download_text(&status.download));
     for (name, selection) in &status.selections {
-        let remark = remark(state_of("select"));
+        let remark = remark(state_of(Select.name()));
         text.push_str(&format!("\nselection {name}{remark}: {} kept\n", grouped(selection.kept)));
         if !selection.rejected_by.is_empty() {
             text.push_str(counts("rejected by", &selection.rejected_by).trim_start());

@@ -15,7 +15,7 @@ use crate::paths::path_parser;
 use lynxdata_run::Wanted;
 use lynxdata_run::recipe::{self, LoadedRecipe, TrainingConfig};
 use lynxdata_run::stages::arms::data_has_changed;
-use lynxdata_run::stages::{self, model};
+use lynxdata_run::stages::model::{self, Model};
 
 /// Train a compact Lynx on pairs or conversations
 ///
@@ -117,7 +117,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         return Err(Failure::Usage(error));
     }
     interrupt::continue_with("run the same command with --resume to continue");
-    let code = run_loaded(loaded, &Wanted::only(&stages::of_command("train")), arguments.dry_run)?;
+    let code = run_loaded(loaded, &Wanted::command_of(&Model), arguments.dry_run)?;
     if arguments.dry_run || code != DONE {
         return Ok(code);
     }

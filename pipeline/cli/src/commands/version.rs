@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let version = env!("CARGO_PKG_VERSION");
-    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    let profile = env!("LYNXDATA_PROFILE");
     let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
     let (devices, backends) = (devices(), backends());
     if arguments.json {

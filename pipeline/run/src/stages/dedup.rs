@@ -33,7 +33,7 @@ impl Stage for Dedup {
     }
 
     fn settings(&self, recipe: &Recipe) -> Result<String> {
-        Ok(settings_text(&recipe.dedup))
+        Ok(compared(&recipe.dedup))
     }
 
     fn format_version(&self) -> String {
@@ -49,7 +49,7 @@ impl Stage for Dedup {
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = &context.recipe().dedup;
         let pool = pool_of(context)?;
-        let settings = settings_text(&(config.exact, config.url, config.phash_distance, config.phash_min_entropy));
+        let settings = compared(config);
         let print = fingerprint(["dedup", FORMAT_VERSION, &settings, &pool.digest()]);
         let make = Box::new(move |new: &mut NewPart| {
             let pairs: u64 = pool.parts.iter().map(|part| part.pairs.rows_out).sum();
@@ -62,6 +62,13 @@ impl Stage for Dedup {
         });
         Ok(Box::new(std::iter::once(Ok(Planned::new("all", print, make)))))
     }
+}
+
+/// Returns the settings that decide which pairs are duplicates.
+fn compared(config: &DedupConfig) -> String {
+    // A new setting must be named here. Selections decide which of two duplicates is kept.
+    let DedupConfig { exact, url, phash_distance, phash_min_entropy, keep: _ } = config;
+    settings_text(&(exact, url, phash_distance, phash_min_entropy))
 }
 
 /// Reads the narrow columns that a comparison needs, part by part.

@@ -46,8 +46,3 @@ pub const STAGES: &[&dyn Stage] = &[
 pub fn stages_of(recipe: &Recipe) -> impl Iterator<Item = &'static dyn Stage> {
     STAGES.iter().copied().filter(|stage| stage.is_in(recipe))
 }
-
-/// Returns the names of the stages that a command runs.
-pub fn of_command(command: &str) -> Vec<&'static str> {
-    STAGES.iter().filter(|stage| stage.command() == command).map(|stage| stage.name()).collect()
-}

@@ -4,8 +4,8 @@ use lynxdata_check::Verdict;
 use lynxdata_check::outcome::CheckOutcome;
 
 use super::*;
-use crate::stages::arms;
 use crate::stages::check::verdict;
+use crate::stages::arms;
 
 /// Two arms of the same pictures, one of which has the captions of other pictures.
 const ARMS: &str = r#"
@@ -101,7 +101,7 @@ fn missing(folder: &Path, sets: &[&str]) -> BTreeMap<&'static str, Option<u64>> 
 fn arms_hold_every_pair_once_and_say_which_arm_has_it() {
     let folder = folder(&format!("{ARMS}{QUICK}"), 8);
     std::fs::write(folder.path().join("right/0001.txt"), " ").unwrap();
-    run(load(folder.path(), &[]), &Wanted::only(&["arms"]), Arc::new(Silent)).unwrap();
+    run(load(folder.path(), &[]), &Wanted::only(&[&Arms]), Arc::new(Silent)).unwrap();
     let manifest = lynxdata_records::Manifest::read(&folder.path().join("run")).unwrap();
     let read: BTreeMap<&str, u64> =
         manifest.parts("arms").map(|part| (part.part.as_str(), part.counts[arms::READ])).collect();
@@ -197,7 +197,7 @@ arms = [{ name = "own", selection = "all", captions = "caption" }, { name = "oth
 gear = "quick"
 "#;
     std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
-    let stages = ["download", "signals", "dedup", "select", "arms"];
+    let stages: [&dyn Stage; 5] = [&Download, &Signals, &Dedup, &Select, &Arms];
     run(load(folder.path(), &[]), &Wanted::only(&stages), Arc::new(Silent)).unwrap();
     let universe = arms::load(&context(folder.path(), &[])).unwrap();
     let with = |arms: u32| universe.pairs.iter().filter(|pair| pair.arms == arms).count();

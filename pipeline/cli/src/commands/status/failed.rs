@@ -8,6 +8,8 @@ use arrow::array::{Array, Int64Array, StringArray};
 use lynxdata_records::{Manifest, PartEntry, Status, schema};
 use serde::Serialize;
 
+use lynxdata_run::stage::Stage as _;
+use lynxdata_run::stages::download::Download;
 use lynxdata_run::table;
 
 /// A row of the source that is not in the pool.
@@ -34,7 +36,7 @@ pub(super) fn list(root: &Path, json: bool) -> Result<()> {
     if !json {
         output.write_all(HEADER.as_bytes()).context(cannot_write)?;
     }
-    for part in Manifest::read(root)?.parts("download") {
+    for part in Manifest::read(root)?.parts(Download.name()) {
         list_part(root, part, &mut |failed| {
             let line = if json { serde_json::to_string(failed)? } else { failed.tabbed() };
             writeln!(output, "{line}").context(cannot_write)

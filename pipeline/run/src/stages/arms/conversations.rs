@@ -11,7 +11,7 @@ use lynxdata_check::Turn;
 use lynxdata_records::parquet;
 use serde_json::Value;
 
-use super::sample;
+use super::sample::Sample;
 use super::table::{Membership, RawPair, Writer};
 use crate::table;
 use crate::video::{self, spread};
@@ -51,14 +51,14 @@ pub(super) fn write(
 ) -> Result<()> {
     let mut left_out = LeftOut::default();
     // The keys are read first, so that a sample is drawn before any image is read.
-    let mut keys = Vec::new();
+    let mut sample = Sample::new("arm", seed, most);
     for (number, path) in files.iter().enumerate() {
         for_each(path, &mut |row, uid, _, _| {
-            keys.push((uid, (number, row)));
+            sample.offer(&uid, (number, row));
             Ok(())
         })?;
     }
-    let chosen: BTreeSet<(usize, usize)> = sample(keys, most, seed, "arm").into_iter().collect();
+    let chosen: BTreeSet<(usize, usize)> = sample.into_keys().into_iter().collect();
     for (number, path) in files.iter().enumerate() {
         for_each(path, &mut |row, _, turns, found| {
             if !chosen.contains(&(number, row)) {

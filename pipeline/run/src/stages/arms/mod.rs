@@ -10,10 +10,10 @@ mod examples;
 mod folder;
 mod kind;
 mod pool;
+mod sample;
 mod table;
 mod universe;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -182,24 +182,4 @@ fn write_folder(
             conversations::write(files, pictures, membership, most, seed, writer)
         }
     }
-}
-
-/// Samples the keys with the smallest hashes of seed and key, so that a larger sample contains
-/// every smaller one.
-fn sample<K: Ord + Clone>(
-    keys: impl IntoIterator<Item = (String, K)>,
-    most: usize,
-    seed: u64,
-    purpose: &str,
-) -> Vec<K> {
-    let seed = seed.to_string();
-    // Several may have the same uid, such as conversations about one image.
-    let mut hashed: BTreeSet<(String, String, K)> =
-        keys.into_iter().map(|(uid, key)| (fingerprint([purpose, &seed, &uid]), uid, key)).collect();
-    while hashed.len() > most {
-        hashed.pop_last();
-    }
-    let mut chosen: Vec<K> = hashed.into_iter().map(|(_, _, key)| key).collect();
-    chosen.sort();
-    chosen
 }

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
-use arrow::array::Array;
+use anyhow::{Context as _, Result, bail};
+use arrow::array::{Array, StringArray};
 use lynxdata_check::Turn;
 use lynxdata_engine::select::{Rule, evaluate};
 use lynxdata_records::schema;
 use lynxdata_records::schema::{CAPTION, IMAGE, UID};
 
-use super::sample;
+use super::sample::Sample;
 use super::table::{Membership, RawPair, Writer};
 use crate::pool::{Place, for_each_at};
 use crate::recipe::CheckConfig;
@@ -26,6 +26,17 @@ const SPARE: usize = 3;
 /// A text of a pool: a place, and the column if it is not the caption.
 type Text<'a> = (Place, Option<&'a str>);
 
+/// An arm that is a selection of this run.
+struct Arm<'a> {
+    number: usize,
+    /// Of its texts, if they are not the captions.
+    column: Option<&'a str>,
+    /// The places of its pairs, in order.
+    kept: Vec<Place>,
+    /// Places, and whether the pair may be held out.
+    sample: Sample<'a, (Place, bool)>,
+}
+
 /// Writes the pairs of all arms that are selections of this run, and the pairs of its pool that may
 /// be held out.
 pub(super) fn write_selections(context: &Context, config: &CheckConfig, writer: &mut Writer) -> Result<()> {
@@ -33,45 +44,54 @@ pub(super) fn write_selections(context: &Context, config: &CheckConfig, writer: 
     let pool = pool_of(context)?;
     let rules: Vec<Rule> = config.held_out_rule().into_iter().collect();
     let columns: BTreeSet<Option<&str>> = config.selections().map(|(_, _, column)| column).chain([None]).collect();
-    let mut uids: BTreeMap<Text, String> = BTreeMap::new();
-    let mut allowed: BTreeSet<Place> = BTreeSet::new();
+    // The spare pairs replace those that are held out.
+    let most = config.most_pairs.saturating_add(config.held_out_most);
+    let mut arms = Vec::new();
+    for (arm, selection, column) in config.selections() {
+        let kept = shards::kept_places(context, selection, &pool)?;
+        arms.push(Arm { number: arm, column, kept, sample: Sample::new("arm", seed, most) });
+    }
+    let spare = config.held_out_most.saturating_mul(SPARE);
+    let mut may_be_held_out = Sample::new("may be held out", seed, spare);
     for (number, part) in (0..).zip(&pool.parts) {
         let path = part.path(&context.run)?;
         let names: Vec<&str> = columns.iter().map(|column| column.unwrap_or(CAPTION)).chain([UID]).collect();
         let batch = part.columns(&context.run, &names)?;
         let place = |row: usize| Place { part: number, row: row as u32 };
-        let keys = table::texts(&batch, UID, &path)?;
-        for column in &columns {
-            let texts = table::texts(&batch, column.unwrap_or(CAPTION), &path)?;
-            let there =
-                (0..batch.num_rows()).filter(|row| texts.is_valid(*row) && !texts.value(*row).trim().is_empty());
-            uids.extend(there.map(|row| ((place(row), *column), keys.value(row).to_owned())));
-        }
+        let uids = table::texts(&batch, UID, &path)?;
+        let texts_of = |column: Option<&str>| table::texts(&batch, column.unwrap_or(CAPTION), &path);
+        let mut is_allowed = vec![config.evaluate_on.is_none(); batch.num_rows()];
         if config.evaluate_on.is_none() {
-            let answers = evaluate(&context.session, &select::pairs(context, part)?, &rules, &path)?;
-            let passes = |row: &usize| answers.iter().all(|answers| answers.passed.value(*row));
-            allowed.extend((0..batch.num_rows()).filter(passes).map(place));
+            for rule in evaluate(&context.session, &select::pairs(context, part)?, &rules, &path)? {
+                is_allowed.iter_mut().enumerate().for_each(|(row, allowed)| *allowed &= rule.passed.value(row));
+            }
+        }
+        for arm in &mut arms {
+            let texts = texts_of(arm.column)?;
+            for place in of_part(&arm.kept, number, batch.num_rows(), &path)? {
+                let row = place.row as usize;
+                if has_text(texts, row) {
+                    arm.sample.offer(uids.value(row), (*place, is_allowed[row]));
+                }
+            }
+        }
+        let captions = texts_of(None)?;
+        for row in (0..batch.num_rows()).filter(|row| is_allowed[*row] && has_text(captions, *row)) {
+            may_be_held_out.offer(uids.value(row), place(row));
         }
     }
     let mut wanted: BTreeMap<Text, Membership> = BTreeMap::new();
     let none = Membership { arms: 0, may_be_held_out: false };
-    for (arm, selection, column) in config.selections() {
-        let kept = shards::kept_places(context, selection, &pool)?;
-        let keys = kept.into_iter().filter_map(|place| Some((uids.get(&(place, column))?.clone(), place)));
-        // The spare pairs replace those that are held out.
-        let most = config.most_pairs.saturating_add(config.held_out_most);
-        for place in sample(keys, most, seed, "arm") {
-            wanted.entry((place, column)).or_insert(none).arms |= 1 << arm;
+    for arm in arms {
+        for (place, is_allowed) in arm.sample.into_keys() {
+            let membership = wanted.entry((place, arm.column)).or_insert(none);
+            membership.arms |= 1 << arm.number;
+            // Does not depend on how many candidates outside the arms are loaded.
+            membership.may_be_held_out |= arm.column.is_none() && is_allowed;
         }
     }
-    let keys = allowed.iter().filter_map(|place| Some((uids.get(&(*place, None))?.clone(), *place)));
-    for place in sample(keys, config.held_out_most.saturating_mul(SPARE), seed, "may be held out") {
+    for place in may_be_held_out.into_keys() {
         wanted.entry((place, None)).or_insert(none).may_be_held_out = true;
-    }
-    // The choice of held-out pairs does not depend on how many candidates outside the arms are
-    // loaded.
-    for ((place, column), membership) in &mut wanted {
-        membership.may_be_held_out |= column.is_none() && allowed.contains(place);
     }
     let file = |part: u32| table::file(&context.run, &pool.parts[part as usize].pairs, schema::pool().name);
     write(&file, &wanted, writer)
@@ -86,21 +106,39 @@ pub(super) fn write_pool(
     seed: u64,
     writer: &mut Writer,
 ) -> Result<()> {
-    let kept: Option<BTreeSet<Place>> = kept.map(|kept| kept.iter().copied().collect());
-    let mut keys: Vec<(String, Place)> = Vec::new();
+    let mut sample = Sample::new("arm", seed, most);
     for (part, path) in (0..).zip(files) {
         let batch = table::read(path, Some(&[UID, CAPTION]))?;
         let (uids, captions) = (table::texts(&batch, UID, path)?, table::texts(&batch, CAPTION, path)?);
-        let places = (0..batch.num_rows()).map(|row| (uids.value(row).to_owned(), Place { part, row: row as u32 }));
-        let places = places.filter(|(_, place)| kept.as_ref().is_none_or(|kept| kept.contains(place)));
-        let has_text = |row: usize| captions.is_valid(row) && !captions.value(row).trim().is_empty();
-        let (with_text, without): (Vec<_>, Vec<_>) = places.partition(|(_, place)| has_text(place.row as usize));
-        writer.leave_out("pairs_without_text", without.len() as u64);
-        keys.extend(with_text);
+        let mut without_text = 0;
+        let mut offer = |place: Place| match place.row as usize {
+            row if has_text(captions, row) => sample.offer(uids.value(row), place),
+            _ => without_text += 1,
+        };
+        match kept {
+            Some(kept) => of_part(kept, part, batch.num_rows(), path)?.iter().copied().for_each(offer),
+            None => (0..batch.num_rows()).for_each(|row| offer(Place { part, row: row as u32 })),
+        }
+        writer.leave_out("pairs_without_text", without_text);
     }
-    let chosen = sample(keys, most, seed, "arm");
+    let chosen = sample.into_keys();
     let wanted = chosen.into_iter().map(|place| ((place, None), membership)).collect();
     write(&|part| Ok(files[part as usize].clone()), &wanted, writer)
+}
+
+/// Returns the places in one part, which has `rows` rows; `places` are in order.
+fn of_part<'a>(places: &'a [Place], part: u32, rows: usize, path: &Path) -> Result<&'a [Place]> {
+    let first = places.partition_point(|place| place.part < part);
+    let end = places.partition_point(|place| place.part <= part);
+    let places = &places[first..end];
+    if places.last().is_some_and(|last| last.row as usize >= rows) {
+        bail!("{} has fewer rows than its selection", path.display());
+    }
+    Ok(places)
+}
+
+fn has_text(texts: &StringArray, row: usize) -> bool {
+    texts.is_valid(row) && !texts.value(row).trim().is_empty()
 }
 
 /// Writes texts of pairs; `file` returns the file of a part of the pool.
