@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
 use lynxdata_filters::{ImageData, hamming, hash, hash_hex};
 use rayon::prelude::*;
 use reference::{Asked, Numbers};
@@ -41,6 +42,9 @@ pub struct Comparison {
     pub images: Option<PathBuf>,
     /// The same for the references.
     pub against_images: Option<PathBuf>,
+    /// The tasks whose images are those of Visual Genome: the number of an image is its id there,
+    /// whatever its folder is called. The id of a conversation begins with its task.
+    pub visual_genome_tasks: BTreeSet<String>,
 }
 
 /// How a record is similar to a reference.
@@ -129,6 +133,8 @@ pub struct Reference {
     pub file: String,
     /// Its line, element or row, from 0.
     pub row: u64,
+    /// Its task, if it is of one.
+    pub task: Option<String>,
     /// Its id.
     pub id: Option<String>,
     /// Questions, each with its answers.
@@ -190,8 +196,7 @@ fn each_item(path: &Path, comparison: &Comparison, take: &mut dyn FnMut(Option<I
     for file in files(path)? {
         let name = name_below(path, &file);
         let folder = comparison.images.as_deref().or(file.parent()).unwrap_or(Path::new(""));
-        let with_hashes = comparison.hash_distance.is_some();
-        let read = |row, content| vec![Item::read(&name, row, content, folder, with_hashes)];
+        let read = |row, content| vec![Item::read(&name, row, content, folder, comparison)];
         each_of_file(&file, &name, &read, take)?;
     }
     Ok(())
@@ -220,26 +225,26 @@ fn each_of_file(file: &Path, name: &Arc<str>, read: &ReadItems, take: &mut dyn F
 
 impl Item {
     /// Reads a conversation, or a row with a question or an image.
-    fn read(file: &Arc<str>, row: u64, content: Content, folder: &Path, with_hashes: bool) -> Option<Item> {
+    fn read(file: &Arc<str>, row: u64, content: Content, folder: &Path, comparison: &Comparison) -> Option<Item> {
         let asked = match content {
             Content::Json(bytes) => Asked::of(parse_json(&bytes).ok()?.0, &Numbers::OfAny)?,
             read @ Content::Read(_) => Asked::Conversation(read.conversation().ok()?),
         };
-        Some(Item::of(file, row, asked, folder, with_hashes))
+        Some(Item::of(file, row, asked, folder, comparison))
     }
 
-    fn of(file: &Arc<str>, row: u64, asked: Asked, folder: &Path, with_hashes: bool) -> Item {
+    fn of(file: &Arc<str>, row: u64, asked: Asked, folder: &Path, comparison: &Comparison) -> Item {
         let mut own = Item { file: file.clone(), row, ..Item::default() };
         match asked {
             Asked::Conversation(conversation) => {
                 own.asked = exchanges(&conversation);
-                own.take_pictures(&conversation.pictures, folder, with_hashes);
                 own.id = conversation.id;
+                own.take_pictures(&conversation.pictures, folder, comparison);
             }
             Asked::Question(question) => {
                 let answers = || question.answers.iter().map(|text| words(text)).collect();
                 own.asked = question.text.iter().map(|text| (words(text), answers())).collect();
-                own.take_pictures(&question.pictures, folder, with_hashes);
+                own.take_pictures(&question.pictures, folder, comparison);
                 if let Some(id) = question.image_id.filter(|id| !own.image_ids.contains(id)) {
                     own.image_ids.push(id);
                 }
@@ -249,8 +254,8 @@ impl Item {
         own
     }
 
-    /// Returns whether anything can be like it: an image that is known by name or appearance, or a
-    /// question of so many words with an answer.
+    /// Returns whether it can be compared: it has an image that is known by name or appearance, or
+    /// a question of at least `words` words and an answer.
     fn is_comparable(&self, words: usize) -> bool {
         let has_answer = |answers: &Vec<Vec<String>>| answers.iter().any(|answer| !answer.is_empty());
         !self.image_ids.is_empty()
@@ -258,9 +263,12 @@ impl Item {
             || self.asked.iter().any(|(question, answers)| question.len() >= words && has_answer(answers))
     }
 
-    fn take_pictures(&mut self, pictures: &[Picture], folder: &Path, with_hashes: bool) {
-        self.image_ids = pictures.iter().filter_map(|picture| image_id(picture.path.as_deref()?)).collect();
-        if with_hashes {
+    fn take_pictures(&mut self, pictures: &[Picture], folder: &Path, comparison: &Comparison) {
+        let task = self.id.as_deref().and_then(|id| id.split('/').next());
+        let is_numbered = task.is_some_and(|task| comparison.visual_genome_tasks.contains(task));
+        let paths = pictures.iter().filter_map(|picture| picture.path.as_deref());
+        self.image_ids = paths.filter_map(|path| image_id(path, is_numbered)).collect();
+        if comparison.hash_distance.is_some() {
             self.take_hashes(pictures.iter().map(|picture| hash_of(picture, folder)).collect());
         }
     }
@@ -271,8 +279,9 @@ impl Item {
     }
 }
 
-impl From<Reference> for Item {
-    fn from(reference: Reference) -> Item {
+impl Item {
+    fn of_reference(reference: Reference, comparison: &Comparison) -> Item {
+        let is_numbered = reference.task.is_some_and(|task| comparison.visual_genome_tasks.contains(&task));
         let asked = reference.questions.iter();
         let asked = asked.map(|(text, answers)| (words(text), answers.iter().map(|answer| words(answer)).collect()));
         let mut item = Item {
@@ -280,7 +289,7 @@ impl From<Reference> for Item {
             row: reference.row,
             id: reference.id,
             asked: asked.collect(),
-            image_ids: reference.images.iter().filter_map(|path| image_id(path)).collect(),
+            image_ids: reference.images.iter().filter_map(|path| image_id(path, is_numbered)).collect(),
             ..Item::default()
         };
         item.take_hashes(reference.hashes);
@@ -288,15 +297,39 @@ impl From<Reference> for Item {
     }
 }
 
-/// Returns each question with the answer after it.
+/// Returns each question with the answer after it. If the answer is the letter of an option, the
+/// text of the option is a second answer.
 fn exchanges(conversation: &Conversation) -> Vec<(Vec<String>, Vec<Vec<String>>)> {
     let answered = conversation.exchanges().filter_map(|(question, answer)| Some((question, answer?)));
-    answered.map(|(question, answer)| (words(&question), vec![words(answer)])).collect()
+    let answers = |question: &str, answer: &str| {
+        let option = letter(answer).and_then(|letter| option_of(question, letter));
+        std::iter::once(answer).chain(option).map(words).collect()
+    };
+    answered.map(|(question, answer)| (words(&question), answers(&question, answer))).collect()
 }
 
-/// Returns the words of a text in lower case without punctuation.
+/// Returns the letter that a whole answer is, such as `B`, `(b)` or `B.`.
+fn letter(answer: &str) -> Option<char> {
+    let mut letters = answer.chars().filter(|letter| !letter.is_whitespace() && !"().:".contains(*letter));
+    let letter = letters.next().filter(char::is_ascii_alphabetic)?;
+    letters.next().is_none().then(|| letter.to_ascii_uppercase())
+}
+
+/// Returns the text of an option in a question, which has a line such as `B. a red cup`, `(B) …` or
+/// `B: …` for each.
+fn option_of(question: &str, letter: char) -> Option<&str> {
+    question.lines().find_map(|line| {
+        let line = line.trim();
+        let line = line.strip_prefix('(').unwrap_or(line);
+        let behind = line.strip_prefix([letter, letter.to_ascii_lowercase()])?;
+        behind.strip_prefix(['.', ')', ':']).map(str::trim)
+    })
+}
+
+/// Returns the words of a text in lower case without punctuation. Different encodings of a letter
+/// are equal (Unicode's normalization form KC).
 fn words(text: &str) -> Vec<String> {
-    let text = text.replace(IMAGE, " ").to_lowercase();
+    let text = ComposingNormalizerBorrowed::new_nfkc().normalize(&text.replace(IMAGE, " ")).to_lowercase();
     let words = text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
     words.map(str::to_owned).collect()
 }
@@ -324,9 +357,10 @@ pub fn picture_hash(bytes: &[u8]) -> Option<u64> {
 
 /// Returns the dataset of an image and its id there, recognised from a path by the naming rules of
 /// COCO, Visual Genome (whose images GQA also uses), Flickr30k and Flickr8k, and Open Images.
-fn image_id(path: &str) -> Option<(&'static str, String)> {
-    let path = path.to_lowercase();
-    let name = path.rsplit('/').next().unwrap_or_default();
+/// `is_numbered` says that a number alone is an id of Visual Genome.
+fn image_id(path: &str, is_numbered: bool) -> Option<(&'static str, String)> {
+    let path = path.to_lowercase().replace('\\', "/");
+    let (folders, name) = path.rsplit_once('/').unwrap_or(("", &path));
     let (stem, _suffix) = name.rsplit_once('.').unwrap_or((name, ""));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let plain = |text: &str| text.trim_start_matches('0').to_owned();
@@ -335,9 +369,10 @@ fn image_id(path: &str) -> Option<(&'static str, String)> {
     if last.len() == 12 && is_number(last) && (stem.starts_with("coco_") || last == stem) {
         return Some(("coco", plain(last)));
     }
-    if ["vg_100k", "visual_genome", "visualgenome", "gqa/", "vg/"].iter().any(|mark| path.contains(mark))
-        && let Some(id) = visual_genome_id(stem)
-    {
+    // Visual7W has the prefix.
+    let (stem_of_vg, is_of_visual7w) = stem.strip_prefix("v7w_").map_or((stem, false), |stem| (stem, true));
+    let is_of_vg = is_numbered || is_of_visual7w || folders.split('/').any(is_folder_of_visual_genome);
+    if is_of_vg && let Some(id) = visual_genome_id(stem_of_vg) {
         return Some(id);
     }
     let (number, secret) = stem.split_once('_').unwrap_or((stem, ""));
@@ -349,6 +384,14 @@ fn image_id(path: &str) -> Option<(&'static str, String)> {
         return Some(("flickr", plain(number)));
     }
     (stem.len() == 16 && is_hexadecimal(stem)).then(|| ("open_images", stem.to_owned()))
+}
+
+/// Returns whether a folder with this name in lower case holds images of Visual Genome.
+fn is_folder_of_visual_genome(name: &str) -> bool {
+    // A mixture puts the images of a task into a folder such as `gqa-train_balanced`.
+    matches!(name, "vg" | "gqa")
+        || name.starts_with("gqa-")
+        || ["vg_100k", "visual_genome", "visualgenome"].iter().any(|mark| name.contains(mark))
 }
 
 /// Returns the id of an image of Visual Genome, or of one that GQA adds to them (`n578564`).
@@ -406,7 +449,7 @@ impl References {
                 return Err(Error::NoReferences { path: path.clone(), why });
             }
         }
-        more.for_each(|reference| own.add(Item::from(reference)));
+        more.for_each(|reference| own.add(Item::of_reference(reference, comparison)));
         own.instructions = own.drop_instructions();
         Ok(own)
     }
@@ -445,7 +488,7 @@ impl References {
     pub fn hits(&self, file: &str, row: u64, conversation: &Conversation, folder: &Path) -> Vec<Hit> {
         let mut item = Item { file: Arc::from(file), row, id: conversation.id.clone(), ..Item::default() };
         item.asked = exchanges(conversation);
-        item.take_pictures(&conversation.pictures, folder, self.comparison.hash_distance.is_some());
+        item.take_pictures(&conversation.pictures, folder, &self.comparison);
         self.like(&item)
     }
 
@@ -573,7 +616,13 @@ mod tests {
     }
 
     fn plain() -> Comparison {
-        Comparison { words: WORDS, hash_distance: None, images: None, against_images: None }
+        Comparison {
+            words: WORDS,
+            hash_distance: None,
+            images: None,
+            against_images: None,
+            visual_genome_tasks: BTreeSet::from(["visual7w".to_owned()]),
+        }
     }
 
     fn record(id: &str, image: &str, question: &str, answer: &str) -> Value {
@@ -583,13 +632,16 @@ mod tests {
 
     #[test]
     fn pictures_of_one_dataset_are_told_by_their_names() {
-        let id = |path: &str| image_id(path).map(|(set, name)| format!("{set} {name}"));
+        let id = |path: &str| image_id(path, false).map(|(set, name)| format!("{set} {name}"));
         for (path, expected) in [
             ("coco/train2017/000000033471.jpg", "coco 33471"),
             ("val2014/COCO_val2014_000000033471.jpg", "coco 33471"),
             ("vg/VG_100K_2/2405722.jpg", "visual_genome 2405722"),
             ("gqa/images/2405722.jpg", "visual_genome 2405722"),
             ("gqa/images/n578564.jpg", "visual_genome n578564"),
+            ("gqa-train_balanced/images/2405722.jpg", "visual_genome 2405722"),
+            ("images/v7w_2405722.jpg", "visual_genome 2405722"),
+            (r"val2014\COCO_val2014_000000033471.jpg", "coco 33471"),
             ("flickr30k-images/1000092795.jpg", "flickr 1000092795"),
             ("Flicker8k_Dataset/1000268201_693b08cb0e.jpg", "flickr 1000268201"),
             ("textvqa/train_images/0054c91397f2fe05.jpg", "open_images 0054c91397f2fe05"),
@@ -623,6 +675,52 @@ mod tests {
         let found = compare(&own, &against, &plain());
         assert_eq!(found.hits.iter().map(|hit| hit.id.as_deref().unwrap()).collect::<Vec<_>>(), ["same"]);
         assert_eq!(found.hits[0].evidence, "question \"what is the man in the red jacket\", answer \"surfboard\"");
+    }
+
+    #[test]
+    fn a_letter_is_the_text_of_its_option() {
+        let question = "What is on top of the cake that the child in the picture is eating?";
+        let asked = format!("{question}\nA. icing\n(B) a candle\nC: fruit");
+        let own = [
+            record("letter", "a.jpg", &asked, "A"),
+            record("text", "a.jpg", &asked, "icing"),
+            record("other letter", "a.jpg", &asked, "(B)"),
+        ];
+        let hits = |against: Value| {
+            let found = compare(&own, &[against], &plain());
+            found
+                .hits
+                .iter()
+                .map(|hit| hit.id.clone().unwrap())
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
+        };
+        let options = json!(["a candle", "icing"]);
+        assert_eq!(hits(json!({"question": question, "answer": "icing"})), ["letter", "text"]);
+        assert_eq!(hits(json!({"question": question, "answer": "a candle"})), ["other letter"]);
+        let by_letter = json!({"question": question, "options": options, "answer": "B"});
+        assert!(hits(by_letter).contains(&"text".to_owned()));
+        assert_eq!(hits(json!({"question": question, "choices": options, "answer": 1})), ["letter", "text"]);
+        let columns = json!({"question": question, "A": "fruit", "D": "icing", "answer": "D"});
+        assert_eq!(hits(columns), ["letter", "text"]);
+    }
+
+    #[test]
+    fn encodings_of_a_letter_are_equal() {
+        assert_eq!(words("Ｃafe\u{301} \u{fb01}ne"), words("café fine"));
+    }
+
+    #[test]
+    fn the_numbers_of_images_of_some_tasks_are_ids_of_visual_genome() {
+        let against = [json!({"imageId": "2405722", "question": "Who?", "answer": "man"})];
+        let own = [
+            record("visual7w/train/1", "images/2405722.jpg", "Why?", "So."),
+            record("other/train/1", "images/2405722.jpg", "Why?", "So."),
+            record("a", "icons/svg/2405722.png", "Why?", "So."),
+        ];
+        let found = compare(&own, &against, &plain());
+        assert_eq!(found.hits.iter().map(|hit| hit.id.as_deref().unwrap()).collect::<Vec<_>>(), ["visual7w/train/1"]);
     }
 
     #[test]

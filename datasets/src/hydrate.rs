@@ -14,6 +14,7 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::catalogue::Catalogue;
 use crate::picture::{Pictures, Place};
 use crate::record::key_text;
 use crate::records::Records;
@@ -42,7 +43,7 @@ struct CollectionFile {
 pub struct Collection {
     /// Its name in task files.
     pub name: String,
-    /// What it is.
+    /// A description.
     pub title: String,
     /// Who publishes it.
     pub homepage: String,
@@ -57,6 +58,9 @@ pub struct Collection {
     path: String,
     urls: Vec<String>,
 }
+
+/// The numbering of the images of Visual Genome in `ids` of collections.
+pub const VISUAL_GENOME: &str = "vg";
 
 /// The known collections.
 #[derive(Debug)]
@@ -119,6 +123,17 @@ impl Collections {
     /// Returns the collection with a name.
     pub fn get(&self, name: &str) -> Option<&Collection> {
         self.0.iter().find(|own| own.name == name)
+    }
+
+    /// Returns the names of the tasks whose images all have ids of the numbering `ids`, such as
+    /// `vg`.
+    pub fn tasks_with_ids(&self, catalogue: &Catalogue, ids: &str) -> BTreeSet<String> {
+        let is_numbered = |name: &String| self.get(name).is_some_and(|own| own.ids == ids);
+        let has_ids = |task: &&Task| {
+            let names: Vec<&String> = task.pictures.iter().flat_map(|terms| &terms.collections).collect();
+            !names.is_empty() && names.into_iter().all(is_numbered)
+        };
+        catalogue.tasks().filter(has_ids).map(|task| task.name.clone()).collect()
     }
 
     /// Returns the collection of the task that a path belongs to, and the id of the image in it.
@@ -409,7 +424,6 @@ mod tests {
     use lynxdata_prompts::Banks;
 
     use super::*;
-    use crate::catalogue::Catalogue;
 
     #[test]
     fn every_collection_that_a_task_names_is_there_and_suits_its_paths() {

@@ -80,7 +80,7 @@ pub use diversity::{
     Bin, Diversity, DiversityMeter, Exchange, Lengths, Positions, SetDiversity, Wordings, exchanges, lettered_option,
 };
 pub use error::Error;
-pub use hydrate::{Absent, Collection, Collections, Held, Inventory, inventory};
+pub use hydrate::{Absent, Collection, Collections, Held, Inventory, VISUAL_GENOME, inventory};
 pub use picture::{ArchiveMember, Embedded, FaultyMedia, Pictures, Place};
 pub use record::{Answers, Media, Options, Record, SlotValue, VideoReference};
 pub use records::Records;

@@ -1,6 +1,7 @@
 //! Measures the precision of the comparison on planted hits and on hard near-misses. The results
 //! must equal the table in `docs/audit.md`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,8 +33,13 @@ fn row(what: &str, cases: &[Case], against: &[Value], by: Likeness, distance: Op
     let own = write("own.jsonl", &mut cases.iter().map(|case| &case.record));
     let other = write("other.jsonl", &mut against.iter());
     let images = Some(images.to_owned());
-    let comparison =
-        Comparison { words: WORDS, hash_distance: distance, images: images.clone(), against_images: images };
+    let comparison = Comparison {
+        words: WORDS,
+        hash_distance: distance,
+        images: images.clone(),
+        against_images: images,
+        visual_genome_tasks: BTreeSet::new(),
+    };
     let found = contamination(&own, &[other], &comparison).unwrap();
     // One of the images that are compared by hash is too flat for it.
     let flat = u64::from(distance.is_some());

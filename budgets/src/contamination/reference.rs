@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use super::{Comparison, Item, each_of_file, image_id, visual_genome_id};
+use super::{Comparison, Item, each_of_file, image_id, letter, visual_genome_id};
 use crate::error::{Error, Result};
 use crate::read::{Content, Conversation, Picture, SUFFIXES, TURNS, listed, name_below, parse_json, values};
 
@@ -20,6 +20,8 @@ use crate::read::{Content, Conversation, Picture, SUFFIXES, TURNS, listed, name_
 const QUESTION: &[&str] = &["question", "text"];
 /// The fields of its answers.
 const ANSWERS: &[&str] = &["answers", "answer", "label"];
+/// The fields of the options of a question: a list, or an object by letter.
+const OPTIONS: &[&str] = &["options", "choices"];
 /// The fields of images, with paths or objects with a path.
 const IMAGES: &[&str] = &["image", "images", "image_path"];
 /// The fields of a document with a list of rows: questions of VQA, the images of COCO, the rows of
@@ -35,7 +37,7 @@ pub(super) enum Asked {
     Question(Question),
 }
 
-/// The dataset of which numbers in `image_id` are ids.
+/// The dataset whose image ids are the numbers in `image_id`.
 #[derive(Debug)]
 pub(super) enum Numbers {
     /// Unknown.
@@ -66,7 +68,6 @@ pub fn reference_files(path: &Path) -> Result<Vec<PathBuf>> {
 /// Passes the references of a file or folder to `take` in order; `None` stands for an unreadable
 /// one.
 pub(super) fn each(path: &Path, comparison: &Comparison, take: &mut dyn FnMut(Option<Item>)) -> Result<()> {
-    let with_hashes = comparison.hash_distance.is_some();
     for file in reference_files(path)? {
         let name = name_below(path, &file);
         let folder = comparison.against_images.as_deref().or(file.parent()).unwrap_or(Path::new(""));
@@ -77,18 +78,18 @@ pub(super) fn each(path: &Path, comparison: &Comparison, take: &mut dyn FnMut(Op
                 let line = line.map_err(failed)?;
                 if !line.trim_ascii().is_empty() {
                     let asked = Question::of_line(&String::from_utf8_lossy(&line)).map(Asked::Question);
-                    take(asked.map(|asked| Item::of(&name, row as u64, asked, folder, with_hashes)));
+                    take(asked.map(|asked| Item::of(&name, row as u64, asked, folder, comparison)));
                 }
             }
             continue;
         }
         if let Some(document) = pretty_document(&file)? {
             let rows: Vec<(u64, Option<Asked>)> = Document::new(document).rows(0).collect();
-            let read = |(row, asked): (u64, Option<Asked>)| Some(Item::of(&name, row, asked?, folder, with_hashes));
+            let read = |(row, asked): (u64, Option<Asked>)| Some(Item::of(&name, row, asked?, folder, comparison));
             rows.into_par_iter().map(read).collect::<Vec<_>>().into_iter().for_each(&mut *take);
             continue;
         }
-        each_of_file(&file, &name, &|row, content| items(&name, row, content, folder, with_hashes), take)?;
+        each_of_file(&file, &name, &|row, content| items(&name, row, content, folder, comparison), take)?;
     }
     Ok(())
 }
@@ -99,14 +100,14 @@ fn is_table(file: &Path) -> bool {
 }
 
 /// Returns the references of a record: of a line, all rows of the document in it.
-fn items(name: &Arc<str>, row: u64, content: Content, folder: &Path, with_hashes: bool) -> Vec<Option<Item>> {
+fn items(name: &Arc<str>, row: u64, content: Content, folder: &Path, comparison: &Comparison) -> Vec<Option<Item>> {
     let bytes = match content {
         Content::Json(bytes) => bytes,
-        read @ Content::Read(_) => return vec![Item::read(name, row, read, folder, with_hashes)],
+        read @ Content::Read(_) => return vec![Item::read(name, row, read, folder, comparison)],
     };
     let Ok((value, _)) = parse_json(&bytes) else { return vec![None] };
     let rows = Document::new(value).rows(row);
-    rows.map(|(row, asked)| Some(Item::of(name, row, asked?, folder, with_hashes))).collect()
+    rows.map(|(row, asked)| Some(Item::of(name, row, asked?, folder, comparison))).collect()
 }
 
 /// Returns the content of a file with one JSON object over several lines; `None` for others.
@@ -202,6 +203,7 @@ impl Question {
             answers: field(ANSWERS).map(texts).unwrap_or_default(),
             ..Question::default()
         };
+        own.answers.extend(own.answers.iter().find_map(|answer| option(row, answer)));
         // A row of COCO's list of images is an image itself.
         let image = field(IMAGES).cloned().or_else(|| row.contains_key("file_name").then(|| row.clone().into()));
         if let Some(image) = image {
@@ -225,7 +227,7 @@ impl Question {
                 self.pictures = named(format!("{name}.jpg"));
             }
             (None, Some(Value::String(name))) => {
-                self.image_id = image_id(name);
+                self.image_id = image_id(name, false);
                 self.pictures = named(format!("{name}.jpg"));
             }
             (None, Some(Value::Number(number))) => {
@@ -260,8 +262,31 @@ impl Question {
     }
 }
 
+/// Returns the text of the option that an answer names by its letter, or by its place from 0 if
+/// options are a list, as in ScienceQA.
+fn option(row: &Map<String, Value>, answer: &str) -> Option<String> {
+    let own = letter(answer).map(|letter| letter.to_string());
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    // MMBench has a column for each option.
+    if let Some(found) = own.as_deref().and_then(|letter| row.get(letter)) {
+        return text(found);
+    }
+    match OPTIONS.iter().find_map(|name| row.get(*name))? {
+        Value::Object(options) => text(options.get(own.as_deref()?)?),
+        Value::Array(options) => {
+            let place = match own.and_then(|letter| letter.bytes().next()) {
+                Some(letter) => usize::from(letter - b'A'),
+                None => answer.parse().ok()?,
+            };
+            text(options.get(place)?)
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::fs;
 
     use serde_json::json;
@@ -270,7 +295,13 @@ mod tests {
     use crate::contamination::{Likeness, WORDS, contamination};
 
     fn plain() -> Comparison {
-        Comparison { words: WORDS, hash_distance: None, images: None, against_images: None }
+        Comparison {
+            words: WORDS,
+            hash_distance: None,
+            images: None,
+            against_images: None,
+            visual_genome_tasks: BTreeSet::from(["visual7w".to_owned()]),
+        }
     }
 
     /// Writes a file and reads its references; each is shown as id, images, question and answers.

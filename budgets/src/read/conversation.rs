@@ -70,6 +70,21 @@ pub struct Picture {
     pub declared: Option<(u32, u32)>,
 }
 
+impl Picture {
+    /// Returns the image at a path or URL. A data URL (RFC 2397) is the image itself; if its base64
+    /// is damaged, it is an image of no bytes.
+    fn of(path: Option<String>) -> Picture {
+        let data = path.as_deref().and_then(|path| path.strip_prefix("data:")?.split_once(";base64,"));
+        match data {
+            Some((_, base64)) => {
+                let bytes = STANDARD.decode(base64.trim()).unwrap_or_default();
+                Picture { bytes: Some(bytes), ..Picture::default() }
+            }
+            None => Picture { path, ..Picture::default() },
+        }
+    }
+}
+
 /// The metadata of one question of a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
@@ -208,10 +223,10 @@ impl Conversation {
                 let side =
                     |name: &str| fields.get(name).and_then(Value::as_u64).and_then(|side| u32::try_from(side).ok());
                 let declared = side("width").zip(side("height"));
-                self.pictures.push(Picture { path: path.map(str::to_owned), bytes: None, declared });
+                self.pictures.push(Picture { declared, ..Picture::of(path.map(str::to_owned)) });
                 self.is_placed_by_format = true;
             }
-            other => self.pictures.push(Picture { path: text_of(other), ..Picture::default() }),
+            other => self.pictures.push(Picture::of(text_of(other))),
         }
     }
 
@@ -296,7 +311,7 @@ impl Conversation {
                 let named = ["image", "path", "url"].iter().find_map(|name| item.get(*name)?.as_str());
                 let path = named.or_else(|| url?.get("url")?.as_str()).or_else(|| url?.as_str());
                 if let Some(path) = path {
-                    self.pictures.push(Picture { path: Some(path.to_owned()), ..Picture::default() });
+                    self.pictures.push(Picture::of(Some(path.to_owned())));
                 }
             }
             "video" | "video_url" => {
@@ -425,6 +440,23 @@ mod tests {
         let alpaca = read(json!({"instruction": "Name three cups.", "input": "", "output": "Red, blue, green."}));
         assert_eq!(turns(&alpaca)[0].1, "Name three cups.");
         assert!(alpaca.asked.is_empty() && alpaca.is_placed_by_format, "what it asks is no wording");
+    }
+
+    #[test]
+    fn data_urls_are_the_images_themselves() {
+        let url = "data:image/bmp;base64,Qk0=";
+        let turns = json!([{"from": "human", "value": "<image>Why?"}, {"from": "gpt", "value": "So."}]);
+        let parts = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]);
+        for row in [
+            json!({"image": url, "conversations": turns}),
+            json!({"images": [{"url": url}], "conversations": turns}),
+            json!({"messages": parts}),
+        ] {
+            let pictures = read(row).pictures;
+            assert_eq!(pictures, [Picture { bytes: Some(b"BM".to_vec()), ..Picture::default() }]);
+        }
+        let damaged = read(json!({"image": "data:image/bmp;base64,?", "conversations": turns}));
+        assert_eq!(damaged.pictures[0].bytes.as_deref(), Some(&[][..]));
     }
 
     #[test]

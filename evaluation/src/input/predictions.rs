@@ -29,8 +29,8 @@ pub struct Prediction {
 /// Reads predictions: objects with an id and an answer, in a list or one per line, or one object
 /// with an answer for each id.
 ///
-/// # Errors If the text is not JSON, a row has no id or no answer, an id occurs twice, or there are
-/// no rows.
+/// # Errors
+/// If the text is not JSON, a row has no id or no answer, an id occurs twice, or there are no rows.
 pub fn read_predictions(source: Source) -> Result<Vec<Prediction>> {
     let predictions = match read(source, "predictions")? {
         Document::Rows(rows) => rows.iter().map(prediction).collect::<Result<Vec<_>>>()?,
@@ -64,9 +64,9 @@ pub fn read_predictions(source: Source) -> Result<Vec<Prediction>> {
 
 fn prediction(row: &Row) -> Result<Prediction> {
     let id = row.id(ID)?;
-    let answer = match row.first(ANSWER) {
+    // A null of the model must not be replaced by the answer of the reference beside it.
+    let answer = match ANSWER.iter().find_map(|name| Some((*name, row.fields.get(*name)?))) {
         Some((name, value)) => answer(&row.place, name, value)?,
-        None if ANSWER.iter().any(|name| row.fields.contains_key(*name)) => None,
         None => {
             let place = row.place.clone();
             return Err(Error::NoField { place, what: "answer", names: ANSWER, hint: "" });

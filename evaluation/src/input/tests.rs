@@ -77,6 +77,10 @@ fn predictions_are_read_in_all_forms() {
         assert_eq!((found[0].id.as_str(), found[0].answer.as_deref()), ("1", Some("a")), "{text}");
     }
     assert_eq!(predictions(r#"{"id": 1, "answer": null}"#).unwrap()[0].answer, None);
+    for name in ["prediction", "response", "resps"] {
+        let text = format!(r#"{{"id": 1, "{name}": null, "answer": "of the reference"}}"#);
+        assert_eq!(predictions(&text).unwrap()[0].answer, None, "{text}");
+    }
     assert_eq!(predictions(r#"{"id": 1, "answer": ""}"#).unwrap()[0].answer.as_deref(), Some(""));
 }
 

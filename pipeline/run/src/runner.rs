@@ -32,8 +32,13 @@ pub fn run_stage(stage: &dyn Stage, context: &Context) -> Result<()> {
         while !failed.load(Ordering::Relaxed) {
             let next = {
                 let mut planned = planned.lock().expect("no worker panics while it plans");
+                // Under the lock: no worker may plan a part after another one was told that the
+                // stage must not go on, because a list would remove pairs, for example.
+                if failed.load(Ordering::Relaxed) {
+                    break;
+                }
                 let Some(next) = planned.0.next() else { break };
-                let next = next?;
+                let next = next.inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
                 planned.1.push(next.name.clone());
                 next
             };

@@ -153,6 +153,28 @@ fn a_run_that_is_run_again_makes_nothing_and_a_rule_makes_what_depends_on_it() {
     assert!(smaller[1..].iter().all(|(_, make)| make.is_none()));
 }
 
+#[test]
+fn a_refused_list_leaves_the_pool_as_it_is() {
+    let folder = folder_with_recipe();
+    let pairs = folder.path().join("pairs");
+    let download = || run(load(folder.path(), &[]), &Wanted::only(&[&Download]), Arc::new(Silent));
+    download().unwrap();
+    let parts = || {
+        let manifest = lynxdata_records::Manifest::read(&folder.path().join("run")).unwrap();
+        manifest.parts(Download.name()).map(PartEntry::digest).collect::<Vec<_>>()
+    };
+    let before = parts();
+    // The same images under other names are other pairs.
+    for entry in std::fs::read_dir(&pairs).unwrap() {
+        let path = entry.unwrap().path();
+        let name = format!("other-{}", path.file_name().unwrap().to_str().unwrap());
+        std::fs::rename(&path, pairs.join(name)).unwrap();
+    }
+    let error = download().unwrap_err();
+    assert!(error.to_string().contains("--replace"), "{error}");
+    assert_eq!(parts(), before);
+}
+
 const DIALOGS: &str = r#"
 output = "run"
 

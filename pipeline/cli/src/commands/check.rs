@@ -12,7 +12,6 @@ use super::run::run_loaded;
 use super::{print, print_json, text_of};
 use crate::exit::{Failure, INTERRUPTED};
 use crate::paths::path_parser;
-use lynxdata_run::Stage as _;
 use lynxdata_run::Wanted;
 use lynxdata_run::recipe::{self, LoadedRecipe};
 use lynxdata_run::stages::{check, report};

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lynxdata_budgets::{Comparison, Contamination, Hit, Likeness, WORDS, contamination, write_clean};
+use lynxdata_datasets::{Catalogue, Collections, VISUAL_GENOME};
+use lynxdata_prompts::Banks;
 use serde::Serialize;
 
 use super::{grouped, print, print_json};
@@ -92,11 +94,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if let Some(out) = &arguments.out {
         check_output(out, arguments.against.iter().chain([&arguments.path]).map(PathBuf::as_path))?;
     }
+    let collections = Collections::shipped().map_err(anyhow::Error::from)?;
+    let banks = Banks::shipped().map_err(anyhow::Error::from)?;
+    let catalogue = Catalogue::shipped(&banks).map_err(anyhow::Error::from)?;
     let comparison = Comparison {
         words: usize::from(arguments.words),
         hash_distance: arguments.hash_distance,
         images: arguments.images.clone(),
         against_images: arguments.against_images.clone(),
+        visual_genome_tasks: collections.tasks_with_ids(&catalogue, VISUAL_GENOME),
     };
     let found = contamination(&arguments.path, &arguments.against, &comparison).map_err(anyhow::Error::from)?;
     let is_dropped = |hit: &&Hit| arguments.out.is_some() && arguments.drop.contains(&hit.by);

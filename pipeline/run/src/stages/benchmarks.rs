@@ -9,7 +9,9 @@ use anyhow::{Context as _, Result};
 use lynxdata_budgets::{
     Comparison, Hit, Likeness, Picture, Reference, References, Turn, picture_hash, reference_files,
 };
-use lynxdata_datasets::{Catalogue, Conversation, Pictures, Record, Records, Role, SlotValue};
+use lynxdata_datasets::{
+    Catalogue, Collections, Conversation, Pictures, Record, Records, Role, SlotValue, VISUAL_GENOME,
+};
 use lynxdata_records::file_digest;
 use rayon::prelude::*;
 use tracing::warn;
@@ -131,6 +133,7 @@ impl<'a> Benchmarks<'a> {
             hash_distance: self.config.hash_distance,
             images: None,
             against_images: self.config.images.as_ref().map(|images| self.folder.join(images)),
+            visual_genome_tasks: Collections::shipped()?.tasks_with_ids(self.catalogue, VISUAL_GENOME),
         };
         let mut references = Vec::new();
         for held_out in &self.splits {
@@ -143,7 +146,7 @@ impl<'a> Benchmarks<'a> {
                     let mut hashes = Hashes::new(&held_out.images);
                     for record in &records {
                         let hashes = comparison.hash_distance.map(|_| hashes.of(record));
-                        references.push(reference(&name, record, hashes.unwrap_or_default()));
+                        references.push(reference(&name, &held_out.task, record, hashes.unwrap_or_default()));
                     }
                 }
                 // A split that cannot be read should not stop the stage.
@@ -224,7 +227,7 @@ fn held_out(loaded: &LoadedRecipe, instruct: &InstructConfig, catalogue: &Catalo
 }
 
 /// Returns a record for the comparison: its texts as one question, and all of its answers.
-fn reference(file: &str, record: &Record, hashes: Vec<Option<u64>>) -> Reference {
+fn reference(file: &str, task: &str, record: &Record, hashes: Vec<Option<u64>>) -> Reference {
     let texts = record.slots.values().map(|slot| match slot {
         SlotValue::Text(text) => text.clone(),
         SlotValue::List(texts) => texts.join(" "),
@@ -240,6 +243,7 @@ fn reference(file: &str, record: &Record, hashes: Vec<Option<u64>>) -> Reference
     Reference {
         file: file.to_owned(),
         row: record.source_row,
+        task: Some(task.to_owned()),
         id: Some(record.id.clone()),
         questions,
         images: record.media.images.clone(),

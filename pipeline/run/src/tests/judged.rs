@@ -4,8 +4,8 @@ use lynxdata_check::Verdict;
 use lynxdata_check::outcome::CheckOutcome;
 
 use super::*;
-use crate::stages::check::verdict;
 use crate::stages::arms;
+use crate::stages::check::verdict;
 
 /// Two arms of the same pictures, one of which has the captions of other pictures.
 const ARMS: &str = r#"
