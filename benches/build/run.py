@@ -10,7 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PROFILES = {"release": ["--release"], "plain": ["--config", str(HERE / "plain.toml"), "--profile", "plain"]}
+PROFILES = {"release": ["--release"], "light": ["--config", str(HERE / "light.toml"), "--profile", "light"]}
 
 
 def cpu_seconds(command, **settings):

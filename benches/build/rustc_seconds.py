@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 command = sys.argv[1:]
-code = subprocess.run(command, close_fds=False).returncode  # rustc needs the pipes of cargo's jobserver
+# rustc needs the pipes of cargo's jobserver.
+code = subprocess.run(command, close_fds=False).returncode
 spent = resource.getrusage(resource.RUSAGE_CHILDREN)
 if "--crate-name" in command:
     crate = command[command.index("--crate-name") + 1]

@@ -254,6 +254,22 @@ impl Item {
         own
     }
 
+    fn of_reference(reference: Reference, comparison: &Comparison) -> Item {
+        let is_numbered = reference.task.is_some_and(|task| comparison.visual_genome_tasks.contains(&task));
+        let asked = reference.questions.iter();
+        let asked = asked.map(|(text, answers)| (words(text), answers.iter().map(|answer| words(answer)).collect()));
+        let mut item = Item {
+            file: Arc::from(reference.file),
+            row: reference.row,
+            id: reference.id,
+            asked: asked.collect(),
+            image_ids: reference.images.iter().filter_map(|path| image_id(path, is_numbered)).collect(),
+            ..Item::default()
+        };
+        item.take_hashes(reference.hashes);
+        item
+    }
+
     /// Returns whether it can be compared: it has an image that is known by name or appearance, or
     /// a question of at least `words` words and an answer.
     fn is_comparable(&self, words: usize) -> bool {
@@ -276,24 +292,6 @@ impl Item {
     fn take_hashes(&mut self, hashes: Vec<Option<u64>>) {
         self.without_hash = hashes.iter().filter(|hash| hash.is_none()).count() as u64;
         self.hashes = hashes.into_iter().flatten().collect();
-    }
-}
-
-impl Item {
-    fn of_reference(reference: Reference, comparison: &Comparison) -> Item {
-        let is_numbered = reference.task.is_some_and(|task| comparison.visual_genome_tasks.contains(&task));
-        let asked = reference.questions.iter();
-        let asked = asked.map(|(text, answers)| (words(text), answers.iter().map(|answer| words(answer)).collect()));
-        let mut item = Item {
-            file: Arc::from(reference.file),
-            row: reference.row,
-            id: reference.id,
-            asked: asked.collect(),
-            image_ids: reference.images.iter().filter_map(|path| image_id(path, is_numbered)).collect(),
-            ..Item::default()
-        };
-        item.take_hashes(reference.hashes);
-        item
     }
 }
 
@@ -615,7 +613,7 @@ mod tests {
         contamination(&own, &[other], comparison).unwrap()
     }
 
-    fn plain() -> Comparison {
+    pub(super) fn plain() -> Comparison {
         Comparison {
             words: WORDS,
             hash_distance: None,
@@ -688,13 +686,8 @@ mod tests {
         ];
         let hits = |against: Value| {
             let found = compare(&own, &[against], &plain());
-            found
-                .hits
-                .iter()
-                .map(|hit| hit.id.clone().unwrap())
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect::<Vec<_>>()
+            // A record with several runs of equal words is one hit.
+            found.hits.into_iter().map(|hit| hit.id.unwrap()).collect::<Vec<_>>()
         };
         let options = json!(["a candle", "icing"]);
         assert_eq!(hits(json!({"question": question, "answer": "icing"})), ["letter", "text"]);
@@ -702,6 +695,8 @@ mod tests {
         let by_letter = json!({"question": question, "options": options, "answer": "B"});
         assert!(hits(by_letter).contains(&"text".to_owned()));
         assert_eq!(hits(json!({"question": question, "choices": options, "answer": 1})), ["letter", "text"]);
+        let is_a_text = json!({"question": question, "options": ["2", "icing", "a candle"], "answer": "2"});
+        assert!(hits(is_a_text).is_empty());
         let columns = json!({"question": question, "A": "fruit", "D": "icing", "answer": "D"});
         assert_eq!(hits(columns), ["letter", "text"]);
     }

@@ -263,17 +263,23 @@ impl Question {
 }
 
 /// Returns the text of the option that an answer names by its letter, or by its place from 0 if
-/// options are a list, as in ScienceQA.
+/// options are a list, as in ScienceQA. An answer that is the text of an option names no other one:
+/// among the options 1, 2 and 3, the answer 2 is not the third.
 fn option(row: &Map<String, Value>, answer: &str) -> Option<String> {
     let own = letter(answer).map(|letter| letter.to_string());
-    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let text = |option: &Value| match option {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
     // MMBench has a column for each option.
     if let Some(found) = own.as_deref().and_then(|letter| row.get(letter)) {
         return text(found);
     }
+    let is_answer = |option: &Value| text(option).as_deref() == Some(answer);
     match OPTIONS.iter().find_map(|name| row.get(*name))? {
         Value::Object(options) => text(options.get(own.as_deref()?)?),
-        Value::Array(options) => {
+        Value::Array(options) if !options.iter().any(is_answer) => {
             let place = match own.and_then(|letter| letter.bytes().next()) {
                 Some(letter) => usize::from(letter - b'A'),
                 None => answer.parse().ok()?,
@@ -286,23 +292,13 @@ fn option(row: &Map<String, Value>, answer: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::fs;
 
     use serde_json::json;
 
     use super::*;
-    use crate::contamination::{Likeness, WORDS, contamination};
-
-    fn plain() -> Comparison {
-        Comparison {
-            words: WORDS,
-            hash_distance: None,
-            images: None,
-            against_images: None,
-            visual_genome_tasks: BTreeSet::from(["visual7w".to_owned()]),
-        }
-    }
+    use crate::contamination::tests::plain;
+    use crate::contamination::{Likeness, contamination};
 
     /// Writes a file and reads its references; each is shown as id, images, question and answers.
     fn shown(name: &str, content: &str) -> Vec<Option<String>> {

@@ -64,14 +64,13 @@ pub fn read_predictions(source: Source) -> Result<Vec<Prediction>> {
 
 fn prediction(row: &Row) -> Result<Prediction> {
     let id = row.id(ID)?;
-    // A null of the model must not be replaced by the answer of the reference beside it.
-    let answer = match ANSWER.iter().find_map(|name| Some((*name, row.fields.get(*name)?))) {
-        Some((name, value)) => answer(&row.place, name, value)?,
-        None => {
-            let place = row.place.clone();
-            return Err(Error::NoField { place, what: "answer", names: ANSWER, hint: "" });
-        }
+    // The first field that exists: a null must not be replaced by the answer of the reference
+    // beside it.
+    let Some((name, value)) = ANSWER.iter().find_map(|name| Some((*name, row.fields.get(*name)?))) else {
+        let place = row.place.clone();
+        return Err(Error::NoField { place, what: "answer", names: ANSWER, hint: "" });
     };
+    let answer = answer(&row.place, name, value)?;
     Ok(Prediction { id, answer, place: row.place.clone() })
 }
 

@@ -76,7 +76,7 @@ impl From<lynxdata_records::Error> for Failure {
 /// The stages of a recipe to run.
 #[derive(Clone)]
 pub struct Wanted {
-    /// Those that the recipe does not ask for are skipped.
+    /// The stages to run; those that the recipe does not ask for are skipped.
     pub stages: Vec<&'static dyn Stage>,
     /// Whether the pool of another list in the run folder may be replaced.
     pub replaces: bool,

@@ -32,8 +32,8 @@ pub fn run_stage(stage: &dyn Stage, context: &Context) -> Result<()> {
         while !failed.load(Ordering::Relaxed) {
             let next = {
                 let mut planned = planned.lock().expect("no worker panics while it plans");
-                // Under the lock: no worker may plan a part after another one was told that the
-                // stage must not go on, because a list would remove pairs, for example.
+                // Checked and set under the lock, so that no worker plans a part after planning has
+                // failed. Otherwise a list that is refused would still replace some parts.
                 if failed.load(Ordering::Relaxed) {
                     break;
                 }
