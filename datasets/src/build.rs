@@ -193,6 +193,8 @@ pub struct Build<'a> {
     ready: VecDeque<Sample>,
     /// The folder of the native files, for a second pass over them.
     root: PathBuf,
+    /// The image folder, likewise.
+    images: PathBuf,
     split: String,
     /// How many of the drawn records are not returned yet, if a number was drawn.
     left: Option<u64>,
@@ -246,9 +248,19 @@ impl<'a> Build<'a> {
             queue: Vec::new(),
             ready: VecDeque::new(),
             root: root.to_owned(),
+            images: root.to_owned(),
             split: split.to_owned(),
             left: None,
         })
+    }
+
+    /// Does the same as [`Records::with_images`](crate::Records::with_images). Call it before
+    /// [`Build::draw`].
+    #[must_use]
+    pub fn with_images(mut self, folder: &Path) -> Self {
+        self.reading.set_images(folder);
+        self.images = folder.to_owned();
+        self
     }
 
     /// Draws at most `most` records: those with the smallest hashes of seed, task and id, so that a
@@ -259,6 +271,7 @@ impl<'a> Build<'a> {
     /// hash their ids.
     pub fn draw(mut self, most: u64) -> Result<Self> {
         let mut pass = reading(self.choice.task, &self.root, &self.split, &self.choice.settings)?;
+        pass.set_images(&self.images);
         let (mut hashes, mut more) = (Vec::new(), Vec::new());
         loop {
             let hashes_of = |record| -> Vec<u64> {

@@ -89,7 +89,7 @@ pub fn check(task: &Task, banks: &Banks, root: &Path, split: &str, images: &Path
         return checked;
     }
     let mut build = match Build::start(task, banks, root, split, &BuildSettings::default()) {
-        Ok(build) => build,
+        Ok(build) => build.with_images(images),
         Err(error) => {
             checked.faults.push(error.to_string());
             return checked;

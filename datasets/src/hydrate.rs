@@ -317,7 +317,7 @@ pub fn inventory(
     // The paths, and whether they are those of videos.
     let mut paths = BTreeSet::new();
     for split in splits {
-        let mut records = Records::start(task, root, split)?;
+        let mut records = Records::start(task, root, split)?.with_images(images);
         for record in records.by_ref() {
             let media = record?.media;
             let embedded = media.embedded;

@@ -332,6 +332,44 @@ pub(crate) fn stays_inside(path: &str) -> bool {
         && Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
+/// The image folder of a task, to which the absolute paths of its rows are made relative.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PictureFolder {
+    /// Its absolute path as given, and the one without links if that differs.
+    paths: Vec<PathBuf>,
+}
+
+impl PictureFolder {
+    /// Takes a folder or an archive, which need not exist.
+    pub(crate) fn of(folder: &Path) -> Self {
+        let mut paths: Vec<PathBuf> = std::path::absolute(folder).into_iter().collect();
+        paths.extend(fs::canonicalize(folder).ok().filter(|path| !paths.contains(path)));
+        Self { paths }
+    }
+
+    /// Returns the path of an image or video from this folder. An absolute path is compared with
+    /// the folder as text, because the file may be in an archive.
+    ///
+    /// # Errors
+    /// Returns what is wrong with a path that is not inside the folder.
+    pub(crate) fn relative(&self, path: String) -> std::result::Result<String, String> {
+        if stays_inside(&path) {
+            return Ok(path);
+        }
+        if !Path::new(&path).is_absolute() {
+            return Err(format!("{path:?} leads out of the image folder"));
+        }
+        let inner = self.paths.iter().find_map(|folder| Path::new(&path).strip_prefix(folder).ok()?.to_str());
+        match inner.filter(|inner| stays_inside(inner)) {
+            Some(inner) => Ok(inner.to_owned()),
+            None => {
+                let folder = self.paths.first().map(|folder| format!(" {}", folder.display())).unwrap_or_default();
+                Err(format!("{path:?} is not inside the image folder{folder}"))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -410,6 +448,32 @@ mod tests {
         assert_eq!(base64_of("data:image/png;base64,AAAA"), Some("AAAA"));
         for path in ["/9j/4.jpg", "a.jpg", "images/R0lGOD.gif", "data:x", ""] {
             assert_eq!(base64_of(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn absolute_paths_inside_the_folder_become_relative() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap().join("real");
+        fs::create_dir_all(real.join("a")).unwrap();
+        let mut folders = vec![real.clone()];
+        #[cfg(unix)]
+        {
+            let link = folder.path().join("link");
+            std::os::unix::fs::symlink(&real, &link).unwrap();
+            folders.push(link);
+        }
+        for given in folders {
+            let own = PictureFolder::of(&given);
+            let relative = |path: PathBuf| own.relative(path.to_str().unwrap().to_owned());
+            assert_eq!(relative(given.join("a/b.png")).unwrap(), "a/b.png");
+            assert_eq!(relative(real.join("a/b.png")).unwrap(), "a/b.png", "its path without links");
+            assert_eq!(relative("a/b.png".into()).unwrap(), "a/b.png");
+            for outside in [given.join("../b.png"), given.clone(), "/etc/passwd".into(), real.join("a/../../b.png")] {
+                let fault = relative(outside.clone()).unwrap_err();
+                assert!(fault.contains("is not inside the image folder "), "{}: {fault}", outside.display());
+            }
+            assert!(relative("../real/b.png".into()).unwrap_err().contains("leads out of the image folder"));
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::archive::from_base64;
 use crate::boxes::NativeBox;
 use crate::expression::{question_mark, trimmed};
-use crate::picture::{Embedded, VIDEOS, base64_of, embed, stays_inside};
+use crate::picture::{Embedded, PictureFolder, VIDEOS, base64_of, embed};
 use crate::rows::row::string;
 use crate::shape::misfit;
 use crate::task::Task;
@@ -98,7 +98,8 @@ impl SlotValue {
     }
 }
 
-/// The answers of a record. Texts are trimmed and, unless noted otherwise, not empty.
+/// The answers of a record. Texts are not empty, unless noted otherwise, and trimmed, except those
+/// of turns.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answers {
     /// Answers by their shape.
@@ -118,8 +119,9 @@ pub struct Answers {
     /// out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub captions: Vec<String>,
-    /// Pairs of question and reply, in order. They end before the first native turn without a text,
-    /// because later turns may refer to it.
+    /// Pairs of question and reply, in order, with their white space: the indentation of code is a
+    /// part of it. They end before the first native turn without a text, because later turns may
+    /// refer to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<(String, String)>,
 }
@@ -178,26 +180,25 @@ impl Options {
 /// The maximum number of options: they have the letters A to Z.
 const MOST_OPTIONS: usize = 26;
 
-/// Reads the path of an image or video.
-pub(crate) fn path(value: Value) -> Result<String, String> {
-    let path = text(value)?;
-    if stays_inside(&path) { Ok(path) } else { Err(format!("{path:?} leads out of the image folder")) }
+/// Reads the path of an image or video in its folder.
+pub(crate) fn path(value: Value, folder: &PictureFolder) -> Result<String, String> {
+    folder.relative(text(value)?)
 }
 
 /// Reads one image.
-pub(crate) fn picture(value: Value) -> Result<Media, String> {
+pub(crate) fn picture(value: Value, folder: &PictureFolder) -> Result<Media, String> {
     let mut media = Media::default();
-    let path = picture_path(value, &mut media.embedded)?;
+    let path = picture_path(value, folder, &mut media.embedded)?;
     media.images.push(path);
     Ok(media)
 }
 
 /// Reads one image or a list of at least one.
-pub(crate) fn pictures(value: Value) -> Result<Media, String> {
-    let Value::Array(_) = value else { return picture(value) };
+pub(crate) fn pictures(value: Value, folder: &PictureFolder) -> Result<Media, String> {
+    let Value::Array(_) = value else { return picture(value, folder) };
     let mut media = Media::default();
     for value in list(value, "an image or a list of images")? {
-        media.images.push(picture_path(value, &mut media.embedded)?);
+        media.images.push(picture_path(value, folder, &mut media.embedded)?);
     }
     Ok(media)
 }
@@ -205,11 +206,11 @@ pub(crate) fn pictures(value: Value) -> Result<Media, String> {
 /// Reads an image: its path, its bytes as base64, or an object of `bytes` and `path` as in Hugging
 /// Face `datasets`, whose bytes take precedence. A video is an error: wordings would call it an
 /// image, and exports would put its bytes into a column of images.
-fn picture_path(value: Value, embedded: &mut Embedded) -> Result<String, String> {
+fn picture_path(value: Value, folder: &PictureFolder, embedded: &mut Embedded) -> Result<String, String> {
     let base64 = match &value {
         Value::Object(fields) => match (fields.get("bytes"), fields.get("path")) {
             (Some(Value::String(base64)), _) => Some(base64.as_str()),
-            (_, Some(path @ Value::String(_))) => return picture_path(path.clone(), embedded),
+            (_, Some(path @ Value::String(_))) => return picture_path(path.clone(), folder, embedded),
             (bytes, path) if bytes.or(path).is_some() => return Err("has neither bytes nor a path".to_owned()),
             _ => None,
         },
@@ -219,7 +220,7 @@ fn picture_path(value: Value, embedded: &mut Embedded) -> Result<String, String>
     if let Some(base64) = base64 {
         return Ok(embed(from_base64(base64)?, embedded));
     }
-    let path = path(value)?;
+    let path = path(value, folder)?;
     let ending = path.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
     if ending.is_some_and(|ending| VIDEOS.contains(&ending.as_str())) {
         return Err(format!("{path:?} is a video; use media.video for it"));
@@ -381,12 +382,13 @@ pub(crate) const MISSING_IMAGE: &str = "missing_image";
 const IMAGE_PLACE: &str = "image_place";
 const VIDEO_PLACE: &str = "video_place";
 
-/// Removes the tokens that mark the places of images or of the video from questions. A
-/// conversation has its media before the first question. So tokens may only be at the beginning or
-/// the end of a question, and one in a later question must mark an image that the first one has;
-/// such an image is used once. A dialog ends before a question of tokens alone, which is reported
-/// in `left_out`, like the turns that were left out before. Returns the reason and the details if a
-/// token is elsewhere, or if there are more or fewer tokens than images.
+/// Removes the tokens that mark the places of images or of the video from questions, with the white
+/// space that separates them from the text. A conversation has its media before the first question.
+/// So tokens may only be at the beginning or the end of a question, and one in a later question
+/// must mark an image that the first one has; such an image is used once. A dialog ends before a
+/// question of tokens alone, which is reported in `left_out`, like the turns that were left out
+/// before. Returns the reason and the details if a token is elsewhere, or if there are more or
+/// fewer tokens than images.
 pub(crate) fn take_tokens(
     token: &str,
     media: &mut Media,
@@ -397,11 +399,13 @@ pub(crate) fn take_tokens(
     let mut marks = Vec::with_capacity(turns.len());
     for (number, (question, _)) in turns.iter_mut().enumerate() {
         let (mut rest, mut count) = (question.as_str(), 0);
-        while let Some(behind) = rest.strip_prefix(token) {
-            (rest, count) = (behind.trim_start(), count + 1);
+        while let Some(behind) = rest.trim_start().strip_prefix(token) {
+            (rest, count) = (behind, count + 1);
         }
-        if count == 0 {
-            while let Some(before) = rest.strip_suffix(token) {
+        if count > 0 {
+            rest = without_separator(rest);
+        } else {
+            while let Some(before) = rest.trim_end().strip_suffix(token) {
                 (rest, count) = (before.trim_end(), count + 1);
             }
         }
@@ -412,7 +416,7 @@ pub(crate) fn take_tokens(
         *question = rest.to_owned();
     }
     let is_cut = !left_out.is_empty();
-    match turns.iter().position(|(question, _)| question.is_empty()) {
+    match turns.iter().position(|(question, _)| question.trim().is_empty()) {
         Some(0) => return Err(("field:turns", format!("the first question is {token} alone"))),
         Some(place) => {
             left_out.push(format!("turn {} of {} asks nothing", place + 1, turns.len()));
@@ -446,6 +450,14 @@ pub(crate) fn take_tokens(
     Ok(())
 }
 
+/// Removes the white space between a token and the text after it: up to the line of the text, whose
+/// indentation stays, or all of it if the text is on the line of the token.
+fn without_separator(rest: &str) -> &str {
+    let text = rest.trim_start();
+    let separator = &rest[..rest.len() - text.len()];
+    separator.rfind('\n').map_or(text, |end| &rest[end + 1..])
+}
+
 fn expected(what: &str, value: &Value) -> String {
     let mut found = value.to_string();
     if let Some((place, _)) = found.char_indices().nth(80) {
@@ -455,9 +467,15 @@ fn expected(what: &str, value: &Value) -> String {
     format!("must be {what}, but is {found}")
 }
 
+/// Reads a text or a number, without white space at its ends.
 pub(crate) fn text(value: Value) -> Result<String, String> {
+    verbatim(value).map(|text| trimmed(Cow::Owned(text)).into_owned())
+}
+
+/// Reads a text or a number, with all white space. A text of white space alone is empty.
+pub(crate) fn verbatim(value: Value) -> Result<String, String> {
     let text = match value {
-        Value::String(text) => trimmed(Cow::Owned(text)).into_owned(),
+        Value::String(text) => text,
         Value::Number(number) => number.to_string(),
         Value::Null => return Err("is missing or null".to_owned()),
         _ => return Err(expected("a text or a number", &value)),
@@ -504,7 +522,7 @@ fn place(value: &Value, length: usize) -> Result<usize, String> {
 fn turn(value: Value) -> Result<(String, String), String> {
     let Value::Array(pair) = value else { return Err(expected("a pair of texts", &value)) };
     match <[Value; 2]>::try_from(pair) {
-        Ok([user, assistant]) => Ok((text(user)?, text(assistant)?)),
+        Ok([user, assistant]) => Ok((verbatim(user)?, verbatim(assistant)?)),
         Err(other) => Err(expected("a pair of texts", &Value::Array(other))),
     }
 }
@@ -526,6 +544,15 @@ mod tests {
             assert_eq!(answer(AnswerShape::YesNo, yes.clone()).unwrap(), "Yes");
             assert_eq!(answer(AnswerShape::TrueFalse, yes.clone()).unwrap(), "True");
         }
+    }
+
+    #[test]
+    fn turns_keep_their_white_space() {
+        let code = "    if a:\n        return 1\n";
+        assert_eq!(turns(json!([["\tf?", code]]), &mut Vec::new()).unwrap(), [("\tf?".to_owned(), code.to_owned())]);
+        let mut left_out = Vec::new();
+        assert_eq!(turns(json!([["a", "b"], ["c", " \n"]]), &mut left_out).unwrap().len(), 1);
+        assert_eq!(left_out, ["turn 2 of 2 is empty"]);
     }
 
     #[test]
@@ -581,6 +608,10 @@ mod tests {
             (&["a", "a"], &["Who?<image>", "Where?<image>"], &["a"], &["Who?", "Where?"]),
             (&["a", "b"], &["Which?", "Why?"], &["a", "b"], &["Which?", "Why?"]),
             (&[], &["Hello"], &[], &["Hello"]),
+            (&["a"], &["<image>\n    x = 1\n"], &["a"], &["    x = 1\n"]),
+            (&["a", "b"], &[" <image> \n <image>\n\n  What?"], &["a", "b"], &["  What?"]),
+            (&["a"], &["  x = 1\n<image>\n"], &["a"], &["  x = 1"]),
+            (&["a"], &["  x = 1 "], &["a"], &["  x = 1 "]),
         ] {
             assert_eq!(take(paths, asked, &mut Vec::new()).unwrap(), (images(left), images(questions)), "{asked:?}");
         }
@@ -660,6 +691,14 @@ mod tests {
         }
     }
 
+    fn picture(value: Value) -> Result<Media, String> {
+        super::picture(value, &PictureFolder::default())
+    }
+
+    fn pictures(value: Value) -> Result<Media, String> {
+        super::pictures(value, &PictureFolder::default())
+    }
+
     #[test]
     fn one_path_may_be_a_text_and_none_may_leave_the_folder() {
         assert_eq!(pictures(json!("a.jpg")).unwrap().images, ["a.jpg"]);
@@ -667,7 +706,7 @@ mod tests {
         assert!(pictures(json!("../a.jpg")).unwrap_err().contains("leads out of the image folder"));
         assert!(pictures(json!([])).unwrap_err().contains("empty list"));
         assert!(pictures(json!(["a.jpg", "b.MP4"])).unwrap_err().contains("use media.video for it"));
-        assert_eq!(path(json!("b.MP4")).unwrap(), "b.MP4");
+        assert_eq!(path(json!("b.MP4"), &PictureFolder::default()).unwrap(), "b.MP4");
     }
 
     #[test]

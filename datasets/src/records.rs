@@ -21,9 +21,10 @@ use serde_json::Value as Json;
 use crate::boxes::{BOXES_OF_RECORD, BoxesOfRecord, NativeBox};
 use crate::counts::TaskCounts;
 use crate::expression::{Context, Named};
+use crate::picture::PictureFolder;
 use crate::record::{
     Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, picture, pictures, seconds,
-    slot, take_tokens, text, texts_of, truth, turns, votes, votes_of_tokens,
+    slot, take_tokens, texts_of, truth, turns, verbatim, votes, votes_of_tokens,
 };
 use crate::rows::row::{Fields, natural, scalar_json, whole, write_fields};
 use crate::rows::table::{Matches, UsedFields};
@@ -227,6 +228,7 @@ struct Mapper<'a> {
     split: String,
     indexes: Vec<Index<'a>>,
     common: Arc<Common>,
+    pictures: PictureFolder,
 }
 
 /// The records of one split of a task, in the order of the native files.
@@ -276,6 +278,14 @@ impl<'a> Records<'a> {
     /// If a file is missing or, as a whole, cannot be parsed.
     pub fn start(task: &'a Task, root: &Path, split: &str) -> Result<Self> {
         Ok(Self { reading: Reading::start(task, root, split)?, queue: Vec::new() })
+    }
+
+    /// Sets the folder or archive of the images, if it is not the root folder. An absolute path of
+    /// a row that leads into it becomes relative to it.
+    #[must_use]
+    pub fn with_images(mut self, folder: &Path) -> Self {
+        self.reading.set_images(folder);
+        self
     }
 
     /// Returns the counts of this part, up to the record that was returned last.
@@ -363,7 +373,7 @@ impl<'a> Reading<'a> {
         let element = task.explode.as_ref().map(|(name, _)| name.clone());
         let common = Arc::new(Common { values, tables, element });
         Ok(Self {
-            mapper: Mapper { task, split: split.to_owned(), indexes, common },
+            mapper: Mapper { task, split: split.to_owned(), indexes, common, pictures: PictureFolder::of(root) },
             rows,
             waiting: VecDeque::new(),
             ids: HashTable::new(),
@@ -416,6 +426,11 @@ impl<'a> Reading<'a> {
 
     pub(crate) fn pause_after(&mut self, rows: u64) {
         self.rows_of_part = rows;
+    }
+
+    /// Sets another image folder than that of the native files.
+    pub(crate) fn set_images(&mut self, folder: &Path) {
+        self.mapper.pictures = PictureFolder::of(folder);
     }
 
     /// Sets another share of records that may be lost than that of the task file.
@@ -633,8 +648,8 @@ impl<'a> Mapper<'a> {
                 key_text(&value).ok_or_else(|| format!("must be a text or a number, but is {value}"))
             })?),
         };
-        let mut media = media(&task.media, scope)?.unwrap_or_default();
-        let system = task.system.as_ref().map(|own| optional(own, scope, text)).transpose()?.flatten();
+        let mut media = media(&task.media, scope, &self.pictures)?.unwrap_or_default();
+        let system = task.system.as_ref().map(|own| optional(own, scope, verbatim)).transpose()?.flatten();
         let mut slots = BTreeMap::new();
         for own in &task.slots {
             match optional(own, scope, |value| slot(&own.name, value))? {
@@ -812,13 +827,14 @@ fn optional<T>(
 }
 
 /// Maps the images or the video of a record, if it has any.
-fn media(source: &MediaSource, scope: &Scope) -> std::result::Result<Option<Media>, Drop> {
+fn media(source: &MediaSource, scope: &Scope, folder: &PictureFolder) -> std::result::Result<Option<Media>, Drop> {
+    let pictures = |value| pictures(value, folder);
     match source {
         MediaSource::None => Ok(None),
-        MediaSource::Image(own) => optional(own, scope, picture),
+        MediaSource::Image(own) => optional(own, scope, |value| picture(value, folder)),
         MediaSource::Images(own) => optional(own, scope, pictures),
-        MediaSource::Video(own) => video(own, scope),
-        MediaSource::Either(images, own) => match (optional(images, scope, pictures)?, video(own, scope)?) {
+        MediaSource::Video(own) => video(own, scope, folder),
+        MediaSource::Either(images, own) => match (optional(images, scope, pictures)?, video(own, scope, folder)?) {
             (Some(_), Some(_)) => {
                 let reason = "media: it has images and a video, of which a conversation has only one";
                 Err((IMAGES_AND_VIDEO.to_owned(), reason.to_owned()))
@@ -832,8 +848,8 @@ fn media(source: &MediaSource, scope: &Scope) -> std::result::Result<Option<Medi
 const IMAGES_AND_VIDEO: &str = "images_and_video";
 
 /// Maps the video of a record, if it has one.
-fn video(source: &VideoSource, scope: &Scope) -> std::result::Result<Option<Media>, Drop> {
-    let Some(path) = optional(&source.path, scope, path)? else { return Ok(None) };
+fn video(source: &VideoSource, scope: &Scope, folder: &PictureFolder) -> std::result::Result<Option<Media>, Drop> {
+    let Some(path) = optional(&source.path, scope, |value| path(value, folder))? else { return Ok(None) };
     let time = |own: &Option<Mapped>| match own {
         Some(own) => optional(own, scope, |value| seconds(&value)),
         None => Ok(None),

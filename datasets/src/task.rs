@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use lynxdata_prompts::{AnswerShape, Bank, Banks, Media, Template, Wording};
+use lynxdata_records::nearest;
 use serde::{Deserialize, Serialize};
 
 use crate::expression::Expression;
@@ -446,12 +447,14 @@ struct Compiler<'a> {
     known: Vec<String>,
     /// The paths that expressions use, such as `q.image_id`.
     paths: RefCell<BTreeSet<String>>,
+    /// The names and texts in expressions, among which are the fields that they use.
+    names: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Compiler<'a> {
     fn new<'n>(file: &'a str, known: impl IntoIterator<Item = &'n str>) -> Self {
         let known = known.into_iter().map(str::to_owned).collect();
-        Self { file, known, paths: RefCell::default() }
+        Self { file, known, paths: RefCell::default(), names: RefCell::default() }
     }
 
     fn fault(&self, reason: String) -> Error {
@@ -463,6 +466,7 @@ impl<'a> Compiler<'a> {
         let compiled = Expression::compile(source, &known);
         let compiled = compiled.map_err(|reason| self.fault(format!("{place}: {reason}")))?;
         self.paths.borrow_mut().extend(compiled.paths());
+        self.names.borrow_mut().extend(compiled.names());
         Ok(compiled)
     }
 
@@ -730,6 +734,7 @@ impl Task {
         let slots = compiler.slots(&contents.slots, &contents.answers)?;
         let answers = compiler.answers(contents.answers)?;
         let id = compiler.mapped("", "id", &contents.id)?;
+        check_parts(&compiler, &primary, &joins, &lookups)?;
         let paths = compiler.paths.into_inner();
         primary.1.fields = UsedFields::of(&primary.0, paths.iter());
         for join in joins.iter_mut().filter(|join| join.keep.is_empty()) {
@@ -994,6 +999,41 @@ fn with_key(mut fields: UsedFields, key: &str) -> UsedFields {
     fields
 }
 
+/// Checks that expressions use every name in braces of the file patterns. Otherwise it is misspelt,
+/// or the rows of several files, such as those of two splits, are mixed unnoticed.
+fn check_parts(
+    compiler: &Compiler,
+    primary: &(String, Table),
+    joins: &[Join],
+    lookups: &[(String, Table)],
+) -> Result<()> {
+    let (names, paths) = (compiler.names.borrow(), compiler.paths.borrow());
+    let check = |name: &String, table: &Table, is_kept: &dyn Fn(&str) -> bool| {
+        for part in part_names(&table.file).map_err(|reason| compiler.fault(reason))? {
+            let field = format!("_{part}");
+            // An expression may also use the whole row.
+            if names.contains(&field) || paths.contains(name) || is_kept(&field) {
+                continue;
+            }
+            let hint = match nearest(&part, ["split"]) {
+                Some(_) => "did you mean {split}?",
+                None => "use `*` for a part without a field",
+            };
+            let reason = format!("tables.{name}.file: no expression uses `{field}`, the field of {{{part}}}; {hint}");
+            return Err(compiler.fault(reason));
+        }
+        Ok(())
+    };
+    for (name, table) in std::iter::once(primary).chain(lookups) {
+        check(name, table, &|_| false)?;
+    }
+    for Join { name, table, key, keep, .. } in joins {
+        let is_kept = |field: &str| key == field || keep.iter().any(|(_, own)| own.names().any(|name| name == field));
+        check(name, table, &is_kept)?;
+    }
+    Ok(())
+}
+
 /// Returns the names in expressions that lead from rows to images. Only the bytes of columns with
 /// these names are read.
 fn names_of_pictures(media: &MediaSource, explode: Option<&(String, Expression)>, joins: &[Join]) -> BTreeSet<String> {
@@ -1071,6 +1111,7 @@ phrase = "q.answer"
     #[test]
     fn faults_name_the_file_and_the_key() {
         compile(TASK).unwrap();
+        compile(&TASK.replace("{split}", "{set}").replace("\"q.id\"", "\"q._set\"")).unwrap();
         let faults = [
             (("phrase = \"q.answer\"", ""), "answers: there are none"),
             (("phrase =", "frase ="), "answers.frase: is not one of word, phrase"),
@@ -1078,6 +1119,8 @@ phrase = "q.answer"
             (("q.answer", "q.answer |"), "answers.phrase: expression"),
             (("q.answer", "q.answer | lowercase"), "there is no filter `lowercase`"),
             (("tables.q", "tables.split"), "tables.split"),
+            (("{split}", "{splt}"), "no expression uses `_splt`, the field of {splt}; did you mean {split}?"),
+            (("{split}", "{set}_{split}"), "no expression uses `_set`, the field of {set}; use `*` for a part"),
             (("[media]", "at_ = \"x\"\n[media]"), "tables.q: unknown field `at_`"),
             (("[media]", "format = \"jason\"\n[media]"), "tables.q.format: there is no format `jason`"),
             (("[media]", "[explode]\nname = \"q\"\nover = \"q.list\"\n[media]"), "explode.name: `q` is already used"),

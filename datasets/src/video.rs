@@ -4,6 +4,7 @@
 //! in the middle of each part is used. The videos in arXiv 2307.02469 have five frames; the paper
 //! does not say which ones.
 
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -131,41 +132,50 @@ fn middles(start: f64, end: f64, count: u32) -> impl Iterator<Item = f64> {
 
 /// Offsets in milliseconds before the requested time. They are tried in turn if ffmpeg finds no
 /// frame at or after the time, because the last frame of a video may be long.
-const EARLIER: [u64; 4] = [0, 100, 500, 2000];
+const EARLIER: [u64; 3] = [500, 2000, 10_000];
 
-/// Returns the frame of a video file at a time as a JPEG. If there is none, earlier times are
-/// tried.
+/// Returns the frame of a video file at a time as a JPEG. After the last frame began, it is that
+/// one, so a later time never gives an earlier frame.
 ///
 /// # Errors
-/// If ffmpeg is not installed. The inner error is returned if ffmpeg cannot read the video.
+/// If ffmpeg is not installed. The inner error is returned if ffmpeg cannot read the video, or if
+/// the last frame began more than 10 seconds before the time.
 pub fn frame_at(place: &Place, milliseconds: u64) -> Result<std::result::Result<Vec<u8>, VideoFault>> {
     let Some(input) = place.input() else { return Ok(Err(compressed())) };
-    let moments = EARLIER.iter().map(|earlier| milliseconds.saturating_sub(*earlier)).chain([0]);
-    for moment in moments {
-        let seconds = format!("{}.{:03}", moment / 1000, moment % 1000);
-        let mut command = Command::new("ffmpeg");
-        // Bit-exact, so that the version of the library is not written into the image. Quality 2 is
-        // the best that its JPEG encoder gives by default.
-        command.args([
-            "-nostdin",
-            "-v",
-            "error",
-            "-threads",
-            "1",
-            "-protocol_whitelist",
-            "file,subfile",
-            "-ss",
-            &seconds,
-        ]);
-        command.arg("-i").arg(&input);
-        command.args(["-map", "0:v:0", "-frames:v", "1", "-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p"]);
-        command.args(["-flags:v", "+bitexact", "-fflags", "+bitexact", "-f", "image2pipe", "-"]);
-        match output(command, "ffmpeg")? {
-            Ok(bytes) if bytes.is_empty() => {}
-            other => return Ok(other),
+    let found = frames_from(&input, milliseconds, &["-frames:v", "1"])?;
+    if !found.as_ref().is_ok_and(Vec::is_empty) {
+        return Ok(found);
+    }
+    for earlier in EARLIER {
+        match frames_from(&input, milliseconds.saturating_sub(earlier), &[])? {
+            Ok(frames) if frames.is_empty() => {}
+            // Nothing follows at the requested time, so the last of these frames is the last one
+            // of the video.
+            Ok(frames) => return Ok(Ok(last_jpeg(frames))),
+            Err(fault) => return Ok(Err(fault)),
         }
     }
     Ok(Err(VideoFault::Broken("it has no frame there".to_owned())))
+}
+
+/// Returns the frames of a video from a time on as JPEGs, one after the other.
+fn frames_from(input: &OsStr, milliseconds: u64, limit: &[&str]) -> Result<std::result::Result<Vec<u8>, VideoFault>> {
+    let seconds = format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000);
+    let mut command = Command::new("ffmpeg");
+    command.args(["-nostdin", "-v", "error", "-threads", "1", "-protocol_whitelist", "file,subfile"]);
+    command.args(["-ss", &seconds, "-i"]).arg(input).args(["-map", "0:v:0"]).args(limit);
+    // Bit-exact, so that the version of the library is not written into the image. Quality 2 is the
+    // best that its JPEG encoder gives by default.
+    command.args(["-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p"]);
+    command.args(["-flags:v", "+bitexact", "-fflags", "+bitexact", "-f", "image2pipe", "-"]);
+    output(command, "ffmpeg")
+}
+
+/// Returns the last of several JPEGs. The two bytes at the start of a JPEG are nowhere else in
+/// those that ffmpeg writes: in compressed data a zero follows every 0xff.
+fn last_jpeg(mut jpegs: Vec<u8>) -> Vec<u8> {
+    let start = jpegs.windows(2).rposition(|pair| pair == [0xff, 0xd8]);
+    jpegs.split_off(start.unwrap_or_default())
 }
 
 /// Returns the first line of `ffmpeg -version`, because pixels may differ between versions.
@@ -183,20 +193,36 @@ fn compressed() -> VideoFault {
     VideoFault::Broken("it is compressed within its archive; unpack the archive".to_owned())
 }
 
-/// Returns the duration of a video in seconds.
+/// Returns the duration of a video in seconds: that of its pictures, because its sound may be
+/// longer. If ffprobe does not know it, it is that of the whole file.
 fn duration(place: &Place) -> Result<std::result::Result<f64, VideoFault>> {
     let Some(input) = place.input() else { return Ok(Err(compressed())) };
     let mut command = Command::new("ffprobe");
     command.args(["-v", "error", "-protocol_whitelist", "file,subfile", "-select_streams", "v:0"]);
-    command.args(["-show_entries", "format=duration:stream=duration", "-of", "default=nw=1:nk=1", "-i"]).arg(&input);
+    command.args(["-show_entries", "format=duration:stream=duration:stream_tags=DURATION", "-of", "csv", "-i"]);
+    command.arg(&input);
     let said = match output(command, "ffprobe")? {
         Ok(said) => said,
         Err(fault) => return Ok(Err(fault)),
     };
-    let said = String::from_utf8_lossy(&said);
-    let seconds = said.lines().filter_map(|line| line.trim().parse::<f64>().ok());
-    let seconds = seconds.filter(|seconds| seconds.is_finite()).fold(0.0, f64::max);
-    Ok(if seconds > 0.0 { Ok(seconds) } else { Err(VideoFault::Broken("its duration is unknown".to_owned())) })
+    let seconds = said_duration(&String::from_utf8_lossy(&said));
+    Ok(seconds.ok_or_else(|| VideoFault::Broken("its duration is unknown".to_owned())))
+}
+
+/// Returns the duration in what ffprobe says: a line `stream,SECONDS,TAG`, and `format,SECONDS`.
+/// Matroska has the duration of a stream only in a tag, `00:00:05.400000000`.
+fn said_duration(said: &str) -> Option<f64> {
+    let (of_file, of_stream): (Vec<&str>, Vec<&str>) = said.lines().partition(|line| line.starts_with("format"));
+    let seconds = |lines: Vec<&str>| {
+        let fields = lines.into_iter().flat_map(|line| line.trim().split(','));
+        fields.filter_map(clock_seconds).find(|seconds| seconds.is_finite() && *seconds > 0.0)
+    };
+    seconds(of_stream).or_else(|| seconds(of_file))
+}
+
+/// Parses seconds, or hours, minutes and seconds with colons.
+fn clock_seconds(text: &str) -> Option<f64> {
+    text.split(':').try_fold(0.0, |sum, part| Some(sum * 60.0 + part.parse::<f64>().ok()?))
 }
 
 /// Runs a program and returns its standard output. If it fails, the last line of its standard error
@@ -297,6 +323,46 @@ mod tests {
         }
         std::fs::write(folder.path().join("broken.mp4"), "no video").unwrap();
         assert!(matches!(Video::find(&pictures, "broken.mp4").unwrap(), Err(VideoFault::Broken(_))));
+    }
+
+    #[test]
+    fn frames_come_from_the_picture_where_the_sound_is_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let silent = folder.path().join("silent.mp4");
+        // Two seconds, of which every half is of another grey.
+        if !crate::machine::video("color=black:s=64x48:r=10:d=2,geq=lum='40*floor(2*T)+30':cb=128:cr=128", &silent) {
+            return;
+        }
+        for name in ["long.mp4", "long.mkv"] {
+            let mut command = Command::new("ffmpeg");
+            command.args(["-nostdin", "-v", "error", "-i"]).arg(&silent);
+            command.args(["-f", "lavfi", "-i", "sine=d=20", "-map", "0:v", "-map", "1:a", "-c:v", "copy"]);
+            let written = command.args(["-c:a", "aac"]).arg(folder.path().join(name)).output().unwrap();
+            assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+            let pictures = Pictures::of([folder.path().to_owned()]);
+            let video = Video::find(&pictures, name).unwrap().unwrap();
+            let Video::File(place, seconds) = &video else { panic!("it is a file") };
+            assert!((seconds - 2.0).abs() < 0.11, "{name}: {seconds}");
+            let grey = |milliseconds| {
+                let jpeg = frame_at(place, milliseconds).unwrap().unwrap();
+                lynxdata_picture::decode_rgb(&jpeg, 1 << 20).unwrap().get_pixel(32, 24).0[1]
+            };
+            let greys = [250, 750, 1250, 1750].map(grey);
+            assert!(greys.windows(2).all(|pair| pair[1] > pair[0] + 25), "{name}: {greys:?}");
+            // After the last frame it is still shown, but not for ever.
+            for later in [2100, 3000, 5000] {
+                assert!(grey(later).abs_diff(greys[3]) < 5, "{name} {later}");
+            }
+            assert!(frame_at(place, 15_000).unwrap().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_duration_of_the_file_counts_only_without_that_of_the_stream() {
+        assert_eq!(said_duration("stream,2.0\nformat,20.0\n"), Some(2.0));
+        assert_eq!(said_duration("stream,N/A,00:01:02.500000000\nformat,90.0\n"), Some(62.5));
+        assert_eq!(said_duration("stream,N/A\nformat,20.0\n"), Some(20.0));
+        assert_eq!(said_duration("stream,N/A\nformat,N/A\n"), None);
     }
 
     #[test]

@@ -209,6 +209,11 @@ impl Reply {
     pub fn is_cut(&self) -> bool {
         self.finish == Finish::Length
     }
+
+    /// Returns whether a content filter of the server ended it or left something out.
+    pub fn is_filtered(&self) -> bool {
+        matches!(&self.finish, Finish::Other(reason) if reason == "content_filter")
+    }
 }
 
 /// The number of tokens of a request and its reply.

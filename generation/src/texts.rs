@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use lynxdata_prompts::{near_duplicate, normalise};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use unicode_segmentation::UnicodeSegmentation as _;
 
@@ -68,6 +68,11 @@ const PEOPLE: &[&str] = &[
     "kid", "kids", "baby", "guy", "lady", "player", "players", "rider", "skier", "surfer", "someone", "group", "crowd",
 ];
 
+/// The bytes that some editors write before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+/// From this number on, an id does not fit into 128 bits.
+const LONGEST_ID: f64 = i128::MAX as f64;
+
 /// The kind of text to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -95,14 +100,15 @@ pub struct Object {
 /// The known facts about an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Context {
-    /// The id of the row.
-    pub id: String,
+    /// The id of the row: a text or a number.
+    pub id: Value,
     /// Captions by people.
     pub captions: Vec<String>,
     /// Objects with their boxes.
     pub objects: Vec<Object>,
-    /// The image in the row, which is copied to the output.
-    pub image: Option<String>,
+    /// What the row has as image, which is copied to the output: a path, an object with a `path`,
+    /// or a list of these. `None` if it has none.
+    pub image: Option<Value>,
 }
 
 /// The speaker of a turn.
@@ -138,7 +144,7 @@ pub struct Written {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Refused {
     /// The id of the row.
-    pub id: String,
+    pub id: Value,
     /// The name of the rule.
     pub rule: &'static str,
     /// The reason.
@@ -180,9 +186,15 @@ impl Context {
     /// Returns what is missing or wrong.
     pub fn from_json(row: &Value) -> std::result::Result<Context, String> {
         let id = match &row["id"] {
-            Value::String(id) => id.clone(),
-            Value::Number(id) => id.to_string(),
+            id @ (Value::String(_) | Value::Number(_)) => id.clone(),
             _ => return Err("no id, a text or a number".to_owned()),
+        };
+        let image = match &row["image"] {
+            Value::Null => None,
+            image if image.as_str().is_some_and(|path| path.trim().is_empty()) => None,
+            image if image.as_array().is_some_and(Vec::is_empty) => None,
+            image if elements(image).iter().all(is_image) => Some(image.clone()),
+            _ => return Err("image is not a path, {\"path\": …} or a list of these".to_owned()),
         };
         let captions = match &row["captions"] {
             Value::Null => Vec::new(),
@@ -200,7 +212,35 @@ impl Context {
         if captions.is_empty() && objects.is_empty() {
             return Err("neither captions nor boxes".to_owned());
         }
-        Ok(Context { id, captions, objects, image: row["image"].as_str().map(str::to_owned) })
+        Ok(Context { id, captions, objects, image })
+    }
+
+    /// Reads a line of a file of rows, which may begin with a byte order mark. An integer of more
+    /// than 64 bits as id becomes a text with its digits, because JSON values cannot hold it.
+    ///
+    /// # Errors
+    /// Those of [`Context::from_json`], or why the line is not JSON.
+    pub fn from_line(line: &[u8]) -> std::result::Result<Context, String> {
+        #[derive(Deserialize)]
+        struct LongId {
+            id: i128,
+        }
+        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+        let row: Value = serde_json::from_slice(line).map_err(|error| format!("invalid JSON: {error}"))?;
+        let mut context = Context::from_json(&row)?;
+        if context.id.is_f64() {
+            if let Ok(LongId { id }) = serde_json::from_slice(line) {
+                context.id = Value::String(id.to_string());
+            } else if context.id.as_f64().is_some_and(|id| id.abs() >= LONGEST_ID) {
+                return Err("the number in id has too many digits; write it as a text".to_owned());
+            }
+        }
+        Ok(context)
+    }
+
+    /// Returns how many images the row has.
+    fn images(&self) -> usize {
+        self.image.as_ref().map_or(0, |image| elements(image).len())
     }
 
     /// Returns the text that represents the image in a request.
@@ -214,6 +254,17 @@ impl Context {
         }
         text
     }
+}
+
+/// Returns the elements of a list, or a value that is not a list as its only element.
+fn elements(value: &Value) -> &[Value] {
+    value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice)
+}
+
+/// Returns whether a value is a path, or an object with one.
+fn is_image(value: &Value) -> bool {
+    let path = if value.is_object() { &value["path"] } else { value };
+    path.as_str().is_some_and(|path| !path.trim().is_empty())
 }
 
 fn object(row: &Value) -> std::result::Result<Object, String> {
@@ -306,6 +357,7 @@ pub struct Rule {
 /// All rules in the order in which they are applied. The first one that refuses a text is reported.
 pub const RULES: &[Rule] = &[
     Rule { name: "cut", about: "ends at the limit of tokens", fault: cut },
+    Rule { name: "filtered", about: "was ended by a content filter of the server", fault: filtered },
     Rule { name: "assistant_text", about: "speaks of the model, or is its refusal", fault: assistant_text },
     Rule { name: "empty", about: "has nothing, or a turn without text", fault: empty },
     Rule {
@@ -461,6 +513,10 @@ fn cut(judged: &Judged) -> Option<String> {
     judged.reply.is_cut().then(|| format!("ends after {} tokens", judged.wanted.kind.max_tokens()))
 }
 
+fn filtered(judged: &Judged) -> Option<String> {
+    judged.reply.is_filtered().then(|| "a content filter of the server ended or changed it".to_owned())
+}
+
 fn assistant_text(judged: &Judged) -> Option<String> {
     if let Some(refusal) = &judged.reply.refusal {
         return Some(format!("the model refuses: {refusal}"));
@@ -588,8 +644,9 @@ fn invented_object(judged: &Judged) -> Option<String> {
 }
 
 impl Written {
-    /// Returns the row of the output: a caption, or conversations in LLaVA's format with `<image>`
-    /// before the first question. `generated_by` marks it as machine-written.
+    /// Returns the row of the output: a caption, or conversations in LLaVA's format with one
+    /// `<image>` for each image before the first question. `generated_by` marks it as
+    /// machine-written.
     pub fn row(&self, context: &Context, kind: Kind) -> Value {
         let mut row = json!({"id": context.id});
         if let Some(image) = &context.image {
@@ -598,8 +655,8 @@ impl Written {
         if kind == Kind::Caption {
             row["caption"] = json!(self.turns[0].text);
         } else {
-            let value = |index: usize, turn: &Turn| match (index, &context.image) {
-                (0, Some(_)) => format!("<image>\n{}", turn.text),
+            let value = |index: usize, turn: &Turn| match index {
+                0 => "<image>\n".repeat(context.images()) + &turn.text,
                 _ => turn.text.clone(),
             };
             let from = |speaker| if speaker == Speaker::Human { "human" } else { "gpt" };

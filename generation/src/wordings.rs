@@ -359,7 +359,9 @@ pub async fn generate(client: &Client, task: &Task, wanted: &Wanted) -> Result<G
             review: "pending",
         };
         let said = completion.reply.refusal.as_ref().unwrap_or(&completion.reply.text);
-        let candidates = list::items(said, completion.reply.is_cut());
+        // Either way the last item may be incomplete.
+        let is_cut = completion.reply.is_cut() || completion.reply.is_filtered();
+        let candidates = list::items(said, is_cut);
         task.judge(&planned, candidates, &origin, wanted.count, &mut generated);
     }
     Ok(generated)

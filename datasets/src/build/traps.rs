@@ -448,3 +448,71 @@ fn a_picture_that_is_a_video_and_numbers_of_objects_are_no_texts() {
     assert_eq!(asked, json!("Does [person 1] and [dog 2] feel comfortable?"));
     assert_eq!(found[0].answers.options.as_ref().unwrap().texts[0], "[person 1] does.");
 }
+
+#[test]
+fn rows_with_parts_that_change_what_is_learned_are_left_out() {
+    let marked = |key: &str, value: Value| json!([key, value]);
+    let of_row = [
+        ("has_no_objects", marked("objects", json!({"ref": ["cat"], "bbox": [[10, 10, 40, 40]]}))),
+        ("has_no_rejected_reply", marked("rejected_response", json!("bad"))),
+        ("has_no_rejected_reply", marked("rejected", json!({"from": "gpt", "value": "bad"}))),
+        ("has_no_tools", marked("tools", json!("[{\"name\": \"weather\"}]"))),
+        ("has_no_tools", marked("tools", json!([{"name": "weather"}]))),
+    ];
+    let of_reply = [
+        ("learns_every_reply", marked("loss", json!(false))),
+        ("learns_every_reply", marked("weight", json!(0))),
+        ("has_no_reasoning", marked("reasoning_content", json!("because"))),
+        ("has_no_tools", marked("tool_calls", json!([{"function": {"name": "f"}}]))),
+    ];
+    let harmless_of_row = [
+        marked("objects", json!({"ref": [], "bbox": []})),
+        marked("objects", json!({})),
+        marked("tools", json!("[]")),
+        marked("tools", json!("")),
+        marked("rejected_response", json!(null)),
+        marked("label", json!(true)),
+    ];
+    let harmless_of_reply = [
+        marked("loss", json!(true)),
+        marked("weight", json!(1)),
+        marked("reasoning_content", json!("")),
+        marked("tool_calls", json!(null)),
+    ];
+    for (task, list, names, ending) in [
+        ("messages_json", "messages", ["role", "user", "assistant", "content"], "jsonl"),
+        ("swift_jsonl", "messages", ["role", "user", "assistant", "content"], "jsonl"),
+        ("llava_json", "conversations", ["from", "human", "gpt", "value"], "json"),
+        ("sharegpt_json", "conversations", ["from", "human", "gpt", "value"], "json"),
+    ] {
+        let [side, asks, replies, text] = names;
+        let row = |id: usize, part: &Value, is_of_reply: bool| {
+            let mut question = json!({side: asks, text: "Why?"});
+            let mut reply = json!({side: replies, text: "So."});
+            let mut row = json!({ "id": id.to_string() });
+            let key = part[0].as_str().unwrap();
+            let owner = if is_of_reply { &mut reply } else { &mut row };
+            owner[key] = part[1].clone();
+            // A question is not learned anyway.
+            question["loss"] = json!(false);
+            row[list] = json!([question, reply]);
+            row
+        };
+        let harmless = harmless_of_row.iter().map(|part| (part, false));
+        let harmless: Vec<_> = harmless.chain(harmless_of_reply.iter().map(|part| (part, true))).collect();
+        let told = of_row.iter().map(|(name, part)| (*name, part, false));
+        let told: Vec<_> = told.chain(of_reply.iter().map(|(name, part)| (*name, part, true))).collect();
+        let all = harmless.iter().copied().chain(told.iter().map(|(_, part, of_reply)| (*part, *of_reply)));
+        let rows: Vec<Value> = all.enumerate().map(|(id, (part, of_reply))| row(id, part, of_reply)).collect();
+        let contents = match ending {
+            "json" => Value::from(rows).to_string(),
+            _ => rows.iter().map(|row| format!("{row}\n")).collect(),
+        };
+        let (kept, counts) = read(task, "t", &[(&format!("t.{ending}"), contents.as_bytes())]).unwrap();
+        assert_eq!(kept.len(), harmless.len(), "{task}: {counts:?}");
+        for name in told.iter().map(|(name, _, _)| *name) {
+            let count = told.iter().filter(|(other, _, _)| *other == name).count() as u64;
+            assert_eq!(counts.dropped.get(&format!("must:{name}")), Some(&count), "{task}: {counts:?}");
+        }
+    }
+}

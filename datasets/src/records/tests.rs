@@ -430,3 +430,17 @@ fn only_what_is_kept_of_a_joined_row_stays() {
     assert_eq!(counts.dropped, BTreeMap::from([("error:phrase".to_owned(), 1)]));
     assert!(fault(&task_that_keeps("other = \"a.id\""), &files).contains("`a.target` is missing or null"));
 }
+
+#[test]
+fn an_absolute_path_is_one_from_the_image_folder() {
+    let task = task(&VQA.replace("'%s.jpg' | format(q.image)", "q.image"));
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("images");
+    let row = |id: u32, path: &Path| json!({"id": id, "image": path, "question": "Who?", "answer": "he"});
+    let rows = [row(1, &images.join("a/b.png")), row(2, &folder.path().join("c.png")), row(3, Path::new("d.png"))];
+    fs::write(folder.path().join("val.jsonl"), rows.map(|row| row.to_string()).join("\n")).unwrap();
+    let paths = |records: Records| -> Vec<String> { records.flat_map(|record| record.unwrap().media.images).collect() };
+    let records = || Records::start(&task, folder.path(), "val").unwrap();
+    assert_eq!(paths(records()), ["images/a/b.png", "c.png", "d.png"], "the root is the image folder");
+    assert_eq!(paths(records().with_images(&images)), ["a/b.png", "d.png"]);
+}

@@ -38,7 +38,7 @@ const TALK: &str =
 #[test]
 fn rows_are_read_and_faults_are_named() {
     let context = context();
-    assert_eq!((context.id.as_str(), context.captions.len(), context.objects.len()), ("7", 1, 2));
+    assert_eq!((&context.id, context.captions.len(), context.objects.len()), (&json!(7), 1, 2));
     assert!(context.text().contains("A dog runs after a ball.\n\ndog: [0.125, 0.25, 0.5, 0.75]"), "{}", context.text());
     for (row, told) in [
         (json!({"captions": ["a"]}), "no id"),
@@ -50,10 +50,59 @@ fn rows_are_read_and_faults_are_named() {
             "the box of dog has its right or bottom edge before its left or top edge",
         ),
         (json!([1]), "no id"),
+        (json!({"id": 1, "captions": ["a"], "image": 3}), "image is not a path"),
+        (json!({"id": 1, "captions": ["a"], "image": ["a.jpg", null]}), "image is not a path"),
+        (json!({"id": 1, "captions": ["a"], "image": {"url": "a.jpg"}}), "image is not a path"),
     ] {
         let error = Context::from_json(&row).unwrap_err();
         assert!(error.contains(told), "{error}");
     }
+}
+
+#[test]
+fn lines_keep_the_digits_of_ids_and_may_begin_with_a_byte_order_mark() {
+    let id = |id: &str| {
+        let line = format!("\u{feff}{{\"id\": {id}, \"captions\": [\"a\"]}}");
+        Context::from_line(line.as_bytes()).map(|context| context.id)
+    };
+    assert_eq!(id("\"7\"").unwrap(), json!("7"));
+    assert_eq!(id("18446744073709551615").unwrap(), json!(u64::MAX));
+    assert_eq!(id("1.5").unwrap(), json!(1.5));
+    assert_eq!(id("12345678901234567890123").unwrap(), json!("12345678901234567890123"));
+    assert!(id(&"9".repeat(50)).unwrap_err().contains("write it as a text"));
+    assert!(id("").unwrap_err().starts_with("invalid JSON"));
+}
+
+#[test]
+fn every_image_of_a_row_has_its_token() {
+    let written =
+        Written { turns: turns(Kind::Conversation, TALK), model: "m".to_owned(), request: "digest".to_owned() };
+    for (image, tokens) in [
+        (json!("a.jpg"), 1),
+        (json!(["a.jpg"]), 1),
+        (json!(["a.jpg", {"path": "b.jpg"}]), 2),
+        (json!({"path": "a.jpg"}), 1),
+        (json!(null), 0),
+        (json!([]), 0),
+        (json!(""), 0),
+    ] {
+        let row = json!({"id": 1, "captions": ["a"], "image": image});
+        let row = written.row(&Context::from_json(&row).unwrap(), Kind::Conversation);
+        assert_eq!(row["image"], if tokens == 0 { json!(null) } else { image.clone() });
+        let question = row["conversations"][0]["value"].as_str().unwrap();
+        assert_eq!(question, "<image>\n".repeat(tokens) + "What runs?", "{image}");
+    }
+}
+
+#[test]
+fn a_reply_that_a_content_filter_ended_is_refused() {
+    let finish = Finish::Other("content_filter".to_owned());
+    let reply = Reply { text: "A dog chases a ball.".to_owned(), finish, refusal: None, model: None };
+    let wanted = wanted(Kind::Caption);
+    let digest = request(&context(), &wanted).digest("m");
+    let completion = Completion { digest, reply, usage: crate::Usage::default(), is_kept: false };
+    let Outcome::Refused(refused) = judged("m", &context(), &wanted, &completion) else { panic!("it is refused") };
+    assert_eq!((refused.id, refused.rule), (json!(7), "filtered"));
 }
 
 #[test]
@@ -121,7 +170,7 @@ fn rows_of_the_output_are_those_of_llava() {
     let row = written.row(&context(), Kind::Conversation);
     assert_eq!(row["conversations"][0], json!({"from": "human", "value": "<image>\nWhat runs?"}));
     assert_eq!(row["conversations"][3], json!({"from": "gpt", "value": "It runs after a ball."}));
-    assert_eq!((&row["id"], &row["image"], &row["kind"]), (&json!("7"), &json!("a.jpg"), &json!("conversation")));
+    assert_eq!((&row["id"], &row["image"], &row["kind"]), (&json!(7), &json!("a.jpg"), &json!("conversation")));
     assert_eq!(
         (&row["generated_by"]["model"], row["generated_by"]["request"].as_str().unwrap().len()),
         (&json!("m"), 64)
@@ -157,7 +206,7 @@ fn every_row_has_an_outcome_until_the_work_is_stopped() {
             }
             Outcome::Failed(error) => format!("for all: {}", error.is_for_all()),
         };
-        told.push(format!("{}: {outcome}", contexts[place].id));
+        told.push(format!("{}: {outcome}", contexts[place].id.as_str().unwrap()));
         Ok::<(), Error>(())
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
