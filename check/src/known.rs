@@ -366,8 +366,7 @@ fn halves(pairs: &[BasePair], training: &[usize], seed: u64) -> (Vec<usize>, Vec
 /// Chooses for every pair another pair whose caption it gets: of another cluster and with another
 /// text, each used once.
 ///
-/// If no such exchange exists, as among pairs that are nearly all alike, some get a caption like
-/// their own.
+/// If the pairs are too similar for that, some get a caption similar to their own.
 fn rotated(pairs: &[BasePair], wrong: &[usize]) -> Vec<usize> {
     let mut sources: Vec<usize> = wrong.iter().copied().cycle().skip(1).take(wrong.len()).collect();
     let fits = |place: usize, source: usize| {

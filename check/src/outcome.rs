@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fit::{Fit, FitResult, Version, held_out_weights, nulls_are_nan};
 use crate::split::{FEWEST_OF_AN_ORIGIN, HeldOut, LeftOut, Split};
-use crate::statistics::{Difference, alpha_at, difference, holm};
+use crate::statistics::{Adjusted, Difference, alpha_at, difference, holm};
 use crate::universe::Universe;
 
 /// The way in which a check learns from the arms.
@@ -270,10 +270,14 @@ pub struct Comparison {
     pub verdict: Verdict,
     /// The comparison, its outcome, the pairs that it was measured on, and what it does not say.
     pub sentence: String,
-    /// First minus second in the metric that decides.
+    /// First minus second in the metric that decides, at the level of its step in Holm's method:
+    /// its interval excludes 0 exactly if `adjusted_p` is below the α of the look.
     pub difference: Option<Difference>,
     /// p after Holm's correction for several comparisons.
     pub adjusted_p: Option<f64>,
+    /// Number of comparisons that `adjusted_p` and the level of `difference` are adjusted for; 1
+    /// with two arms.
+    pub adjusted_for: usize,
     /// The same at the other setting.
     pub other_setting: Option<Difference>,
     /// First minus second in the other metric, which does not affect the verdict.
@@ -536,9 +540,11 @@ pub fn judge(
     let decisive: Vec<Option<Difference>> =
         pairs.iter().map(|(first, second)| arms_compared(*first, *second, 0, metric, &counts)).collect();
     let p: Vec<f64> = decisive.iter().map(|difference| difference.as_ref().and_then(|d| d.p).unwrap_or(1.0)).collect();
-    let adjusted = holm(&p);
+    let adjusted = holm(&p, alpha);
 
-    let comparisons = pairs.iter().zip(decisive).zip(adjusted).map(|((&(first, second), decisive), adjusted_p)| {
+    let comparisons = pairs.iter().zip(decisive).zip(adjusted).map(|((&(first, second), decisive), adjusted)| {
+        let Adjusted { p: adjusted_p, alpha: alpha_of_step } = adjusted;
+        let decisive = decisive.map(|difference| difference.at(alpha_of_step));
         let other_metric = if metric == Metric::VisualGain { Metric::HeldOutLoss } else { Metric::VisualGain };
         let origins = origins(split, names, first, second, &|chosen| arms_compared(first, second, 0, metric, chosen));
         let other_setting = arms_compared(first, second, 1, metric, &counts);
@@ -555,6 +561,7 @@ pub fn judge(
             names: [&names[first], &names[second]],
             metric,
             alpha,
+            comparisons: pairs.len(),
             gates: &gates,
             difference: decisive.as_ref(),
             adjusted_p,
@@ -574,6 +581,7 @@ pub fn judge(
             caption_noise_equivalent: decisive.as_ref().and_then(|d| percent_of(&curve, d.mean.abs())),
             difference: decisive,
             adjusted_p: Some(adjusted_p),
+            adjusted_for: pairs.len(),
             other_setting,
             other_metric: arms_compared(first, second, 0, other_metric, &counts),
             margin,
@@ -681,6 +689,9 @@ fn percent_of(curve: &[(f64, f64)], fall: f64) -> Option<CaptionNoise> {
     Some(CaptionNoise { percent: x0 + (x1 - x0) * (fall - y0) / (y1 - y0), or_more: false })
 }
 
+/// The name of the held-out pairs that both arms have.
+const BOTH_ARMS: &str = "both arms";
+
 type OnHeldOut<'a> = &'a dyn Fn(&dyn Fn(&HeldOut) -> bool) -> Option<Difference>;
 
 /// Groups the held-out pairs by which of the two arms have them.
@@ -692,7 +703,7 @@ fn origins(split: &Split, names: &[String], first: usize, second: usize, compare
     }
     let origin = |((in_first, in_second, counts), pairs): ((bool, bool, bool), usize)| Origin {
         name: match (in_first, in_second) {
-            (true, true) => "both arms".to_owned(),
+            (true, true) => BOTH_ARMS.to_owned(),
             (true, false) => format!("{} alone", names[first]),
             (false, true) => format!("{} alone", names[second]),
             (false, false) if split.is_given => "the pairs given to measure on".to_owned(),
@@ -717,6 +728,8 @@ struct Decision<'a> {
     names: [&'a String; 2],
     metric: Metric,
     alpha: f64,
+    /// The number of comparisons of the check.
+    comparisons: usize,
     gates: &'a [Gate],
     difference: Option<&'a Difference>,
     adjusted_p: f64,
@@ -777,7 +790,11 @@ fn decide(decision: &Decision) -> Verdict {
             ),
         };
     }
-    if is_rounding || decision.margin.is_some_and(|margin| difference.is_equivalent(margin)) {
+    // Over several comparisons by Bonferroni's correction (Dunn, 1961). The levels of Holm's steps
+    // are for tests of a difference: they rise with every difference that is found, and that says
+    // nothing about which arms are equivalent.
+    let for_equivalence = difference.at(decision.alpha / decision.comparisons as f64);
+    if is_rounding || decision.margin.is_some_and(|margin| for_equivalence.is_equivalent(margin)) {
         return Verdict::Equivalent;
     }
     let reason = match difference.pairs_needed() {

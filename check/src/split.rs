@@ -5,18 +5,18 @@
 //! many images share, such as "image" or the boilerplate of a shop, is not held out at all, since
 //! leaving it out of the arms would hide it from the check.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::random::hash;
 use crate::text::{NEAR_DUPLICATE, NEAR_DUPLICATE_WORDS, spans};
-use crate::universe::{Pair, Universe};
+use crate::universe::{Pair, Turn, Universe};
 
 /// Settings for the choice of held-out pairs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SplitConfig {
-    /// All choices depend on hashes of it and of the keys of pairs.
+    /// Seed of all choices.
     pub seed: u64,
     /// Fraction of the clusters that is held out.
     pub fraction: f64,
@@ -41,10 +41,11 @@ pub struct HeldOut {
     pub uid: String,
     /// Its cluster.
     pub cluster: String,
-    /// The arms that have it: bit i for arm i.
+    /// The arms that have its image with its text: bit i for arm i. 0 if the pairs to measure on
+    /// were given by the user.
     pub origin: u32,
-    /// Whether it counts for the verdict. The others come from an arm from which no chosen pair
-    /// comes, and are reported separately.
+    /// Whether it counts for the verdict. If no counted pair comes from some arm, pairs of that arm
+    /// are measured in addition; they do not count and are reported separately.
     pub counts: bool,
 }
 
@@ -190,6 +191,8 @@ pub fn split(universe: &Universe, config: &SplitConfig) -> Split {
         universe,
         texts,
         clusters: &clusters,
+        origins: origins(universe),
+        considered: HashSet::new(),
         held_out: Vec::new(),
         held_out_clusters: BTreeSet::new(),
         overlapping: BTreeMap::new(),
@@ -214,9 +217,9 @@ pub fn split(universe: &Universe, config: &SplitConfig) -> Split {
             let clusters: Vec<&str> = order.iter().map(|(_, cluster)| *cluster).collect();
             let (held, free): (Vec<&str>, Vec<&str>) =
                 clusters.into_iter().partition(|cluster| chooser.held_out_clusters.contains(cluster));
-            let before = chooser.held_out.len();
             chooser.hold_out(held.into_iter(), count, false, own);
-            let found = chooser.held_out.len() - before;
+            // Pairs that were held out for another such arm may be of this arm too.
+            let found = chooser.held_out.iter().filter(|held| held.origin >> arm & 1 == 1).count();
             chooser.hold_out(free.into_iter(), (2 * FEWEST_OF_AN_ORIGIN).saturating_sub(found).min(count), false, own);
         }
     }
@@ -249,10 +252,34 @@ pub fn split(universe: &Universe, config: &SplitConfig) -> Split {
     Split { arms, held_out, is_given: universe.has_evaluation_set, are_conversations, left_out }
 }
 
+/// The image and the text of a pair. Pairs with equal ones are copies.
+type Content<'a> = (u32, &'a [Turn]);
+
+fn content(universe: &Universe, pair: u32) -> Content<'_> {
+    let Pair { picture, turns, .. } = &universe.pairs[pair as usize];
+    (*picture, turns)
+}
+
+/// Returns the arms that have each image with each text, as one bit per arm. An arm that repeats a
+/// pair trains on all copies, which are separate pairs of the universe; what is measured is the
+/// same, whichever copy is held out. Pairs given by the user are of no arm, even if an arm has a
+/// copy.
+fn origins(universe: &Universe) -> HashMap<Content<'_>, u32> {
+    let mut origins: HashMap<Content, u32> = HashMap::new();
+    for (number, pair) in (0_u32..).zip(&universe.pairs) {
+        let arms = if universe.has_evaluation_set { 0 } else { pair.arms };
+        *origins.entry(content(universe, number)).or_default() |= arms;
+    }
+    origins
+}
+
 struct Chooser<'a> {
     universe: &'a Universe,
     texts: Texts,
     clusters: &'a BTreeMap<&'a str, Vec<u32>>,
+    origins: HashMap<Content<'a>, u32>,
+    /// Contents that were held out or skipped; a copy of them is neither.
+    considered: HashSet<Content<'a>>,
     held_out: Vec<HeldOut>,
     held_out_clusters: BTreeSet<&'a str>,
     /// Pairs that share the text of a held-out one, and whether they have all of it.
@@ -262,7 +289,7 @@ struct Chooser<'a> {
 
 impl<'a> Chooser<'a> {
     /// Holds out clusters in the given order until there are `count` of them: one pair of each
-    /// cluster for every set of arms that has one.
+    /// cluster for every set of arms that has one, and no copy of a held-out pair.
     fn hold_out(
         &mut self,
         order: impl Iterator<Item = &'a str>,
@@ -280,8 +307,9 @@ impl<'a> Chooser<'a> {
             }
             let mut chosen: BTreeMap<u32, (u32, Vec<(u32, bool)>)> = BTreeMap::new();
             for pair in self.clusters[cluster].iter().copied().filter(|pair| allowed(*pair)) {
-                let origin = self.universe.pairs[pair as usize].arms;
-                if chosen.contains_key(&origin) {
+                let content = content(self.universe, pair);
+                let origin = self.origins[&content];
+                if chosen.contains_key(&origin) || !self.considered.insert(content) {
                     continue;
                 }
                 if self.universe.pairs[pair as usize].answer_words().is_empty() {
@@ -405,6 +433,63 @@ mod tests {
         assert!(parted.held_out.iter().all(|held| held.pair >= 50));
         assert_eq!(parted.arms[0].iter().filter(|pair| **pair < 50).count(), 50);
         assert!(parted.left_out.shared_candidates > 0);
+    }
+
+    /// Returns a pair for every entry of `arms`; each has the image and the text of the pair
+    /// `different` places before it.
+    fn repeated(arms: &[u32], different: usize) -> Universe {
+        let texts: Vec<(String, String)> = (0..arms.len())
+            .map(|i| (format!("c{}", i % different), format!("own words w{} here", i % different)))
+            .collect();
+        let pairs: Vec<(&str, &str, u32)> =
+            texts.iter().zip(arms).map(|((cluster, text), arms)| (cluster.as_str(), text.as_str(), *arms)).collect();
+        let mut universe = universe(&pairs);
+        for (number, pair) in universe.pairs.iter_mut().enumerate() {
+            pair.picture = (number % different) as u32;
+        }
+        universe
+    }
+
+    #[test]
+    fn copies_in_an_arm_are_held_out_once_and_are_of_all_arms_that_have_the_content() {
+        // Both arms have the same 200 pairs, the second arm twice.
+        let arms: Vec<u32> = [[3; 200], [2; 200]].concat();
+        let universe = repeated(&arms, 200);
+        let parted = split(&universe, &SplitConfig { fraction: 0.2, ..CONFIG });
+        assert_eq!(parted.held_out.len(), 40, "not 80");
+        let pictures: BTreeSet<u32> =
+            parted.held_out.iter().map(|held| universe.pairs[held.pair as usize].picture).collect();
+        assert_eq!(pictures.len(), 40);
+        assert!(parted.held_out.iter().all(|held| held.origin == 3), "no pair is of the second arm alone");
+        assert_eq!([parted.arms[0].len(), parted.arms[1].len()], [160, 320], "copies are trained on");
+    }
+
+    #[test]
+    fn a_pair_of_two_arms_that_no_counted_pair_comes_from_is_held_out_once() {
+        // Only pairs of the first arm may be held out; the two others have the same pairs.
+        let arms: Vec<u32> = [[1; 100], [6; 100]].concat();
+        let mut universe = repeated(&arms, 200);
+        universe.arms.push("c".to_owned());
+        for pair in &mut universe.pairs {
+            pair.may_be_held_out = pair.is_in(0);
+        }
+        let parted = split(&universe, &CONFIG);
+        let pairs: BTreeSet<u32> = parted.held_out.iter().map(|held| held.pair).collect();
+        assert_eq!(pairs.len(), parted.held_out.len());
+        assert_eq!(parted.held_out.iter().filter(|held| held.origin == 6).count(), 60);
+    }
+
+    #[test]
+    fn given_pairs_are_of_no_arm_and_are_measured_on_once() {
+        let arms: Vec<u32> = [[0; 100], [0; 100], [3; 100]].concat();
+        let mut universe = repeated(&arms, 100);
+        universe.has_evaluation_set = true;
+        for pair in &mut universe.pairs {
+            pair.may_be_held_out = pair.arms == 0;
+        }
+        let parted = split(&universe, &CONFIG);
+        assert_eq!(parted.held_out.len(), 100);
+        assert!(parted.held_out.iter().all(|held| held.origin == 0 && held.counts));
     }
 
     #[test]

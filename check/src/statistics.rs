@@ -46,15 +46,25 @@ pub fn difference(first: &[f64], second: &[f64], alpha: f64) -> Difference {
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
         (squares / (n - 1) as f64 * (1.0 + 1.0 / n as f64)).sqrt()
     });
-    let freedom = n.saturating_sub(1) as f64;
-    let p = standard_error.map(|error| two_sided(mean, error, freedom));
-    let minimum_detectable_effect = standard_error.map(|error| detectable_errors(freedom, alpha) * error);
-    let without_interval =
-        Difference { replicates: n, mean, standard_error, alpha, interval: None, p, minimum_detectable_effect };
-    Difference { interval: without_interval.interval_at(alpha), ..without_interval }
+    let p = standard_error.map(|error| two_sided(mean, error, n.saturating_sub(1) as f64));
+    let at_no_level =
+        Difference { replicates: n, mean, standard_error, alpha, interval: None, p, minimum_detectable_effect: None };
+    at_no_level.at(alpha)
 }
 
 impl Difference {
+    /// Returns the same difference at another error probability: with its interval and detectable
+    /// effect for it.
+    pub fn at(&self, alpha: f64) -> Difference {
+        let freedom = self.replicates.saturating_sub(1) as f64;
+        Difference {
+            alpha,
+            interval: self.interval_at(alpha),
+            minimum_detectable_effect: self.standard_error.map(|error| detectable_errors(freedom, alpha) * error),
+            ..self.clone()
+        }
+    }
+
     /// Returns the interval of confidence 1 − `alpha`.
     pub fn interval_at(&self, alpha: f64) -> Option<[f64; 2]> {
         let freedom = self.replicates.saturating_sub(1) as f64;
@@ -99,16 +109,36 @@ fn detectable_errors(freedom: f64, alpha: f64) -> f64 {
     student_t_quantile(1.0 - alpha / 2.0, freedom) + student_t_quantile(POWER, freedom)
 }
 
-/// Adjusts the p-values of several comparisons by Holm's step-down method (1979): each may be
-/// compared with α as if it were the only one.
-pub fn holm(p: &[f64]) -> Vec<f64> {
+/// One of several comparisons, adjusted for their number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adjusted {
+    /// The p-value, which may be compared with α as if it were the only one.
+    pub p: f64,
+    /// The error probability at which this comparison was tested. An interval of confidence
+    /// 1 − `alpha` excludes 0 exactly if `p` is below α.
+    pub alpha: f64,
+}
+
+/// Adjusts several comparisons by Holm's step-down method ("A simple sequentially rejective
+/// multiple test procedure", 1979).
+///
+/// The k-th smallest of n p-values, counted from 0, is tested at α/(n − k). The first one that is
+/// not significant ends the method, and the larger ones are not significant either. They get the
+/// level of the step at which the method ended: their p-values are above it, so their intervals
+/// contain 0. Each interval belongs to the test of its comparison; together they are not
+/// simultaneous.
+pub fn holm(p: &[f64], alpha: f64) -> Vec<Adjusted> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
-    let mut adjusted = vec![1.0; p.len()];
-    let mut largest: f64 = 0.0;
+    let mut adjusted = vec![Adjusted { p: 1.0, alpha }; p.len()];
+    let (mut largest, mut level): (f64, f64) = (0.0, alpha);
     for (rank, place) in order.into_iter().enumerate() {
-        largest = largest.max(p[place] * (p.len() - rank) as f64).min(1.0);
-        adjusted[place] = largest;
+        let left = (p.len() - rank) as f64;
+        if largest < alpha {
+            level = alpha / left;
+        }
+        largest = largest.max(p[place] * left).min(1.0);
+        adjusted[place] = Adjusted { p: largest, alpha: level };
     }
     adjusted
 }
@@ -286,11 +316,16 @@ mod tests {
     #[test]
     fn holm_equals_the_textbook() {
         // The example of R's p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm").
-        let adjusted = holm(&[0.01, 0.04, 0.03, 0.005]);
+        let adjusted = holm(&[0.01, 0.04, 0.03, 0.005], 0.05);
         for (value, expected) in adjusted.iter().zip([0.03, 0.06, 0.06, 0.02]) {
-            assert!((value - expected).abs() < 1e-12, "{adjusted:?}");
+            assert!((value.p - expected).abs() < 1e-12, "{adjusted:?}");
         }
-        assert!(holm(&[]).is_empty());
+        // 0.03 is not below 0.05 / 2, which ends the method.
+        for (value, left) in adjusted.iter().zip([3.0, 2.0, 2.0, 4.0]) {
+            assert!((value.alpha - 0.05 / left).abs() < 1e-12, "{adjusted:?}");
+        }
+        assert_eq!(holm(&[0.02], 0.05), [Adjusted { p: 0.02, alpha: 0.05 }]);
+        assert!(holm(&[], 0.05).is_empty());
     }
 
     #[test]
@@ -312,6 +347,23 @@ mod tests {
             let ([low, high], [other_low, other_high]) = (one.interval.unwrap(), other.interval.unwrap());
             prop_assert!((low + other_high).abs() < 1e-9 && (high + other_low).abs() < 1e-9);
             prop_assert_eq!(one.is_significant(), low > 0.0 || high < 0.0);
+        }
+
+        #[test]
+        fn an_interval_at_its_step_of_holm_excludes_0_where_the_adjusted_p_is_below_alpha(
+            means in prop::collection::vec(-4.0..4.0, 1..7)
+        ) {
+            let replicates = [-1.0, -0.5, 0.0, 0.5, 1.0];
+            let of_mean = |mean: &f64| difference(&replicates.map(|value| mean + value), &[0.0; 5], 0.05);
+            let differences: Vec<Difference> = means.iter().map(of_mean).collect();
+            let p: Vec<f64> = differences.iter().map(|difference| difference.p.unwrap()).collect();
+            for (difference, adjusted) in differences.iter().zip(holm(&p, 0.05)) {
+                let at_step = difference.at(adjusted.alpha);
+                let [low, high] = at_step.interval.unwrap();
+                prop_assert_eq!(adjusted.p < 0.05, low > 0.0 || high < 0.0);
+                prop_assert_eq!(adjusted.p < 0.05, at_step.is_significant());
+                prop_assert!(at_step.minimum_detectable_effect >= difference.minimum_detectable_effect);
+            }
         }
 
         #[test]

@@ -30,7 +30,8 @@ pub struct Pair {
     pub picture: u32,
     /// The text.
     pub turns: Vec<Turn>,
-    /// The arms that have it: bit i for arm i.
+    /// The arms that train on it: bit i for arm i. Copies in one arm are separate pairs, and other
+    /// arms may have fewer of them.
     pub arms: u32,
     /// Whether it may be held out.
     pub may_be_held_out: bool,

@@ -120,7 +120,7 @@ fn a_clear_difference_names_the_better_arm_on_either_side() {
         "clean is better: its texts fit",
         "400 pairs of clean",
         "12 replicates",
-        "% wrong texts make",
+        "% wrong texts cause",
         "200 held-out pairs",
     ] {
         assert!(first.sentence.contains(part), "{part}: {}", first.sentence);
@@ -242,6 +242,137 @@ fn three_arms_are_compared_pair_by_pair_with_a_correction() {
     for comparison in [first, last] {
         assert!(comparison.adjusted_p.unwrap() >= comparison.difference.as_ref().unwrap().p.unwrap());
     }
+}
+
+/// The gain of three equal arms, except that the second has more noise and is worse by `worse`.
+fn with_a_noisy_arm(fit: Fit, worse: f64) -> f64 {
+    let own = if fit.version == (Version::Arm { arm: 1 }) { 0.05 * noise(&[fit.replicate, 78]) - worse } else { 0.0 };
+    level(fit, &[0.30, 0.30, 0.30]) + own
+}
+
+#[test]
+fn interval_p_and_pairs_needed_of_several_comparisons_are_at_one_level() {
+    let mut lost = 0;
+    for worse in (0..20).map(|step| 0.01 * f64::from(step)) {
+        let outcome = judged(&protocol(), &split_of(3), &|fit, _| with_a_noisy_arm(fit, worse));
+        for comparison in &outcome.comparisons {
+            let difference = comparison.difference.as_ref().unwrap();
+            let [low, high] = difference.interval.unwrap();
+            let (raw, adjusted) = (difference.p.unwrap(), comparison.adjusted_p.unwrap());
+            let sentence = &comparison.sentence;
+            assert_eq!(adjusted < 0.05, low > 0.0 || high < 0.0, "{sentence}");
+            assert_eq!(comparison.adjusted_for, 3);
+            assert!(
+                sentence.contains(" (both adjusted for 3 comparisons by Holm's method), 12 replicates"),
+                "{sentence}"
+            );
+            let confidence = format!(", {:.1} % interval {low:+.4} to {high:+.4}, p", 100.0 - 100.0 * difference.alpha);
+            assert!(sentence.contains(&confidence), "{sentence}");
+            if let (true, Verdict::Inconclusive { reason }) = (raw < 0.05, &comparison.verdict) {
+                lost += 1;
+                let unadjusted = difference.at(0.05).pairs_needed().unwrap();
+                let factor = difference.pairs_needed().unwrap();
+                assert!(factor > 1.1 * unadjusted && reason.contains(&words::times(factor)), "{unadjusted} {reason}");
+                assert!(sentence.contains("98.3 % interval"), "{sentence}");
+            }
+        }
+        assert!(
+            outcome.notes.iter().any(|note| note.contains("the 3 comparisons are adjusted")),
+            "{:?}",
+            outcome.notes
+        );
+    }
+    assert!(lost > 0, "no comparison of the list is significant only without the adjustment");
+    let two = judged(&protocol(), &split_of(2), &|fit, _| level(fit, &[0.30, 0.25]));
+    let first = two.first();
+    assert!(first.sentence.contains(", 95 % interval") && first.adjusted_for == 1, "{}", first.sentence);
+    assert!(!first.sentence.contains("adjusted") && two.notes.iter().all(|note| !note.contains("adjusted")));
+}
+
+#[test]
+fn several_equivalences_are_tested_at_a_divided_level() {
+    // The margin is 0.04. At 0.05 the two one-sided tests allow 1.80 standard errors, at a third
+    // of it 2.45.
+    let noisy = |fit: Fit, _: usize| match fit.version {
+        Version::Arm { arm: 1 } => 0.29 + 0.02 * noise(&[fit.replicate, 80]),
+        _ => level(fit, &[0.30, 0.29, 0.10]),
+    };
+    let [two, three] = [2, 3].map(|arms| judged(&protocol(), &split_of(arms), &noisy));
+    let (margin, difference) = (two.first().margin.unwrap(), two.first().difference.as_ref().unwrap());
+    assert!(difference.is_equivalent(margin) && !difference.at(0.05 / 3.0).is_equivalent(margin), "{difference:?}");
+    assert_eq!(two.first().verdict, Verdict::Equivalent);
+    assert!(matches!(three.first().verdict, Verdict::Inconclusive { .. }), "{}", three.first().sentence);
+}
+
+/// Held-out pairs of the first arm alone, of the second alone, and of both.
+fn held_out_of([first, second, both]: [usize; 3]) -> Split {
+    let mut split = split_of(2);
+    split.held_out.truncate(first + second + both);
+    let origins = [vec![1; first], vec![2; second], vec![3; both]].concat();
+    for (held, origin) in split.held_out.iter_mut().zip(origins) {
+        held.origin = origin;
+    }
+    split
+}
+
+#[test]
+fn a_verdict_on_pairs_of_mostly_one_arm_says_so() {
+    let remark = |origins: [usize; 3], gains: [f64; 2]| {
+        let outcome = judged(&protocol(), &held_out_of(origins), &|fit, _| level(fit, &gains));
+        let sentence = outcome.first().sentence.clone();
+        let (_, remark) = sentence.split_once("The verdict may depend on the choice of these pairs: ")?;
+        Some(remark.split_once(". ").unwrap().0.to_owned())
+    };
+    let [first_better, second_better, equal] = [[0.30, 0.25], [0.25, 0.30], [0.30, 0.299]];
+    let small = "87 of 113 are of clean alone, and the 26 of noisy alone are too few to be measured separately";
+    for (origins, gains, expected) in [
+        ([87, 26, 0], first_better, Some(small)),
+        ([87, 26, 0], equal, Some(small)),
+        // The pairs of the better arm are the few.
+        ([87, 26, 0], second_better, None),
+        // Nearly as many of both, or nearly all of both arms.
+        ([38, 28, 0], first_better, None),
+        ([25, 5, 130], first_better, None),
+        // The pairs of the other arm are measured and agree.
+        ([120, 40, 0], first_better, None),
+        ([120, 0, 40], first_better, None),
+        (
+            [150, 0, 16],
+            first_better,
+            Some("150 of 166 are of clean alone, and the 16 of both arms are too few to be measured separately"),
+        ),
+        ([150, 0, 0], first_better, Some("150 of 150 are of clean alone, and none is of noisy")),
+    ] {
+        assert_eq!(remark(origins, gains).as_deref(), expected, "{origins:?} {gains:?}");
+    }
+
+    let unsure = |fit: Fit, item: usize| match fit.version {
+        Version::Arm { arm: 1 } if item >= 100 => 0.305 + 0.05 * noise(&[fit.replicate, 88]),
+        _ => level(fit, &[0.30, 0.25]),
+    };
+    let outcome = judged(&protocol(), &held_out_of([100, 35, 0]), &unsure);
+    assert_eq!(outcome.first().verdict.winner(), Some("clean"), "{}", outcome.first().sentence);
+    let expected = "and on the 35 of noisy alone the difference has the opposite sign, but is not significant.";
+    assert!(outcome.first().sentence.contains(expected), "{}", outcome.first().sentence);
+}
+
+#[test]
+fn only_a_group_below_the_limit_is_called_too_few() {
+    let usual: Gain = &|fit, _| level(fit, &[0.30, 0.25]);
+    let too_few = |outcome: &CheckOutcome| -> Vec<String> {
+        outcome.notes.iter().filter(|note| note.contains("too few")).cloned().collect()
+    };
+    let split = held_out_of([150, 0, 16]);
+    let expected = "the 16 held-out pairs of both arms are too few to be measured separately";
+    assert_eq!(too_few(&judged(&protocol(), &split, usual)), [expected]);
+    let mut not_fitted = split;
+    not_fitted.arms[1].truncate(74);
+    let outcome = judged(&protocol(), &not_fitted, usual);
+    assert!(failed(&outcome).starts_with("enough pairs") && too_few(&outcome).is_empty(), "{:?}", outcome.notes);
+    let once = Protocol { replicates: 1, looks: vec![1], ..protocol() };
+    let outcome = judged(&once, &split_of(2), usual);
+    assert!(outcome.first().origins.iter().all(|origin| origin.difference.is_some()));
+    assert!(too_few(&outcome).is_empty(), "{:?}", outcome.notes);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The sentences that describe an outcome.
 
-use super::{ArmOutcome, CaptionNoise, Comparison, Controls, Gear, Protocol, Question, Verdict};
-use crate::split::Split;
+use super::{ArmOutcome, BOTH_ARMS, CaptionNoise, Comparison, Controls, Gear, Origin, Protocol, Question, Verdict};
+use crate::split::{FEWEST_OF_AN_ORIGIN, Split};
 use crate::statistics::Difference;
 
 /// Up to about four repeats, repeated text trains language models nearly as well as new text
@@ -43,7 +43,7 @@ pub(super) fn sentence(comparison: &Comparison, protocol: &Protocol, arms: [&Arm
             format!("{arm} is better: trained on it, the model predicts held-out texts better than trained on {other}")
         }
         (Verdict::Equivalent, _) => format!(
-            "equivalent: {first} and {second} differ by less than {:.0} % wrong texts would make",
+            "equivalent: {first} and {second} differ by less than the effect of {:.0} % wrong texts",
             protocol.margin_percent
         ),
         (Verdict::Inconclusive { reason }, _) => format!("inconclusive: {reason}"),
@@ -57,24 +57,26 @@ pub(super) fn sentence(comparison: &Comparison, protocol: &Protocol, arms: [&Arm
     };
     let numbers = comparison.difference.as_ref().map(|difference| {
         let unit = metric.unit(protocol.gear);
-        let interval = difference.interval.map(|[low, high]| {
-            format!(", {:.0} % interval {low:+.4} to {high:+.4}", 100.0 * (1.0 - difference.alpha))
-        });
+        let comparisons = comparison.adjusted_for;
+        let interval = difference.interval.map(|bounds| interval(bounds, difference.alpha, comparisons));
+        let interval = interval.map(|interval| format!(", {interval}"));
         let p = comparison.adjusted_p.map(|p| if p < 0.001 { ", p < 0.001".to_owned() } else { format!(", p = {p:.3}") });
         format!(
-            "{} of {first} minus {second} is {:+.4} {unit}{}{}, {} replicates that redraw the pairs of both arms and the held-out ones{}",
+            "{} of {first} minus {second} is {:+.4} {unit}{}{}{}, {} replicates that redraw the pairs of both arms and the held-out ones{}",
             metric.name(),
             difference.mean,
             interval.unwrap_or_default(),
             p.unwrap_or_default(),
+            adjustment(comparisons),
             difference.replicates,
             noise(comparison.caption_noise_equivalent)
         )
     });
     let measured = measured_on(comparison, split);
+    let dependence = dependence(comparison).map(|dependence| format!(" {dependence}")).unwrap_or_default();
     let limits = limits(protocol);
     format!(
-        "{head}. {} pairs of {first} against {} of {second}: {}. {measured} {limits}",
+        "{head}. {} pairs of {first} against {} of {second}: {}. {measured}{dependence} {limits}",
         arms[0].pairs,
         arms[1].pairs,
         numbers.unwrap_or_else(|| "nothing was measured".to_owned())
@@ -88,13 +90,32 @@ fn setting(protocol: &Protocol) -> &'static str {
     }
 }
 
+/// Returns an interval in words. The levels of several comparisons are close to each other, such as
+/// 98.8 and 99.2 %, so they have a decimal.
+fn interval([low, high]: [f64; 2], alpha: f64, comparisons: usize) -> String {
+    let confidence = 100.0 * (1.0 - alpha);
+    let decimals = usize::from(comparisons > 1);
+    format!("{confidence:.decimals$} % interval {low:+.4} to {high:+.4}")
+}
+
+/// Returns what interval and p are adjusted for.
+fn adjustment(comparisons: usize) -> String {
+    if comparisons > 1 {
+        format!(" (both adjusted for {comparisons} comparisons by Holm's method)")
+    } else {
+        String::new()
+    }
+}
+
 fn noise(equivalent: Option<CaptionNoise>) -> String {
     match equivalent {
         Some(CaptionNoise { percent, or_more: true }) => {
-            format!("; a larger difference than {percent:.0} % wrong texts make")
+            format!("; a larger difference than {percent:.0} % wrong texts cause")
         }
-        Some(CaptionNoise { percent, .. }) if percent < 1.0 => "; a smaller one than 1 % wrong texts make".to_owned(),
-        Some(CaptionNoise { percent, .. }) => format!("; as large a difference as {percent:.0} % wrong texts make"),
+        Some(CaptionNoise { percent, .. }) if percent < 1.0 => {
+            "; a smaller difference than 1 % wrong texts cause".to_owned()
+        }
+        Some(CaptionNoise { percent, .. }) => format!("; as large a difference as {percent:.0} % wrong texts cause"),
         None => String::new(),
     }
 }
@@ -113,6 +134,63 @@ fn measured_on(comparison: &Comparison, split: &Split) -> String {
     format!(
         "Measured on {count} {kind} pairs{from}, which share no picture (by pHash and bytes) and no {text} with either arm."
     )
+}
+
+/// By how much the held-out pairs of one arm alone must outnumber those of the other arm, as a
+/// share of all that count, for a remark in the sentence.
+///
+/// If each arm is better by d on its own pairs, and both are equal on all others, this share of d
+/// remains as the difference, although neither arm is better. Chance rarely makes it a quarter: of
+/// 50 pairs, the fewest of a check, 32 or more are of the same arm in one case of 15 (binomial
+/// distribution with probability 1/2).
+const UNEQUAL: f64 = 0.25;
+
+/// Returns a remark on a verdict that comes mostly from pairs of one arm if the pairs of the other
+/// arm do not confirm it: they are fewer than [`FEWEST_OF_AN_ORIGIN`] and not measured, or show the
+/// opposite, but not significantly.
+fn dependence(comparison: &Comparison) -> Option<String> {
+    let Comparison { first, second, .. } = comparison;
+    let alone = |arm: &str| format!("{arm} alone");
+    let counted = || comparison.origins.iter().filter(|origin| origin.counts);
+    let own = |arm: &str| counted().find(|origin| origin.name == alone(arm)).map_or(0, |origin| origin.pairs);
+    let (most, other) = match &comparison.verdict {
+        Verdict::A { .. } => (first, second),
+        Verdict::B { .. } => (second, first),
+        Verdict::Equivalent if own(first) >= own(second) => (first, second),
+        Verdict::Equivalent => (second, first),
+        _ => return None,
+    };
+    let total: usize = counted().map(|origin| origin.pairs).sum();
+    if (own(most) as f64 - own(other) as f64) < UNEQUAL * total as f64 {
+        return None;
+    }
+    // The pairs that could contradict: those of the other arm alone. If it has none, those of both
+    // arms.
+    let theirs = [alone(other), BOTH_ARMS.to_owned()];
+    let theirs = theirs.iter().find_map(|name| comparison.origins.iter().find(|origin| origin.name == *name));
+    let reason = match theirs {
+        None => format!("none is of {other}"),
+        Some(Origin { name, pairs, counts, difference }) => {
+            let counting = if *counts { "" } else { ", which do not count," };
+            let is_opposite =
+                difference.as_ref().zip(comparison.difference.as_ref()).is_some_and(|(on_theirs, on_all)| {
+                    comparison.verdict != Verdict::Equivalent && on_theirs.mean * on_all.mean < 0.0
+                });
+            if *pairs < FEWEST_OF_AN_ORIGIN {
+                format!("the {pairs} of {name}{counting} are too few to be measured separately")
+            } else if is_opposite {
+                format!(
+                    "on the {pairs} of {name}{counting} the difference has the opposite sign, but is not significant"
+                )
+            } else {
+                return None;
+            }
+        }
+    };
+    Some(format!(
+        "The verdict may depend on the choice of these pairs: {} of {total} are of {most} alone, and {reason}.",
+        own(most)
+    ))
 }
 
 fn limits(protocol: &Protocol) -> &'static str {
@@ -139,6 +217,13 @@ pub(super) fn notes(
     controls: Option<&Controls>,
 ) -> Vec<String> {
     let mut notes = Vec::new();
+    if comparisons.len() > 1 && comparisons.iter().any(|comparison| comparison.difference.is_some()) {
+        notes.push(format!(
+            "p and interval of the {} comparisons are adjusted for their number by Holm's method; \
+             the intervals on held-out pairs of one origin and ci95 in the JSON are not",
+            comparisons.len()
+        ));
+    }
     for comparison in comparisons {
         origin_notes(comparison, &mut notes);
         if let Some(effect) = comparison.difference.as_ref().and_then(|difference| difference.minimum_detectable_effect)
@@ -231,24 +316,26 @@ fn origin_notes(comparison: &Comparison, notes: &mut Vec<String>) {
             ));
         }
     }
-    if comparison.origins.len() > 1 {
+    // If the arms were not fitted, a gate tells why.
+    if comparison.origins.len() > 1 && comparison.difference.is_some() {
         for origin in &comparison.origins {
-            let Some(Difference { mean, interval: Some([low, high]), .. }) = &origin.difference else {
+            if origin.pairs < FEWEST_OF_AN_ORIGIN {
                 notes.push(format!(
                     "the {} held-out pairs of {} are too few to be measured separately{}",
                     origin.pairs,
                     origin.name,
                     if origin.counts { "" } else { " and do not count" }
                 ));
-                continue;
-            };
+            }
+            let Some(Difference { mean, interval: Some(bounds), alpha, .. }) = &origin.difference else { continue };
             notes.push(format!(
-                "on the {} held-out pairs of {}{}, {} minus {} is {mean:+.4} ({low:+.4} to {high:+.4})",
+                "on the {} held-out pairs of {}{}, {} minus {} is {mean:+.4} ({})",
                 origin.pairs,
                 origin.name,
                 if origin.counts { "" } else { ", which do not count" },
                 comparison.first,
-                comparison.second
+                comparison.second,
+                interval(*bounds, *alpha, 1)
             ));
         }
     }

@@ -17,15 +17,17 @@ use crate::stages::arms::Arms;
 /// Loads the tables of stage `arms`.
 ///
 /// A pair that occurs in two folders with the same image and the same text is one pair of both
-/// arms. Images are clustered over all arms by `[dedup]` of the recipe, because an image may be in
-/// several arms.
+/// arms. An arm trains on all its copies of a pair: its k-th copy is one pair with the k-th copy of
+/// another arm, or a pair of its own if the other arm has fewer copies. Held-out pairs are chosen
+/// by image and text, so copies do not count there (`check/src/split.rs`). Images are clustered
+/// over all arms by `[dedup]` of the recipe, because an image may be in several arms.
 pub(crate) fn load(context: &Context) -> Result<Universe> {
     let config = check_of(context)?;
     let mut values: Vec<f32> = Vec::new();
     let mut candidates: Vec<Candidate> = Vec::new();
     let mut pairs: Vec<Pair> = Vec::new();
     let mut pictures: BTreeMap<String, u32> = BTreeMap::new();
-    // Pairs by image and text, to find them again in other parts.
+    // The copies of each image with each text, to find them again in other parts.
     let mut by_content: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for part in context.upstream(&Arms)? {
         let before = pairs.len();
