@@ -19,7 +19,7 @@ use crate::stages::train::Controls;
 use crate::stages::train::Train;
 
 /// Raise it when the same fits give another verdict.
-const FORMAT_VERSION: &str = "3";
+const FORMAT_VERSION: &str = "4";
 
 /// Path of the verdict in the run folder.
 pub const VERDICT: &str = "check/verdict.json";
@@ -154,7 +154,7 @@ fn second_opinion(protocol: &Protocol, data: &CheckData) -> String {
     let first = outcome.first();
     let difference = first.difference.as_ref();
     let numbers = difference.and_then(|difference| {
-        let p = difference.p.map(|p| if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") })?;
+        let p = first.adjusted_p.map(|p| if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") })?;
         Some(format!(" (visual gain {:+.4} {}, {p})", difference.mean, outcome.unit))
     });
     let verdict = match &first.verdict.winner() {
@@ -205,6 +205,9 @@ pub(crate) fn told(outcome: &CheckOutcome) -> serde_json::Map<String, Value> {
         "mean_difference": difference.map(|difference| difference.mean),
         "ci95": difference.and_then(|difference| difference.interval_at(0.05)),
         "p": first.adjusted_p.filter(|_| difference.is_some()),
+        "p_adjusted_for": first.adjusted_for,
+        "interval": difference.and_then(|difference| difference.interval),
+        "interval_confidence": difference.map(|difference| 1.0 - difference.alpha),
         "replicates": outcome.protocol.replicates,
         "minimum_detectable_effect": difference.and_then(|difference| difference.minimum_detectable_effect),
         "caption_noise_equivalent": first.caption_noise_equivalent.map(|noise| noise.percent),
@@ -220,6 +223,9 @@ pub(crate) fn told(outcome: &CheckOutcome) -> serde_json::Map<String, Value> {
             "mean_difference": comparison.difference.as_ref().map(|difference| difference.mean),
             "ci95": comparison.difference.as_ref().and_then(|difference| difference.interval_at(0.05)),
             "p": comparison.adjusted_p.filter(|_| comparison.difference.is_some()),
+            "p_adjusted_for": comparison.adjusted_for,
+            "interval": comparison.difference.as_ref().and_then(|difference| difference.interval),
+            "interval_confidence": comparison.difference.as_ref().map(|difference| 1.0 - difference.alpha),
             "caption_noise_equivalent": comparison.caption_noise_equivalent.map(|noise| noise.percent),
             "sentence": comparison.sentence,
         })).collect::<Vec<_>>(),

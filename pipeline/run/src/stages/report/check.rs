@@ -54,6 +54,8 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
     let comparisons = outcome.comparisons.iter().flat_map(|compared| {
         let arms = [compared.first.as_str(), compared.second.as_str()];
         let decisive = row(outcome.metric, outcome.metric.name(), arms, compared.difference.as_ref());
+        // The interval has the level of this p.
+        let decisive = decisive.map(|row| Comparison { p: compared.adjusted_p.unwrap_or(row.p), ..row });
         decisive.into_iter().chain(row(other, other.name(), arms, compared.other_metric.as_ref()))
     });
     let comparisons = comparisons.collect();
