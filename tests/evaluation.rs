@@ -69,6 +69,8 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Value>>, answer: fn(usize, &str) ->
     };
     let (status, text) = answer(number, &asked);
     let body = match status {
+        // A whole body, for replies that are not texts.
+        200 if text.starts_with("{\"choices\"") => text,
         200 => json!({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}).to_string(),
         _ => text,
     };
@@ -169,6 +171,11 @@ fn a_judge_that_never_says_yes_or_no_gives_no_score() {
     let eval = ["eval", "--metric", "judge", "--predictions", "p.jsonl", "--references", "r.jsonl"];
     let judge = ["--endpoint", &server.address, "--judge-model", "m"];
     lynxdata(folder, &[&eval[..], &judge].concat()).ended_with(1).says(&["no reply of the judge is yes or no"]);
+
+    write_lines(&folder.join("labels.jsonl"), &[json!({"id": 1, "label": "yes"})]);
+    let labels = ["--labels", "labels.jsonl"];
+    let table = lynxdata(folder, &[&eval[..], &judge, &labels].concat()).ended_with(1).stdout;
+    assert!(table.contains("- agreement with people: no question could be compared\n"), "{table}");
 }
 
 #[test]
@@ -297,6 +304,64 @@ fn a_model_is_asked_with_pictures_and_goes_on_after_a_refusal() {
     write_lines(&folder.join("r.jsonl"), &[json!({"id": 1, "question": "q", "answers": ["2"], "image": "../p.jsonl"})]);
     let elsewhere = arguments.map(|argument| if argument == "out" { "elsewhere" } else { argument });
     lynxdata(folder, &elsewhere).ended_with(1).says(&["../p.jsonl is not below images; files outside it are not sent"]);
+}
+
+#[test]
+fn a_null_prediction_counts_as_missing_and_rows_of_the_table_have_different_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let ids = [json!("7"), json!("07"), json!("+7")];
+    let categories = ["all", "a\nb\u{1b}[2J", "c"];
+    let rows = ids.iter().zip(categories);
+    let rows = rows.map(|(id, category)| json!({"id": id, "answers": ["two"], "category": category}));
+    write_lines(&folder.join("r.jsonl"), &rows.collect::<Vec<_>>());
+    let answers = ids.iter().map(|id| json!({"id": id, "prediction": null, "answer": "two"}));
+    write_lines(&folder.join("p.jsonl"), &answers.collect::<Vec<_>>());
+    let arguments = ["eval", "--metric", "exact_match", "--predictions", "p.jsonl", "--references", "r.jsonl"];
+    let table = lynxdata(folder, &[&arguments[..], &["--out", "scores"]].concat()).ended_with(0).stdout;
+    assert!(table.contains("3 of 3 questions have no prediction and count as wrong: 7, 07, +7\n"), "{table}");
+    let names: Vec<&str> = table.lines().skip(1).take(4).map(|line| line.split("  ").next().unwrap()).collect();
+    assert_eq!(names, ["category \"all\"", "a\\nb\\u{1b}[2J", "c", "all"], "{table}");
+    let samples = std::fs::read_to_string(folder.join("scores/samples_exact_match.jsonl")).unwrap();
+    let lines = samples.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["doc_id"].clone());
+    assert_eq!(lines.collect::<Vec<_>>(), [json!(7), json!("07"), json!("+7")]);
+}
+
+#[test]
+fn answers_are_only_kept_for_the_same_questions_and_cut_ones_are_reported_by_every_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let ask = |questions: [&str; 3]| {
+        let rows = questions.iter().enumerate();
+        let rows = rows.map(|(id, question)| json!({"id": id, "question": question, "answers": ["a"]}));
+        write_lines(&folder.join("r.jsonl"), &rows.collect::<Vec<_>>());
+    };
+    let server = Server::start(|number, asked| match asked {
+        "long" => (200, json!({"choices": [{"message": {"content": "a a"}, "finish_reason": "length"}]}).to_string()),
+        "refused" if number < 3 => (400, "{\"error\": \"not now\"}".to_owned()),
+        "nothing" => (200, String::new()),
+        _ => (200, "a".to_owned()),
+    });
+    let arguments = ["eval", "--ask", &server.address, "--model", "m", "--references", "r.jsonl", "--out", "out"];
+    let arguments = [&arguments[..], &["--metric", "exact_match", "--requests", "1"]].concat();
+    ask(["long", "nothing", "refused"]);
+    lynxdata(folder, &arguments).ended_with(1).says(&["1 of 3 questions got no reply, the first for id 2"]);
+    for requests in [4, 0] {
+        lynxdata(folder, &arguments).ended_with(0).says(&["1 answers were cut at 256 tokens", "1 answers are empty"]);
+        assert_eq!(server.requests().len(), requests, "the rest was asked once");
+    }
+
+    // Another file with the same questions is fine, the same file with others is not.
+    std::fs::copy(folder.join("r.jsonl"), folder.join("copy.jsonl")).unwrap();
+    let copied: Vec<&str> =
+        arguments.iter().map(|text| if *text == "r.jsonl" { "copy.jsonl" } else { *text }).collect();
+    lynxdata(folder, &copied).ended_with(0);
+    lynxdata(folder, &[&arguments[..], &["--images", "images"]].concat())
+        .ended_with(1)
+        .says(&["out holds answers with images = null, but now images is \"images\"; name another --out"]);
+    ask(["long", "nothing", "another one"]);
+    lynxdata(folder, &arguments).ended_with(1).says(&["out holds answers to other questions", "name another --out"]);
+    assert_eq!(server.requests().len(), 0, "nothing is asked for a folder that is refused");
 }
 
 #[test]

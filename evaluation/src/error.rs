@@ -75,6 +75,29 @@ pub enum Error {
         /// An id that is known.
         example: String,
     },
+    /// A row names only an image, but the references are questions about images.
+    #[error(
+        "{place}: its only id is image_id, but the references are known by {key} and have an image_id beside it; give \
+         every row the {key} of its reference"
+    )]
+    OtherKey {
+        /// The row.
+        place: Place,
+        /// The field of the id of the references.
+        key: &'static str,
+    },
+    /// A row has two fields that may both be its answer.
+    #[error(
+        "{place}: {first} and {second} may both be the answer; remove one of them, or rename the answer to prediction"
+    )]
+    TwoAnswers {
+        /// The row.
+        place: Place,
+        /// A field.
+        first: &'static str,
+        /// The other field.
+        second: &'static str,
+    },
     /// A file has nothing to score.
     #[error("{file} has no {rows}")]
     Empty {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 pub use predictions::{Prediction, read_predictions};
 pub use references::{Reference, References, read_labels, read_references};
+pub use rows::Key;
 
 use crate::error::{Error, Result};
 use crate::place::Place;

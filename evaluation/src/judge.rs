@@ -42,8 +42,8 @@ pub fn parse_verdict(reply: &str) -> Option<bool> {
 pub struct Agreement {
     /// Questions that both have judged.
     pub questions: usize,
-    /// Percent of questions on which they agree.
-    pub accuracy: f64,
+    /// Percent of questions on which they agree; `None` if there are no questions.
+    pub accuracy: Option<f64>,
     /// Its 95 % interval over questions.
     pub accuracy_interval: Option<[f64; 2]>,
     /// Cohen's kappa; `None` if both always say the same word, because it is undefined then.
@@ -72,11 +72,11 @@ pub fn agreement(verdicts: &[(bool, bool)]) -> Agreement {
     }
     let clusters = sums(rows.iter().enumerate().map(|(index, row)| (row.as_slice(), index)));
     let ranges = [Some((0.0, 100.0)), None];
-    let found = intervals(&clusters, accuracy_and_kappa, &ranges, SEED);
+    let found = intervals(&[clusters], accuracy_and_kappa, &ranges, SEED);
     let figures = accuracy_and_kappa(&counts.map(|count| count as f64));
     Agreement {
         questions: verdicts.len(),
-        accuracy: figures[0],
+        accuracy: Some(figures[0]).filter(|accuracy| accuracy.is_finite()),
         accuracy_interval: found[0],
         kappa: Some(figures[1]).filter(|kappa| kappa.is_finite()),
         kappa_interval: found[1],
@@ -122,7 +122,7 @@ mod tests {
             pairs.iter().flat_map(|(judge, people, number)| vec![(*judge, *people); *number]).collect();
         let agreement = agreement(&verdicts);
         assert!(
-            (agreement.kappa.unwrap() - 0.4).abs() < 1e-12 && (agreement.accuracy - 70.0).abs() < 1e-9,
+            (agreement.kappa.unwrap() - 0.4).abs() < 1e-12 && (agreement.accuracy.unwrap() - 70.0).abs() < 1e-9,
             "{agreement:?}"
         );
         let [low, high] = agreement.kappa_interval.unwrap();
@@ -133,6 +133,13 @@ mod tests {
     #[test]
     fn one_word_from_both_has_no_kappa() {
         let agreement = agreement(&[(true, true); 10]);
-        assert_eq!((agreement.kappa, agreement.accuracy), (None, 100.0));
+        assert_eq!((agreement.kappa, agreement.accuracy), (None, Some(100.0)));
+    }
+
+    #[test]
+    fn no_questions_have_no_agreement() {
+        let agreement = agreement(&[]);
+        assert_eq!((agreement.questions, agreement.accuracy, agreement.kappa), (0, None, None));
+        assert_eq!((agreement.accuracy_interval, agreement.kappa_interval), (None, None));
     }
 }

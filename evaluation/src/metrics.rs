@@ -66,6 +66,8 @@ pub struct Counted {
     /// The part of each answer that is scored, such as `yes` or `B`; empty if the whole answer is
     /// scored.
     pub(crate) parsed: Vec<Option<String>>,
+    /// The stratum of each question, see `intervals`; empty if there is only one.
+    pub(crate) strata: Vec<usize>,
     /// Remarks about unusual input.
     pub(crate) notes: Vec<String>,
 }

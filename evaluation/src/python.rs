@@ -28,9 +28,10 @@ pub(crate) fn strip(text: &str) -> &str {
 }
 
 /// Reads a number as Python's `float`: with white space around it, single underscores between
-/// digits, digits of any script, `inf` and `nan`.
+/// digits, digits of any script, `inf` and `nan`. Unlike `str.strip`, `float` does not strip the
+/// four separators of ASCII.
 pub(crate) fn float(text: &str) -> Option<f64> {
-    let digits: Vec<char> = strip(text).chars().map(ascii_digit).collect();
+    let digits: Vec<char> = text.trim().chars().map(ascii_digit).collect();
     let is_digit_at = |index: usize| digits.get(index).is_some_and(char::is_ascii_digit);
     let mut plain = String::new();
     for (index, character) in digits.iter().enumerate() {
@@ -80,6 +81,15 @@ mod tests {
             ("-1e3", Some(-1000.0)),
             ("Infinity", Some(f64::INFINITY)),
             ("½", None),
+            ("5\u{1c}", None),
+            ("5\u{1f}", None),
+            ("\u{1f}٣", None),
+            ("٣\u{1f}", None),
+            ("5\u{b}\u{c}", Some(5.0)),
+            ("5\u{85}", Some(5.0)),
+            ("\u{a0}5\u{2028}\u{3000}", Some(5.0)),
+            ("5\u{200b}", None),
+            ("5\u{180e}", None),
         ] {
             assert_eq!(float(text), value, "{text:?}");
         }

@@ -16,6 +16,8 @@ const FIRST: &[&str] =
 
 /// The name of the group of all questions.
 pub const ALL: &str = "all";
+/// The name of the group of questions without a category, if others have one.
+const NO_CATEGORY: &str = "(no category)";
 
 /// Scores of a set of predictions.
 #[derive(Debug, Serialize)]
@@ -44,7 +46,8 @@ pub struct Scores {
 /// Figures of some of the questions.
 #[derive(Debug, Serialize)]
 pub struct Group {
-    /// The category, a group of categories, or `all`.
+    /// The category, a group of categories, or `all`. A category that is called like another row,
+    /// such as `all`, is written as `category "all"`.
     pub name: String,
     /// Number of its questions.
     pub questions: usize,
@@ -76,8 +79,54 @@ pub fn score(metric: &Metric, items: &[Item], variant: Variant, seed: u64) -> Re
         return Err(Error::NoStrictVariant { metric: metric.name, with });
     }
     let counted = (metric.count)(items, variant)?;
+    let clusters = clusters(items);
+    let groups = groups(metric, items).into_iter().map(|(name, members)| {
+        let mut by_stratum: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut total = vec![0.0; counted.rows[0].len()];
+        for index in &members {
+            let stratum = counted.strata.get(*index).copied().unwrap_or_default();
+            by_stratum.entry(stratum).or_default().push(*index);
+            add(&mut total, &counted.rows[*index]);
+        }
+        let row = |index: &usize| (counted.rows[*index].as_slice(), clusters[*index]);
+        let strata: Vec<Vec<Vec<f64>>> = by_stratum.values().map(|members| sums(members.iter().map(row))).collect();
+        let ranges: Vec<_> = metric.figures.iter().map(|figure| figure.range).collect();
+        let found = intervals(&strata, metric.compute, &ranges, seed);
+        let values = (metric.compute)(&total);
+        let figures = metric.figures.iter().zip(values).zip(found).map(|((figure, value), interval)| Value {
+            name: figure.name,
+            value: Some(value).filter(|value| value.is_finite()),
+            interval: interval.filter(|_| value.is_finite()),
+        });
+        Group {
+            name,
+            questions: members.len(),
+            clusters: strata.iter().map(Vec::len).sum(),
+            figures: figures.collect(),
+        }
+    });
+    let questions =
+        counted.rows.iter().map(|counts| Some((metric.compute)(counts)[0]).filter(|value| value.is_finite()));
+    let within = if counted.strata.is_empty() { "" } else { " within each category" };
+    Ok(Scores {
+        metric: metric.name,
+        source: metric.source,
+        strict: variant == Variant::Strict,
+        groups: groups.collect(),
+        interval: format!(
+            "95 %, bootstrap over pictures (questions where there are none){within}, {REPLICATES} replicates, \
+             seed {seed}"
+        ),
+        notes: counted.notes,
+        questions: questions.collect(),
+        parsed: counted.parsed,
+    })
+}
+
+/// Returns the number of the cluster of each question: its image, or the question if it has none.
+fn clusters(items: &[Item]) -> Vec<usize> {
     let mut numbers: BTreeMap<(bool, &str), usize> = BTreeMap::new();
-    let clusters: Vec<usize> = items
+    items
         .iter()
         .map(|item| {
             let next = numbers.len();
@@ -85,36 +134,7 @@ pub fn score(metric: &Metric, items: &[Item], variant: Variant, seed: u64) -> Re
             // An image and a question with the same name are different clusters.
             *numbers.entry((image.is_some(), image.unwrap_or(&item.reference.id))).or_insert(next)
         })
-        .collect();
-    let groups = groups(metric, items).into_iter().map(|(name, members)| {
-        let rows = || members.iter().map(|index| (counted.rows[*index].as_slice(), clusters[*index]));
-        let sums = sums(rows());
-        let mut total = vec![0.0; counted.rows[0].len()];
-        rows().for_each(|(counts, _)| add(&mut total, counts));
-        let ranges: Vec<_> = metric.figures.iter().map(|figure| figure.range).collect();
-        let found = intervals(&sums, metric.compute, &ranges, seed);
-        let values = (metric.compute)(&total);
-        let figures = metric.figures.iter().zip(values).zip(found).map(|((figure, value), interval)| Value {
-            name: figure.name,
-            value: Some(value).filter(|value| value.is_finite()),
-            interval: interval.filter(|_| value.is_finite()),
-        });
-        Group { name, questions: members.len(), clusters: sums.len(), figures: figures.collect() }
-    });
-    let questions =
-        counted.rows.iter().map(|counts| Some((metric.compute)(counts)[0]).filter(|value| value.is_finite()));
-    Ok(Scores {
-        metric: metric.name,
-        source: metric.source,
-        strict: variant == Variant::Strict,
-        groups: groups.collect(),
-        interval: format!(
-            "95 %, bootstrap over pictures (questions where there are none), {REPLICATES} replicates, seed {seed}"
-        ),
-        notes: counted.notes,
-        questions: questions.collect(),
-        parsed: counted.parsed,
-    })
+        .collect()
 }
 
 /// Returns the questions of every category, of every group of the metric that has any, and all.
@@ -125,7 +145,7 @@ fn groups(metric: &Metric, items: &[Item]) -> Vec<(String, Vec<usize>)> {
         let Some(category) = item.reference.category.as_deref() else { continue };
         let place = *places.entry(category).or_insert(groups.len());
         if place == groups.len() {
-            groups.push((category.to_owned(), Vec::new()));
+            groups.push((name_of(category), Vec::new()));
         }
         groups[place].1.push(index);
     }
@@ -133,7 +153,7 @@ fn groups(metric: &Metric, items: &[Item]) -> Vec<(String, Vec<usize>)> {
     let without = items.iter().filter(|item| item.reference.category.is_none()).count();
     if !groups.is_empty() && without > 0 {
         let members = (0..items.len()).filter(|index| items[*index].reference.category.is_none());
-        groups.push(("(no category)".to_owned(), members.collect()));
+        groups.push((NO_CATEGORY.to_owned(), members.collect()));
     }
     for (name, categories) in metric.groups {
         let is_member = |index: &usize| {
@@ -146,4 +166,66 @@ fn groups(metric: &Metric, items: &[Item]) -> Vec<(String, Vec<usize>)> {
     }
     groups.push((ALL.to_owned(), (0..items.len()).collect()));
     groups
+}
+
+/// Returns the name of the row of a category. A name that another row has is quoted, and so is one
+/// that looks like a quoted one, so that no two rows have the same name.
+fn name_of(category: &str) -> String {
+    if [ALL, NO_CATEGORY].contains(&category) || category.starts_with("category \"") {
+        format!("category {category:?}")
+    } else {
+        category.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::{Reference, Source, read_references};
+    use crate::metric;
+
+    fn references(lines: &[String]) -> Vec<Reference> {
+        read_references(&[Source { name: "r.jsonl", text: &lines.join("\n") }]).unwrap().rows
+    }
+
+    fn scored(name: &str, references: &[Reference], predictions: &[&str]) -> Scores {
+        let items = references.iter().zip(predictions);
+        let items: Vec<Item> = items.map(|(reference, answer)| Item { reference, prediction: Some(*answer) }).collect();
+        score(metric(name).unwrap(), &items, Variant::Official, 0).unwrap()
+    }
+
+    #[test]
+    fn a_category_with_the_name_of_another_row_is_quoted() {
+        let categories = ["\"all\"", "\"(no category)\"", "\"category \\\"all\\\"\"", "null", "\"a\""];
+        let lines = categories.iter().enumerate();
+        let lines: Vec<String> =
+            lines.map(|(id, name)| format!("{{\"id\": {id}, \"answer\": \"x\", \"category\": {name}}}")).collect();
+        let scores = scored("exact_match", &references(&lines), &["x"; 5]);
+        let names: Vec<&str> = scores.groups.iter().map(|group| group.name.as_str()).collect();
+        let quoted = "category \"category \\\"all\\\"\"";
+        assert_eq!(names, ["category \"all\"", "category \"(no category)\"", quoted, "a", "(no category)", "all"]);
+    }
+
+    #[test]
+    fn the_interval_of_a_precision_is_that_of_the_answers_that_are_yes() {
+        let lines: Vec<String> = (0..100)
+            .map(|id| format!("{{\"id\": {id}, \"answer\": \"{}\"}}", if id < 50 { "yes" } else { "no" }))
+            .collect();
+        let predictions: Vec<&str> = (0..100).map(|id| if id < 5 { "yes" } else { "no" }).collect();
+        let scores = scored("pope", &references(&lines), &predictions);
+        let precision = &scores.groups[0].figures[1];
+        let [low, high] = precision.interval.unwrap();
+        // As of R's binom.test(5, 5).
+        assert!((low - 47.82).abs() < 0.01 && (high - 100.0).abs() < 1e-9, "{precision:?}");
+    }
+
+    #[test]
+    fn the_interval_of_a_judge_is_that_of_the_usable_replies() {
+        let lines: Vec<String> = (0..100).map(|id| format!("{{\"id\": {id}, \"answer\": \"x\"}}")).collect();
+        let replies: Vec<&str> = (0..100).map(|id| if id < 10 { "Yes" } else { "Hard to say" }).collect();
+        let scores = scored("judge", &references(&lines), &replies);
+        let [low, high] = scores.groups[0].figures[0].interval.unwrap();
+        // As of R's binom.test(10, 10).
+        assert!((low - 69.15).abs() < 0.01 && (high - 100.0).abs() < 1e-9, "{low} {high}");
+    }
 }

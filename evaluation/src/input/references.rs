@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::rows::{Document, ID, Row, bad, entries, plain, read};
+use super::rows::{Document, ID, Key, Row, bad, entries, plain, read};
 use super::{Place, Source};
 use crate::error::{Error, Result};
 
@@ -45,6 +45,8 @@ pub struct Reference {
 pub struct References {
     /// The references in the order of the files.
     pub rows: Vec<Reference>,
+    /// The field of their ids, by which predictions and labels are joined with them.
+    pub key: Key,
     /// Remarks about unusual input.
     pub notes: Vec<String>,
 }
@@ -56,11 +58,13 @@ pub struct References {
 /// these, or there are no rows.
 pub fn read_references(sources: &[Source]) -> Result<References> {
     let mut references: Vec<Reference> = Vec::new();
+    let mut key = Key::default();
     let mut questions: BTreeMap<String, (String, Option<String>)> = BTreeMap::new();
     for source in sources {
         match read(*source, "references")? {
             Document::Rows(rows) => {
                 for row in &rows {
+                    key.add(row, ID);
                     references.push(reference(row)?);
                 }
             }
@@ -73,14 +77,19 @@ pub fn read_references(sources: &[Source]) -> Result<References> {
                 } else if let Some(list) = fields.remove("annotations") {
                     let rows = entries(*source, list)?;
                     if rows.iter().any(|row| row.fields.contains_key("caption")) {
+                        for row in &rows {
+                            key.add(row, COCO_ID);
+                        }
                         references.extend(captions(&rows)?);
                     } else {
                         for row in &rows {
+                            key.add(row, ID);
                             references.push(reference(row)?);
                         }
                     }
                 } else if let Some(list) = fields.remove("data") {
                     for row in &entries(*source, list)? {
+                        key.add(row, ID);
                         references.push(reference(row)?);
                     }
                 } else {
@@ -108,7 +117,7 @@ pub fn read_references(sources: &[Source]) -> Result<References> {
         let rest = questions.len();
         notes.push(format!("{rest} of {asked} questions have no annotation, such as {id}; they are not scored"));
     }
-    Ok(References { rows: references, notes })
+    Ok(References { rows: references, key, notes })
 }
 
 fn refuse_duplicates(references: &[Reference]) -> Result<()> {
@@ -196,17 +205,18 @@ fn captions(rows: &[Row]) -> Result<Vec<Reference>> {
     Ok(references)
 }
 
-/// Reads human labels: rows with an id and a `label` of yes or no.
+/// Reads human labels: rows with an id and a `label` of yes or no. `key` is that of the references.
 ///
 /// # Errors As for predictions, and if a label is neither yes nor no.
-pub fn read_labels(source: Source) -> Result<Vec<(String, bool, Place)>> {
+pub fn read_labels(source: Source, key: Key) -> Result<Vec<(String, bool, Place)>> {
     let Document::Rows(rows) = read(source, "labels")? else {
         let what = "is one object".to_owned();
         return Err(Error::NoRows { file: source.name.to_owned(), what, rows: "labels" });
     };
+    let ids = key.names(&rows)?;
     let mut labels: BTreeMap<String, Place> = BTreeMap::new();
     let label = |row: &Row| {
-        let id = row.id(ID)?;
+        let id = row.id(ids)?;
         let names: &[&str] = &["label", "human"];
         let Some((name, value)) = row.first(names) else {
             return Err(Error::NoField { place: row.place.clone(), what: "label", names, hint: "" });

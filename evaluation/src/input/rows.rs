@@ -17,6 +17,58 @@ const SHOWN: usize = 60;
 /// Names of the field of the id of a question, in this order.
 pub(super) const ID: &[&str] = &["question_id", "questionId", "id", "index", "doc_id", "image_id"];
 
+/// The name of the id of an image. All other names of [`ID`] are ids of questions.
+const IMAGE_ID: &str = "image_id";
+
+/// The field with the ids of the references, by which rows of other files are joined with them.
+///
+/// Rows may have several ids: pycocotools adds a running `id` to results that have an `image_id`,
+/// and results of VQA have a `question_id` and an `image_id`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Key {
+    /// Its name in the last reference.
+    name: Option<&'static str>,
+    /// Whether it has another name in other references.
+    is_mixed: bool,
+    /// Whether some references have an `image_id` beside their id.
+    has_other_image_id: bool,
+}
+
+impl Key {
+    /// Adds a reference, whose id has one of these names.
+    pub(super) fn add(&mut self, row: &Row, names: &[&'static str]) {
+        let Some((name, _)) = row.first(names) else { return };
+        self.is_mixed |= self.name.is_some_and(|other| other != name);
+        self.name = Some(name);
+        self.has_other_image_id |= name != IMAGE_ID && row.fields.contains_key(IMAGE_ID);
+    }
+
+    /// Returns the names that the id may have in the rows of another file: only that of the
+    /// references if any row has it, so that no row is joined by another of its ids.
+    ///
+    /// # Errors
+    /// If a row has only the id of an image, but the references are questions about images. Equal
+    /// numbers would join it with any question.
+    pub(super) fn names(self, rows: &[Row]) -> Result<&'static [&'static str]> {
+        let name = self.name.filter(|_| !self.is_mixed);
+        if let Some(place) = ID.iter().position(|id| Some(*id) == name)
+            && column(rows, &ID[place..=place]).is_some()
+        {
+            return Ok(&ID[place..=place]);
+        }
+        let of_image = rows.iter().find(|row| row.first(ID).is_some_and(|(name, _)| name == IMAGE_ID));
+        match of_image.filter(|_| self.has_other_image_id) {
+            Some(row) => Err(Error::OtherKey { place: row.place.clone(), key: name.unwrap_or("id") }),
+            None => Ok(ID),
+        }
+    }
+}
+
+/// Returns the first of these names that any row has, whether its value is null or not.
+pub(super) fn column(rows: &[Row], names: &'static [&'static str]) -> Option<&'static str> {
+    names.iter().copied().find(|name| rows.iter().any(|row| row.fields.contains_key(*name)))
+}
+
 /// A JSON object of a file.
 #[derive(Debug)]
 pub(super) struct Row {

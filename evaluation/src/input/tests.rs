@@ -6,7 +6,7 @@ fn references(texts: &[(&str, &str)]) -> Result<References> {
 }
 
 fn predictions(text: &str) -> Result<Vec<Prediction>> {
-    read_predictions(Source { name: "p.jsonl", text })
+    read_predictions(Source { name: "p.jsonl", text }, Key::default())
 }
 
 fn told<T: std::fmt::Debug>(result: Result<T>) -> String {
@@ -77,11 +77,66 @@ fn predictions_are_read_in_all_forms() {
         assert_eq!((found[0].id.as_str(), found[0].answer.as_deref()), ("1", Some("a")), "{text}");
     }
     assert_eq!(predictions(r#"{"id": 1, "answer": null}"#).unwrap()[0].answer, None);
-    for name in ["prediction", "response", "resps"] {
-        let text = format!(r#"{{"id": 1, "{name}": null, "answer": "of the reference"}}"#);
-        assert_eq!(predictions(&text).unwrap()[0].answer, None, "{text}");
-    }
     assert_eq!(predictions(r#"{"id": 1, "answer": ""}"#).unwrap()[0].answer.as_deref(), Some(""));
+}
+
+#[test]
+fn a_null_prediction_is_not_replaced_by_the_reference_beside_it() {
+    for name in ["prediction", "pred", "response", "output", "filtered_resps", "resps"] {
+        let text = format!("{{\"id\": 1, \"{name}\": null, \"answer\": \"two\"}}");
+        assert_eq!(predictions(&text).unwrap()[0].answer, None, "{name}");
+        let text = format!("[{{\"id\": 1, \"{name}\": \"a\"}}, {{\"id\": 2, \"{name}\": null, \"answer\": \"b\"}}]");
+        let found = predictions(&text).unwrap();
+        assert_eq!((found[0].answer.as_deref(), found[1].answer.as_deref()), (Some("a"), None), "{name}");
+    }
+    assert_eq!(predictions(r#"{"id": 1, "resps": [[null]], "answer": "b"}"#).unwrap()[0].answer, None);
+}
+
+#[test]
+fn all_rows_of_a_file_have_their_answer_in_the_same_field() {
+    let mixed = told(predictions("{\"id\": 1, \"prediction\": \"a\"}\n{\"id\": 2, \"answer\": \"the right one\"}"));
+    assert!(mixed.starts_with("p.jsonl, line 2: no answer; its field can be called prediction; other rows"), "{mixed}");
+    let both = told(predictions("{\"id\": 1, \"caption\": \"a dog\", \"answer\": \"two\"}"));
+    assert!(both.starts_with("p.jsonl, line 1: caption and answer may both be the answer"), "{both}");
+    let three = predictions(r#"{"id": 1, "caption": "a dog", "answer": "two", "prediction": "p"}"#).unwrap();
+    assert_eq!(three[0].answer.as_deref(), Some("p"));
+    // The question may be called `text`, as in POPE.
+    let question = predictions(r#"{"id": 1, "text": "How many?", "answer": "two"}"#).unwrap();
+    assert_eq!(question[0].answer.as_deref(), Some("two"));
+}
+
+#[test]
+fn predictions_are_joined_by_the_id_that_the_references_have() {
+    // Results of captions as pycocotools' loadRes completes them, with a running id.
+    let coco = r#"{"annotations": [{"image_id": 2, "id": 11, "caption": "a dog"},
+        {"image_id": 1, "id": 12, "caption": "a cat"}]}"#;
+    let found = references(&[("c", coco)]).unwrap();
+    let read = |text, key| read_predictions(Source { name: "p", text }, key);
+    let results = r#"[{"image_id": 2, "id": 1, "caption": "dog"}, {"image_id": 1, "id": 2, "caption": "cat"}]"#;
+    let results = read(results, found.key).unwrap();
+    let joined = join(&found.rows, &results).unwrap();
+    assert_eq!(joined.items.iter().map(|item| item.prediction.unwrap()).collect::<Vec<_>>(), ["dog", "cat"]);
+    let null =
+        told(read(r#"[{"image_id": 2, "caption": "a"}, {"image_id": null, "id": 1, "caption": "a"}]"#, found.key));
+    assert!(null.contains("entry 2 of the list: no id; its field can be called image_id"), "{null}");
+    // Another name is accepted if the rows do not have that of the references.
+    assert_eq!(read(r#"{"id": 2, "caption": "dog"}"#, found.key).unwrap()[0].id, "2");
+
+    let rows = r#"{"index": 7, "id": 1, "answer": "a", "image_id": 3}"#;
+    let of = |name: &str| references(&[("r", &rows.replace("\"id\": 1, ", name))]).unwrap().key;
+    let both = r#"{"id": 9, "index": 7, "prediction": "a"}"#;
+    assert_eq!(read(both, of("")).unwrap()[0].id, "7");
+    assert_eq!(read(both, of("\"id\": 1, ")).unwrap()[0].id, "9");
+    let by_image = told(read(r#"{"image_id": 7, "prediction": "a"}"#, of("")));
+    assert!(
+        by_image.starts_with("p, line 1: its only id is image_id, but the references are known by index"),
+        "{by_image}"
+    );
+    let labels = read_labels(Source { name: "l", text: r#"{"id": 9, "index": 7, "label": "yes"}"# }, of("")).unwrap();
+    assert_eq!(labels[0].0, "7");
+    // References of two files may have different names.
+    let mixed = references(&[("a", r#"{"id": 1, "answer": "a"}"#), ("b", r#"{"index": 2, "answer": "a"}"#)]).unwrap();
+    assert_eq!(read(both, mixed.key).unwrap()[0].id, "9");
 }
 
 #[test]
@@ -121,7 +176,7 @@ fn unknown_ids_are_errors_and_missing_ones_are_listed() {
 
 #[test]
 fn labels_are_yes_or_no() {
-    let read = |text| read_labels(Source { name: "l", text });
+    let read = |text| read_labels(Source { name: "l", text }, Key::default());
     let found = read("{\"id\": 1, \"label\": \"Yes\"}\n{\"id\": 2, \"label\": 0}").unwrap();
     assert_eq!(found.iter().map(|(_, yes, _)| *yes).collect::<Vec<_>>(), [true, false]);
     assert!(told(read("{\"id\": 1, \"label\": \"maybe\"}")).contains("must be yes or no"));

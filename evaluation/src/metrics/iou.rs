@@ -11,9 +11,10 @@ use crate::input::Item;
 /// Accuracy at an intersection over union of 0.5, as for RefCOCO (Kazemzadeh et al. 2014; Yu et al.
 /// 2016), and the mean intersection over union.
 ///
-/// The box is the first `[x1, y1, x2, y2]` of an answer, with numbers without exponent; otherwise
-/// `(x1,y1),(x2,y2)` as Qwen-VL writes it, which the official parser does not know. Its unit must
-/// be that of the reference; if it seems to be another, a note says so.
+/// The box of a prediction is the first `[x1, y1, x2, y2]` in it, with numbers without exponent;
+/// otherwise `(x1,y1),(x2,y2)` as Qwen-VL writes it, which the official parser does not know. Its
+/// unit must be that of the reference; if it seems to be another, a note says so. The box of a
+/// reference is a list of numbers, which may have exponents; the official script does not parse it.
 ///
 /// An answer without a box counts as `[0, 0, 0, 0]`, and a note says so. A box with exchanged
 /// corners is used unchanged, as in the official script.
@@ -46,7 +47,7 @@ fn count(items: &[Item], _: Variant) -> Result<Counted> {
     let (mut without_box, mut other_unit) = (0, 0);
     for item in items {
         let right = match item.reference.answers.as_slice() {
-            [answer] => parse(answer),
+            [answer] => listed(answer).or_else(|| parse(answer)),
             _ => None,
         };
         let Some(right) = right else {
@@ -70,6 +71,11 @@ fn count(items: &[Item], _: Variant) -> Result<Counted> {
         ));
     }
     Ok(counted)
+}
+
+/// Returns the box of a reference that is a list in JSON, where small numbers have exponents.
+fn listed(answer: &str) -> Option<[f64; 4]> {
+    serde_json::from_str(answer).ok()
 }
 
 fn parse(answer: &str) -> Option<[f64; 4]> {
@@ -104,6 +110,18 @@ mod tests {
         golden.assert_each(&IOU, |row| f64::from(u8::from(row["hit"].as_bool().unwrap())) * 100.0);
         for (row, counts) in golden.rows.iter().zip(&golden.count(&IOU).rows) {
             assert!((counts[1] - row["iou"].as_f64().unwrap()).abs() < 1e-9, "{row}: {}", counts[1]);
+        }
+    }
+
+    #[test]
+    fn boxes_of_references_may_have_exponents() {
+        let text = "{\"id\": 1, \"box\": [1e-7, 0.2, 5E-1, 0.9]}";
+        let references = crate::input::read_references(&[crate::input::Source { name: "r", text }]).unwrap().rows;
+        for (prediction, hit) in [("[0, 0.2, 0.5, 0.9]", 1.0), ("[1e-7, 0.2, 0.5, 0.9]", 0.0)] {
+            let items = [Item { reference: &references[0], prediction: Some(prediction) }];
+            let counted = count(&items, Variant::Official).unwrap();
+            // The official parser finds no box in a prediction with an exponent.
+            assert!((counted.rows[0][0] - hit).abs() < 1e-9, "{prediction}: {:?}", counted.rows);
         }
     }
 

@@ -17,6 +17,11 @@ use crate::input::Item;
 /// characters, in lower case and not stripped, and otherwise no if `no` is; so `know` says no, and
 /// `y` says neither. lmms-eval strips answers, deletes full stops and accepts `y`. An answer that
 /// says neither is wrong.
+///
+/// Each category is a stratum of the intervals: the benchmark fixes how many images it has, and a
+/// score is a sum over categories. If images were drawn from all categories together, a small
+/// category would be absent from some draws, and up to 200 points of the sum with it. Images of
+/// different categories are different even if their files have the same name, as `0001.png`.
 pub(super) const MME: Metric = Metric {
     name: "mme",
     about: "Two questions per image, in 14 categories: score, accuracy and accuracy+ (MME)",
@@ -55,6 +60,7 @@ fn count(items: &[Item], _: Variant) -> Result<Counted> {
         let said = item.prediction.and_then(says);
         neither += usize::from(said.is_none() && item.prediction.is_some());
         right.push(said == Some(label(item, MME.name)?));
+        counted.strata.push(number);
         counted.parsed.push(said.map(|yes| if yes { "yes" } else { "no" }.to_owned()));
         pairs.entry((number, image)).or_default().push(index);
     }
@@ -93,6 +99,8 @@ fn compute(sums: &[f64]) -> Vec<f64> {
     let mut total = [0.0; COUNTS];
     let mut score = 0.0;
     for category in sums.chunks(COUNTS) {
+        // A category without questions is not in the set; as it is a stratum, no draw lacks one
+        // that is.
         if category[0] > 0.0 {
             score += 100.0 * (category[1] / category[0] + category[3] / category[2]);
         }
@@ -130,5 +138,40 @@ mod tests {
         let golden = golden("mme.jsonl");
         let error = count(&golden.items()[1..], Variant::Official).unwrap_err().to_string();
         assert!(error.contains("two questions for each image of a category; 0000.jpg has 1"), "{error}");
+    }
+
+    #[test]
+    fn draws_have_images_of_every_category() {
+        let mut rows = Vec::new();
+        let mut answers = Vec::new();
+        // All of three images are right in one category, and 20 of 30 in the other, whose files
+        // have the same names.
+        for (category, images, right) in [("existence", 3, 3), ("count", 30, 20)] {
+            for image in 0..images {
+                for label in ["Yes", "No"] {
+                    let row = serde_json::json!({
+                        "id": rows.len(),
+                        "category": category,
+                        "image": format!("{image}.jpg"),
+                        "answer": label,
+                    });
+                    rows.push(row.to_string());
+                    answers.push(if image < right { label } else { "Yes" });
+                }
+            }
+        }
+        let source = crate::input::Source { name: "r", text: &rows.join("\n") };
+        let references = crate::input::read_references(&[source]).unwrap().rows;
+        let items = references.iter().zip(&answers);
+        let items: Vec<Item> = items.map(|(reference, answer)| Item { reference, prediction: Some(*answer) }).collect();
+        let scores = score(&MME, &items, Variant::Official, 0).unwrap();
+        let all = scores.groups.last().unwrap();
+        assert_eq!(all.clusters, 33);
+        let score = &all.figures[2];
+        // 200 + 100 · (50/60 + 20/30)
+        assert!((score.value.unwrap() - 350.0).abs() < 1e-9, "{score:?}");
+        let [low, high] = score.interval.unwrap();
+        // Each image of `count` gives 200 or 50 points: 1.96 · 150 · √(2/9 / 29) = 25.7
+        assert!((low - 324.3).abs() < 3.0 && (high - 375.7).abs() < 3.0, "{low} {high}");
     }
 }

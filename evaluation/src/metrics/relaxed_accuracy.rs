@@ -11,10 +11,11 @@ use crate::python::float;
 /// repository of ChartQA has no script; papers use that of pix2struct.
 ///
 /// Quirks of this script, kept: `5%` is 0.05, so it differs from `5`; a number with commas or a
-/// unit is a text; an answer of 0 is compared as text; and texts are not stripped.
+/// unit is a text; an answer of 0 is compared as text; texts are not stripped; and `inf` and `nan`
+/// are numbers that equal none, not even themselves.
 ///
 /// `--strict` reads `1,000`, `$5` and `5%` as 1000, 5 and 5, compares an answer of 0 as a number,
-/// and strips white space and full stops at the end of texts.
+/// strips white space and full stops at the end of texts, and compares `inf` and `nan` as texts.
 pub(super) const RELAXED_ACCURACY: Metric = Metric {
     name: "relaxed_accuracy",
     about: "Numbers within 5 % of the answer, other texts equal except for case (ChartQA, PlotQA)",
@@ -53,7 +54,10 @@ fn is_correct(answer: &str, prediction: &str) -> bool {
 
 fn is_correct_strictly(answer: &str, prediction: &str) -> bool {
     let plain = |text: &str| text.trim().trim_end_matches('.').to_lowercase();
-    let number = |text: &str| float(&plain(text).trim_start_matches('$').trim_end_matches('%').replace(',', ""));
+    // Any number is within 5 % of an infinite one, and NaN equals nothing, so both stay texts.
+    let number = |text: &str| {
+        float(&plain(text).trim_start_matches('$').trim_end_matches('%').replace(',', "")).filter(|it| it.is_finite())
+    };
     match (number(prediction), number(answer)) {
         (Some(predicted), Some(target)) => (predicted - target).abs() <= TOLERANCE * target.abs(),
         _ => plain(prediction) == plain(answer),
@@ -72,6 +76,24 @@ mod tests {
         assert_close(golden.figures(&RELAXED_ACCURACY)[0], &golden.all.as_ref().unwrap()["accuracy"]);
     }
 
+    // By pix2struct's function under Python 3.11.
+    #[test]
+    fn infinity_and_separators_are_read_as_by_the_official_script() {
+        for (answer, prediction, correct) in [
+            ("inf", "inf", false),
+            ("inf", "5", false),
+            ("5", "inf", false),
+            ("nan", "nan", false),
+            ("nan", "5", false),
+            ("1e400", "inf", false),
+            ("5", "5\u{1f}", false),
+            ("5\u{1f}", "5", false),
+            ("5\u{1f}", "5\u{1f}", true),
+        ] {
+            assert_eq!(is_correct(answer, prediction), correct, "{answer:?} {prediction:?}");
+        }
+    }
+
     #[test]
     fn strict_knows_more_numbers() {
         for (answer, prediction) in [("1,000", "1000"), ("5", "5%"), ("0", "0.0"), ("$5", "5.1"), ("Blue", "blue. ")] {
@@ -80,6 +102,8 @@ mod tests {
                 "{answer} {prediction}"
             );
         }
+        assert!(!is_correct_strictly("inf", "5") && !is_correct_strictly("5", "inf"));
+        assert!(is_correct_strictly("Infinity", "infinity") && is_correct_strictly("NaN", "nan"));
         assert!(!is_correct_strictly("0", "0.1") && !is_correct_strictly("5", "0.05") && !is_correct_strictly("", "5"));
     }
 }

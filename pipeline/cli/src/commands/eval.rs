@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use lynxdata_evaluation::input::{Prediction, Reference, Source, join, read_predictions, read_references};
+use lynxdata_evaluation::input::{Prediction, References, Source, join, read_predictions, read_references};
 use lynxdata_evaluation::{METRICS, Metric, Variant, metric, score};
 
 use super::{print, print_json};
@@ -108,13 +108,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let predictions = match &arguments.predictions {
         Some(path) => {
             let text = read(path)?;
-            read_predictions(Source { name: &path.to_string_lossy(), text: &text }).map_err(anyhow::Error::from)?
+            let source = Source { name: &path.to_string_lossy(), text: &text };
+            read_predictions(source, references.key).map_err(anyhow::Error::from)?
         }
         None if arguments.lynx.lynx.is_some() => lynx::run(arguments, &references.rows)?,
         None => ask::run(arguments, &references.rows)?,
     };
     let Some(metric) = arguments.metric else { return Ok(DONE) };
-    let mut results = scored(arguments, metric, &references.rows, &predictions)?;
+    let mut results = scored(arguments, metric, &references, &predictions)?;
     results.scores.notes.splice(0..0, references.notes);
     if let Some(folder) = &arguments.out {
         results.write(folder, &references.rows, &predictions)?;
@@ -175,14 +176,14 @@ fn refuse_contradictions(arguments: &Arguments) -> anyhow::Result<()> {
 fn scored(
     arguments: &Arguments,
     metric: &Metric,
-    references: &[Reference],
+    references: &References,
     predictions: &[Prediction],
 ) -> anyhow::Result<output::Results> {
-    let joined = join(references, predictions)?;
+    let joined = join(&references.rows, predictions)?;
     let variant = if arguments.strict { Variant::Strict } else { Variant::Official };
     let missing: Vec<String> = joined.missing.iter().map(|id| (*id).to_owned()).collect();
     let (scores, judged) = if metric.name == "judge" {
-        let judged = judge::run(arguments, &joined.items)?;
+        let judged = judge::run(arguments, &joined.items, references.key)?;
         let scores = score(metric, &judged.items(&joined.items), variant, arguments.seed)?;
         (scores, Some(judged.told))
     } else {
@@ -193,14 +194,14 @@ fn scored(
     Ok(output::Results {
         references: arguments.references.iter().map(name).collect(),
         predictions: arguments.predictions.as_ref().map(name).or_else(from_server).unwrap_or_default(),
-        questions: references.len(),
+        questions: references.rows.len(),
         missing,
         scores,
         judge: judged,
     })
 }
 
-fn load_references(paths: &[PathBuf]) -> anyhow::Result<lynxdata_evaluation::input::References> {
+fn load_references(paths: &[PathBuf]) -> anyhow::Result<References> {
     let texts: Vec<(String, String)> =
         paths.iter().map(|path| Ok((path.display().to_string(), read(path)?))).collect::<anyhow::Result<_>>()?;
     let sources: Vec<Source> = texts.iter().map(|(name, text)| Source { name, text }).collect();

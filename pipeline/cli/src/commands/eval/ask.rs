@@ -6,7 +6,8 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use lynxdata_evaluation::input::{Prediction, Reference, Source, read_predictions};
+use lynxdata_evaluation::input::{Key, Prediction, Reference, Source, read_predictions};
+use lynxdata_fetch::sha256;
 use lynxdata_generation::{Budget, Client, Message, Part, Request, Role, data_url};
 use serde_json::json;
 
@@ -60,11 +61,13 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
         bail!("--ask needs --model and --out");
     };
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
-    let asked = same_as_before(folder, arguments, model)?;
+    let asked = same_as_before(folder, arguments, model, references)?;
     let path = folder.join(PREDICTIONS);
     let name = path.display().to_string();
     let kept = whole_lines(&path)?.join("\n");
-    let answered = if kept.is_empty() { Vec::new() } else { read_predictions(Source { name: &name, text: &kept })? };
+    // Whatever the ids of the references are called, the lines of this file have them as `id`.
+    let read = |text: &str| read_predictions(Source { name: &name, text }, Key::default());
+    let answered = if kept.is_empty() { Vec::new() } else { read(&kept)? };
     let answered: std::collections::BTreeSet<&str> = answered.iter().map(|prediction| prediction.id.as_str()).collect();
     let open: Vec<&Reference> =
         references.iter().filter(|reference| !answered.contains(reference.id.as_str())).collect();
@@ -73,7 +76,6 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     }
     let questions: Vec<Question> =
         open.into_iter().map(|reference| question(settings, reference)).collect::<Result<_>>()?;
-    let mut cut = 0;
     if !questions.is_empty() {
         let endpoint = endpoint_of(endpoint, model, arguments.api_key_env.as_deref())?;
         // The answers themselves are what is kept.
@@ -82,41 +84,94 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
         let mut file = append(&path)?;
         let outcome = ask_all(&client, &questions, arguments.requests(), |question, completion| {
             let reply = &completion.reply;
-            cut += usize::from(reply.is_cut());
             let answer = reply.refusal.as_ref().unwrap_or(&reply.text);
-            let line = json!({"id": question.id, "answer": answer});
+            let mut line = json!({"id": question.id, "answer": answer});
+            if reply.is_cut() {
+                // It is saved, because this run may end before it can report it.
+                line["cut"] = json!(true);
+            }
             writeln!(file, "{line}").with_context(|| format!("cannot write {name}"))
         });
         outcome.with_context(|| {
             format!("not all questions have an answer; --predictions {name} scores the answered ones")
         })?;
     }
+    let text = super::read(&path)?;
+    let Unusual { cut, empty } = unusual(&text);
     if cut > 0 {
         tracing::warn!("{cut} answers were cut at {} tokens; raise --max-tokens", settings.max_tokens());
     }
-    let text = super::read(&path)?;
-    Ok(read_predictions(Source { name: &name, text: &text })?)
+    if empty > 0 {
+        tracing::warn!("{empty} answers are empty; the model wrote nothing for these questions");
+    }
+    Ok(read(&text)?)
+}
+
+/// Numbers of answers that are reported.
+#[derive(Debug, PartialEq, Eq)]
+struct Unusual {
+    cut: usize,
+    empty: usize,
+}
+
+/// Counts unusual answers in the lines of all runs.
+fn unusual(lines: &str) -> Unusual {
+    let mut unusual = Unusual { cut: 0, empty: 0 };
+    for line in lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
+        unusual.cut += usize::from(line["cut"] == true);
+        unusual.empty += usize::from(line["answer"].as_str().is_some_and(|answer| answer.trim().is_empty()));
+    }
+    unusual
+}
+
+/// Returns the digest of everything in the references that a model sees. Right answers are not part
+/// of it, so references whose answers were corrected score the same answers of the model.
+fn digest(references: &[Reference]) -> String {
+    let of = |reference: &Reference| json!([reference.id, reference.question, reference.image, reference.options]);
+    let mut questions: Vec<String> = references.iter().map(|reference| of(reference).to_string()).collect();
+    questions.sort_unstable();
+    sha256(questions.join("\n").as_bytes())
 }
 
 /// Refuses a folder whose answers come from another model or other questions. Returns the settings
 /// to write into the folder.
-pub(super) fn same_as_before(folder: &Path, arguments: &super::Arguments, model: &str) -> Result<String> {
+pub(super) fn same_as_before(
+    folder: &Path,
+    arguments: &super::Arguments,
+    model: &str,
+    references: &[Reference],
+) -> Result<String> {
     let path = folder.join(ASKED);
+    let shown = |path: &PathBuf| path.display().to_string();
     let asked = json!({
         "endpoint": arguments.ask.ask,
         "model": model,
         "instruction": arguments.ask.instruction,
         "max_tokens": arguments.ask.max_tokens(),
-        "references": arguments.references,
+        "images": arguments.ask.images.as_ref().map(shown),
+        "references": arguments.references.iter().map(shown).collect::<Vec<_>>(),
+        "questions": digest(references),
     });
     match std::fs::read_to_string(&path) {
         Ok(text) => {
             let before: serde_json::Value =
                 serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
-            let other =
-                ["model", "instruction", "max_tokens", "references"].into_iter().find(|key| before[key] != asked[key]);
+            // The content of the references counts, not their path.
+            let other = ["questions", "model", "instruction", "max_tokens", "images"]
+                .into_iter()
+                .find(|key| before[key] != asked[key]);
             match other {
                 None => Ok(text),
+                Some("questions") if before["questions"].is_null() => bail!(
+                    "{} holds answers of an older version of lynxdata, which did not save what was asked; name another \
+                     --out",
+                    folder.display()
+                ),
+                Some("questions") => bail!(
+                    "{} holds answers to other questions: ids, questions, images or options of the references have \
+                     changed; name another --out",
+                    folder.display()
+                ),
                 Some(key) => bail!(
                     "{} holds answers with {key} = {}, but now {key} is {}; name another --out",
                     folder.display(),
@@ -197,4 +252,33 @@ fn whole_lines(path: &Path) -> Result<Vec<String>> {
 
 fn append(path: &Path) -> Result<File> {
     OpenOptions::new().create(true).append(true).open(path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use lynxdata_evaluation::input::read_references;
+
+    use super::*;
+
+    #[test]
+    fn cut_and_empty_answers_of_all_runs_are_counted() {
+        let lines = "{\"id\": 1, \"answer\": \"a\"}\n{\"id\": 2, \"answer\": \"b\", \"cut\": true}\n\
+                     {\"id\": 3, \"answer\": \"\"}\n{\"id\": 4, \"answer\": \" \\n\", \"cut\": true}\n";
+        assert_eq!(unusual(lines), Unusual { cut: 2, empty: 2 });
+    }
+
+    #[test]
+    fn the_digest_depends_on_what_a_model_sees() {
+        let of = |text: &str| digest(&read_references(&[Source { name: "r", text }]).unwrap().rows);
+        let first = r#"{"id": 1, "question": "q", "image": "a.jpg", "options": ["x", "y"], "answer": "x"}"#;
+        let second = r#"{"id": 2, "question": "q", "answer": "x"}"#;
+        let both = of(&format!("{first}\n{second}"));
+        assert_eq!(of(&format!("{second}\n{first}")), both, "the order does not count");
+        let corrected = first.replace("\"answer\": \"x\"", "\"answer\": \"y\", \"category\": \"c\"");
+        assert_eq!(of(&format!("{corrected}\n{second}")), both);
+        for (old, new) in [("1", "3"), ("\"q\"", "\"r\""), ("a.jpg", "b.jpg"), ("\"y\"", "\"z\"")] {
+            assert_ne!(of(&format!("{}\n{second}", first.replacen(old, new, 1))), both, "{old}");
+        }
+        assert_ne!(of(first), both);
+    }
 }

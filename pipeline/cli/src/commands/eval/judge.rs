@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use lynxdata_evaluation::input::{Item, Source, read_labels};
+use lynxdata_evaluation::input::{Item, Key, Source, read_labels};
 use lynxdata_evaluation::judge::{Agreement, agreement, most_frequent_answer, parse_verdict, prompt};
+use lynxdata_evaluation::place::Place;
 use lynxdata_generation::{Budget, Cache, Client, Completion, Message, Request, Role};
 use serde::Serialize;
 
@@ -61,13 +62,15 @@ impl Told {
                 interval.map_or(String::new(), |[low, high]| format!(" [{low:.2}, {high:.2}]"))
             };
             let kappa = agreement.kappa.map_or("undefined".to_owned(), |kappa| format!("{kappa:.2}"));
-            notes.push(format!(
-                "agreement with people on {} questions: {:.2} %{}, Cohen's kappa {kappa}{}",
-                agreement.questions,
-                agreement.accuracy,
-                between(agreement.accuracy_interval),
-                between(agreement.kappa_interval)
-            ));
+            notes.push(match agreement.accuracy {
+                Some(accuracy) => format!(
+                    "agreement with people on {} questions: {accuracy:.2} %{}, Cohen's kappa {kappa}{}",
+                    agreement.questions,
+                    between(agreement.accuracy_interval),
+                    between(agreement.kappa_interval)
+                ),
+                None => "agreement with people: no question could be compared".to_owned(),
+            });
         }
         notes.extend(self.notes.iter().cloned());
         notes
@@ -91,8 +94,8 @@ impl Judged {
     }
 }
 
-/// Asks the judge about every answer.
-pub(super) fn run(arguments: &super::Arguments, items: &[Item]) -> Result<Judged> {
+/// Asks the judge about every answer. `key` is that of the references.
+pub(super) fn run(arguments: &super::Arguments, items: &[Item], key: Key) -> Result<Judged> {
     let settings = &arguments.judge;
     let (Some(endpoint), Some(model)) = (&settings.endpoint, &settings.judge_model) else {
         bail!("--metric judge needs --endpoint and --judge-model");
@@ -132,7 +135,8 @@ pub(super) fn run(arguments: &super::Arguments, items: &[Item]) -> Result<Judged
     let agreement = match &settings.labels {
         Some(path) => {
             let text = super::read(path)?;
-            Some(compare(&Source { name: &path.to_string_lossy(), text: &text }, items, &replies, &mut notes)?)
+            let labels = read_labels(Source { name: &path.to_string_lossy(), text: &text }, key)?;
+            Some(compare(labels, items, &replies, &mut notes)?)
         }
         None => None,
     };
@@ -151,7 +155,7 @@ fn question<'a>(prompt: &'a str, ids: &[&str]) -> Question<'a> {
 
 /// Returns how far the judge agrees with labels.
 fn compare(
-    labels: &Source,
+    labels: Vec<(String, bool, Place)>,
     items: &[Item],
     replies: &BTreeMap<String, String>,
     notes: &mut Vec<String>,
@@ -159,7 +163,7 @@ fn compare(
     let known: std::collections::BTreeSet<&str> = items.iter().map(|item| item.reference.id.as_str()).collect();
     let mut pairs = Vec::new();
     let mut without = 0;
-    for (id, people, place) in read_labels(*labels)? {
+    for (id, people, place) in labels {
         if !known.contains(id.as_str()) {
             bail!("{place}: id {id} is not among the references");
         }

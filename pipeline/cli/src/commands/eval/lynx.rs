@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use lynxdata_burn_model::{Answerer, DeviceName, GenerateConfig, Precision, SavedModel};
-use lynxdata_evaluation::input::{Prediction, Reference, Source, read_predictions};
+use lynxdata_evaluation::input::{Key, Prediction, Reference, Source, read_predictions};
 use lynxdata_picture::{decode_rgb, square_of};
 use serde_json::json;
 
@@ -74,7 +74,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
             } else {
                 serde_json::to_string(&settings)?
             };
-            Some(ask::same_as_before(out, arguments, &format!("{} {how}", folder.display()))?)
+            Some(ask::same_as_before(out, arguments, &format!("{} {how}", folder.display()), references)?)
         }
         None => None,
     };
@@ -128,7 +128,8 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
         write_whole(&out.join(ask::ASKED), &asked)?;
         write_whole(&out.join(PREDICTIONS), &lines)?;
     }
-    Ok(read_predictions(Source { name: "the model's answers", text: &lines })?)
+    // Whatever the ids of the references are called, the lines above have them as `id`.
+    Ok(read_predictions(Source { name: "the model's answers", text: &lines }, Key::default())?)
 }
 
 /// Returns the file of an image, or the files of the frames that stand for a video.
