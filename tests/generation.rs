@@ -149,7 +149,7 @@ fn every_row_is_written_or_told() {
     ];
     lynxdata(folder, &arguments).ended_with(0).says(&["4 rows: 1 written, 2 refused or failed, 1 unreadable"]);
     let written = lines(&folder.join("talk.jsonl"));
-    assert_eq!((written.len(), &written[0]["id"], &written[0]["image"]), (1, &json!("1"), &json!("a.jpg")));
+    assert_eq!((written.len(), &written[0]["id"], &written[0]["image"]), (1, &json!(1), &json!("a.jpg")));
     assert_eq!(written[0]["conversations"][0], json!({"from": "human", "value": "<image>\nWhat runs?"}));
     assert_eq!(written[0]["generated_by"]["model"], "m");
     let told: Vec<Value> =

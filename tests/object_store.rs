@@ -52,13 +52,23 @@ impl S3 {
         assert!(status.success());
     }
 
-    /// Puts other bytes into an object.
-    fn overwrite(&self, python: &Path, name: &str) {
+    /// Puts these bytes into an object.
+    fn put(&self, python: &Path, name: &str, body: &str) {
         let script = "import boto3, sys\n\
             s3 = boto3.resource('s3', endpoint_url=sys.argv[1], region_name='us-east-1', aws_access_key_id='x', aws_secret_access_key='x')\n\
-            s3.Object('bucket', sys.argv[2]).put(Body=b'of another time')";
-        let status = Command::new(python).args(["-c", script, &self.endpoint, name]).status().unwrap();
+            s3.Object('bucket', sys.argv[2]).put(Body=sys.argv[3].encode())";
+        let status = Command::new(python).args(["-c", script, &self.endpoint, name, body]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// Returns the names of all objects that begin with the prefix.
+    fn names(&self, python: &Path, prefix: &str) -> Vec<String> {
+        let script = "import boto3, sys\n\
+            s3 = boto3.resource('s3', endpoint_url=sys.argv[1], region_name='us-east-1', aws_access_key_id='x', aws_secret_access_key='x')\n\
+            print(*[found.key for found in s3.Bucket('bucket').objects.filter(Prefix=sys.argv[2] + '/')], sep='\\n')";
+        let output = Command::new(python).args(["-c", script, &self.endpoint, prefix]).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
     }
 }
 
@@ -151,10 +161,20 @@ fn a_list_in_a_store_becomes_a_pool_in_a_store_and_another_machine_goes_on() {
     assert!(!missing.stderr.contains("a-secret-of-tests"), "{missing}");
     // If a process was stopped between the upload of a remade part and that of the manifest, the
     // next process makes the part again.
-    s3.overwrite(&python, "parquet/run/pool/part-00001.parquet");
+    s3.put(&python, "parquet/run/pool/part-00001.parquet", "of another time");
     let third = tempfile::tempdir().unwrap();
     let again = onward(third.path(), 34, store).ended_with(0);
     assert!(again.stderr.contains("made=1 skipped=3"), "{again}");
     assert!(again.stderr.contains("pool/part-00001.parquet does not match the manifest there"), "{again}");
     assert_same_files(&folder_of(third.path()).unwrap().join("pool"), &on_second.join("pool"), "made again");
+    // If a process was stopped while it removed files, the next one removes the others, but none
+    // that the manifest lists.
+    let before = s3.names(&python, "parquet");
+    s3.put(&python, "parquet/run/shards/old/00000.tar", "of a part that the run had");
+    s3.put(&python, "parquet/run/shards/older.tar", "of a part that the run had");
+    let list = r#"["pool/part-00001.parquet","shards/removed-already.tar","shards/old","shards/older.tar"]"#;
+    s3.put(&python, "parquet/run/being-removed.json", list);
+    let again = onward(third.path(), 34, store).ended_with(0);
+    assert!(again.stderr.contains("made=0 skipped=4"), "{again}");
+    assert_eq!(s3.names(&python, "parquet"), before);
 }

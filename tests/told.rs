@@ -66,7 +66,15 @@ fn another_list_takes_nothing_from_a_pool_without_being_told_to() {
     download(folder, "c.tsv", &[]).ended_with(1).says(&["5 pairs, of which 1 are not in"]);
     // So would a list of the same name with other rows.
     list("a.tsv", &[0, 1, 5]);
-    download(folder, "a.tsv", &[]).ended_with(1).says(&["an earlier version of this list", "of which 3 are not in"]);
+    let said = ["an earlier version of this list", "of which 3 are not in"];
+    download(folder, "a.tsv", &[]).ended_with(1).says(&said);
+    // The recipe in the run folder stays that of the pool.
+    download(folder, "a.tsv", &["--image-size", "64"]).ended_with(1).says(&said);
+    let said = ["this list with other settings of [source]", "of which 5 are not in"];
+    list("a.tsv", &[0, 1, 2, 3, 4]);
+    let other = recipe("a.tsv").replace("caption = \"caption\"", "caption = \"url\"");
+    std::fs::write(folder.join("recipe.toml"), other).unwrap();
+    lynxdata(folder, &["run", "recipe.toml"]).ended_with(1).says(&said);
     assert_eq!(digests(&run), before, "nothing was changed");
 
     // Lists that grow, under any name, and edited rows are accepted.

@@ -160,6 +160,8 @@ const ONE_TYPE: &[&str] = &["coalesce", "greatest", "ifnull", "least", "nullif",
 /// * A text that is compared with a number is read as a float. DataFusion would read it as an
 ///   integer beside an integer, so that `score > 5` would miss "7.5". The same holds for the
 ///   arguments of [`ONE_TYPE`].
+/// * A decimal beside a float is read as a float. DataFusion would read the float as a decimal of 15
+///   digits on each side of the point, so that larger floats and infinity would be null.
 /// * Arithmetic on narrow integers uses signed 64-bit integers, so that `first - second` of two
 ///   `uint16` columns can be negative. Arithmetic on wider ones uses decimals, because it would
 ///   wrap. A result beyond signed 64 bits is null, except where it is only compared with a
@@ -175,6 +177,10 @@ fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result
             part
         }
     };
+    let is_float = |part: &Expr| type_of(part).is_floating();
+    let as_float = |part: Expr, is_beside_float: bool| {
+        if is_beside_float && is_decimal(&type_of(&part)) { read_as(part, DataType::Float64) } else { part }
+    };
     let wide = |part: Expr| {
         let data_type = type_of(&part);
         if data_type.is_integer() && data_type != DataType::Int64 { read_as(part, DataType::Int64) } else { part }
@@ -188,7 +194,9 @@ fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result
     let rewrite = |part: Expr| match part {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if op.is_numerical_operators() || is_comparison(op) => {
             let (left_is_number, right_is_number) = (type_of(&left).is_numeric(), type_of(&right).is_numeric());
-            let (mut left, mut right) = (beside(*left, right_is_number), beside(*right, left_is_number));
+            let (left, right) = (beside(*left, right_is_number), beside(*right, left_is_number));
+            let (left_is_float, right_is_float) = (is_float(&left), is_float(&right));
+            let (mut left, mut right) = (as_float(left, right_is_float), as_float(right, left_is_float));
             if op.is_numerical_operators() && type_of(&left).is_integer() && type_of(&right).is_integer() {
                 let is_exact = op == Operator::Divide || is_narrow(&left) && is_narrow(&right);
                 if !is_exact {
@@ -202,17 +210,26 @@ fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result
         }
         Expr::Between(mut between) => {
             let is_number = type_of(&between.low).is_numeric() && type_of(&between.high).is_numeric();
-            between.expr = Box::new(beside(*between.expr, is_number));
+            let expr = beside(*between.expr, is_number);
+            let has_float = is_float(&expr) || is_float(&between.low) || is_float(&between.high);
+            between.expr = Box::new(as_float(expr, has_float));
+            between.low = Box::new(as_float(*between.low, has_float));
+            between.high = Box::new(as_float(*between.high, has_float));
             Ok(Transformed::yes(Expr::Between(between)))
         }
         Expr::InList(mut list) => {
             let is_number = !list.list.is_empty() && list.list.iter().all(|item| type_of(item).is_numeric());
-            list.expr = Box::new(beside(*list.expr, is_number));
+            let expr = beside(*list.expr, is_number);
+            let has_float = is_float(&expr) || list.list.iter().any(is_float);
+            list.expr = Box::new(as_float(expr, has_float));
+            list.list = list.list.into_iter().map(|item| as_float(item, has_float)).collect();
             Ok(Transformed::yes(Expr::InList(list)))
         }
         Expr::ScalarFunction(mut call) if ONE_TYPE.contains(&call.func.name()) => {
             let is_number = call.args.iter().any(|part| type_of(part).is_numeric());
             call.args = call.args.into_iter().map(|part| beside(part, is_number)).collect();
+            let has_float = call.args.iter().any(is_float);
+            call.args = call.args.into_iter().map(|part| as_float(part, has_float)).collect();
             Ok(Transformed::yes(Expr::ScalarFunction(call)))
         }
         other => Ok(Transformed::no(other)),
@@ -223,6 +240,11 @@ fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result
 /// A decimal that holds all integers of 64 bits. The product of two such decimals has 38 digits, as
 /// many as the product of two signed integers of 64 bits.
 const DECIMAL: DataType = DataType::Decimal128(20, 0);
+
+fn is_decimal(data_type: &DataType) -> bool {
+    use DataType::{Decimal32, Decimal64, Decimal128, Decimal256};
+    matches!(data_type, Decimal32(..) | Decimal64(..) | Decimal128(..) | Decimal256(..))
+}
 
 fn is_comparison(operator: Operator) -> bool {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
@@ -409,7 +431,9 @@ fn without_nan(rows: &RecordBatch) -> std::result::Result<RecordBatch, arrow::er
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Float32Array, Float64Array, Int8Array, ListArray, StructArray, UInt32Array, UInt64Array};
+    use arrow::array::{
+        Decimal128Array, Float32Array, Float64Array, Int8Array, ListArray, StructArray, UInt32Array, UInt64Array,
+    };
     use arrow::buffer::OffsetBuffer;
     use arrow::datatypes::Field;
 
@@ -449,6 +473,22 @@ mod tests {
     fn signals_are_functions_of_the_same_name() {
         let predicate = "caption_words(caption) >= 3 AND lower(caption) LIKE '%boat%'";
         assert_eq!(passed(&rows(), predicate), [true, false, false]);
+    }
+
+    #[test]
+    fn decimals_are_compared_with_floats_of_any_size() {
+        let decimals = Decimal128Array::from(vec![333, 333, 333, 1]).with_precision_and_scale(10, 2).unwrap();
+        let rows = RecordBatch::try_from_iter([
+            ("price", Arc::new(decimals) as ArrayRef),
+            ("limit", Arc::new(Float64Array::from(vec![1e30, f64::INFINITY, 3.334, 0.0049]))),
+        ])
+        .unwrap();
+        assert_eq!(passed(&rows, "price < limit"), [true, true, true, false]);
+        assert_eq!(passed(&rows, "limit - price > 0"), [true, true, true, false]);
+        assert_eq!(passed(&rows, "limit BETWEEN price AND 4"), [false, false, true, false]);
+        assert_eq!(passed(&rows, "coalesce(limit, price) > 4"), [true, true, false, false]);
+        assert_eq!(passed(&rows, "price IN (3.33, limit)"), [true, true, true, false]);
+        assert_eq!(passed(&rows, "price = 3.33"), [true, true, true, false]);
     }
 
     #[test]

@@ -425,12 +425,15 @@ impl Location {
         }
     }
 
-    /// Removes this object.
+    /// Removes this object, if it exists.
     ///
     /// # Errors
     /// [`Error::Object`] if the store refuses or fails.
     pub async fn delete(&self) -> Result<()> {
-        self.store.delete(&self.path).await.map_err(|error| self.error("remove", &self.url, &error))
+        match self.store.delete(&self.path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.error("remove", &self.url, &error)),
+        }
     }
 
     fn error(&self, action: &'static str, url: &str, error: &object_store::Error) -> Error {

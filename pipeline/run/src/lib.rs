@@ -36,7 +36,7 @@ use lynxdata_engine::Session;
 
 pub use host::{Host, Silent, StageProgress};
 pub use outcome::{Ending, outcome};
-use recipe::{LoadedRecipe, RESOLVED_RECIPE};
+use recipe::{LoadedRecipe, RECIPE};
 pub use run_pictures::RunPictures;
 pub use runner::{StagePlan, run_stage};
 pub use stage::{Context, Stage, runtime};
@@ -157,7 +157,6 @@ pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result
         stages::download::check_list(&context)?;
     }
     let stages = wanted.of(&context);
-    // Before the recipe in the run folder is replaced: `status` compares the parts with that one.
     for stage in &stages {
         let reads = stage.reads(context.recipe()).into_iter().filter(|input| !wanted.has(*input));
         reads.map(|input| context.upstream(input)).collect::<Result<Vec<_>>>()?;
@@ -186,13 +185,14 @@ pub fn plan(loaded: LoadedRecipe, wanted: &Wanted) -> Result<Vec<StagePlan>, Fai
     Ok(runner::plan(&context, &stages)?)
 }
 
-/// Writes the recipe into its run folder, unless it lies there already.
+/// Writes the recipe into its run folder before the first change of its parts, unless the recipe
+/// lies there already.
 ///
 /// # Errors
 /// [`Failure::Usage`] if flags would replace a recipe that they did not write or that was edited,
 /// [`Failure::Failed`] if the folder cannot be written to.
 pub fn keep_recipe(context: &Context) -> Result<(), Failure> {
-    let copy = context.run.root().join("recipe.toml");
+    let copy = context.run.root().join(RECIPE);
     if context.loaded.is_of_flags
         && let Ok(there) = std::fs::read_to_string(&copy)
         && !recipe::is_as_written(&there)
@@ -204,16 +204,7 @@ pub fn keep_recipe(context: &Context) -> Result<(), Failure> {
             copy.display()
         )));
     }
-    let is_the_recipe = !context.loaded.is_of_flags
-        && match (copy.canonicalize(), context.loaded.path.canonicalize()) {
-            (Ok(copy), Ok(recipe)) => copy == recipe,
-            _ => false,
-        };
-    if !is_the_recipe {
-        context.keep("recipe.toml", &context.loaded.text)?;
-    }
-    let resolved = toml::to_string(context.recipe()).context("cannot write the resolved recipe as TOML")?;
-    Ok(context.keep(RESOLVED_RECIPE, &resolved)?)
+    Ok(context.keep_recipe()?)
 }
 
 #[cfg(test)]

@@ -8,6 +8,10 @@
 //! store has, and refuses to run if both have diverged. While it runs, it replaces the manifest
 //! only if that is still the version that it wrote last. So if two processes write, one of them
 //! notices and stops.
+//!
+//! Files that the run no longer has are removed after the manifest without them is in the store.
+//! The list of these files is in the store meanwhile. If a process is stopped in between, the next
+//! one removes the rest.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,6 +23,9 @@ use lynxdata_records::{FileEntry, Manifest, PartEntry, RunFolder};
 
 /// The name of the manifest, see [`RunFolder`].
 const MANIFEST: &str = "manifest.jsonl";
+
+/// The name of the list of files that are being removed: a JSON list of paths.
+const BEING_REMOVED: &str = "being-removed.json";
 
 /// A location in an object store that mirrors the run folder.
 pub struct Mirror {
@@ -71,16 +78,19 @@ impl Mirror {
             Some(object) => place.read(object).await?,
             None => Vec::new(),
         };
+        let manifest = Manifest::of_lines(&there, Path::new(place.url()))?;
+        self.finish_removing(&manifest).await?;
         let here = run.manifest_lines()?;
         if here == there {
             return Ok(());
         }
-        let manifest = Manifest::of_lines(&there, Path::new(place.url()))?;
         if here.starts_with(&there) {
-            for part in missing(&run.manifest(), &manifest) {
+            let kept = run.manifest();
+            for part in missing(&kept, &manifest) {
                 self.upload(run, part).await?;
             }
-            self.publish_manifest(run, turn).await
+            self.publish_manifest(run, &paths_not_in(manifest.all_parts().flat_map(PartEntry::paths), &kept), turn)
+                .await
         } else if there.starts_with(&here) {
             tracing::info!("getting the parts that {} has and this machine does not", self.shown);
             let folder = run.temporary_folder().join("mirrored");
@@ -150,10 +160,17 @@ impl Mirror {
         Ok(file.describes(target)?)
     }
 
-    /// Uploads a committed part, and then the manifest that lists it.
-    pub async fn publish(&self, run: &RunFolder, part: &PartEntry, turn: &mut Turn<'_>) -> Result<()> {
+    /// Uploads a committed part, then the manifest that lists it, and then removes the files that
+    /// the run no longer has.
+    pub async fn publish(
+        &self,
+        run: &RunFolder,
+        part: &PartEntry,
+        removed: &[String],
+        turn: &mut Turn<'_>,
+    ) -> Result<()> {
         self.upload(run, part).await?;
-        self.publish_manifest(run, turn).await
+        self.publish_manifest(run, removed, turn).await
     }
 
     async fn upload(&self, run: &RunFolder, part: &PartEntry) -> Result<()> {
@@ -179,17 +196,43 @@ impl Mirror {
         Ok(())
     }
 
-    /// Uploads the present manifest.
-    pub async fn publish_manifest(&self, run: &RunFolder, turn: &mut Turn<'_>) -> Result<()> {
-        match self.at(MANIFEST)?.replace(&run.manifest_lines()?, turn.as_ref()).await? {
-            Some(object) => **turn = Some(object),
-            None => bail!(
+    /// Uploads the present manifest, and then removes the files that the run no longer has.
+    pub async fn publish_manifest(&self, run: &RunFolder, removed: &[String], turn: &mut Turn<'_>) -> Result<()> {
+        let list = self.at(BEING_REMOVED)?;
+        let begun = match removed {
+            [] => true,
+            _ => list.replace(&serde_json::to_vec(removed)?, None).await?.is_some(),
+        };
+        let manifest = match begun {
+            true => self.at(MANIFEST)?.replace(&run.manifest_lines()?, turn.as_ref()).await?,
+            false => None,
+        };
+        let Some(manifest) = manifest else {
+            bail!(
                 "another process is writing to {url}, but only one may at a time; its parts are there, the later parts of this process are in {folder}",
                 url = self.shown,
                 folder = run.root().display()
-            ),
+            )
+        };
+        **turn = Some(manifest);
+        if removed.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.remove(removed).await?;
+        Ok(list.delete().await?)
+    }
+
+    /// Removes the files that an earlier process was removing when it was stopped. Files that the
+    /// manifest in the store lists stay.
+    async fn finish_removing(&self, manifest: &Manifest) -> Result<()> {
+        let list = self.at(BEING_REMOVED)?;
+        let Some(object) = list.head().await? else { return Ok(()) };
+        let paths: Vec<String> = serde_json::from_slice(&list.read(&object).await?)
+            .with_context(|| format!("{} is not a list of paths", objects::shown(list.url())))?;
+        let paths = paths_not_in(paths.iter().map(String::as_str), manifest);
+        tracing::info!(files = paths.len(), "removing files from {} that an earlier process was removing", self.shown);
+        self.remove(&paths).await?;
+        Ok(list.delete().await?)
     }
 
     /// Uploads a file that does not belong to a part, such as the recipe.
@@ -198,9 +241,7 @@ impl Mirror {
         Ok(())
     }
 
-    /// Removes files that the run no longer has. Call it after a manifest without them was
-    /// uploaded.
-    pub async fn remove(&self, paths: &[String]) -> Result<()> {
+    async fn remove(&self, paths: &[String]) -> Result<()> {
         for path in paths {
             let location = self.at(path)?;
             match location.head().await? {
@@ -219,6 +260,12 @@ impl Mirror {
 /// Returns the parts of one manifest that another lacks or has in another version.
 fn missing<'a>(manifest: &'a Manifest, other: &Manifest) -> impl Iterator<Item = &'a PartEntry> {
     manifest.all_parts().filter(move |part| other.part(&part.stage, &part.part) != Some(part))
+}
+
+/// Returns the paths that no part of a manifest has.
+fn paths_not_in<'a>(paths: impl Iterator<Item = &'a str>, manifest: &Manifest) -> Vec<String> {
+    let kept: BTreeSet<&str> = manifest.all_parts().flat_map(PartEntry::paths).collect();
+    paths.filter(|path| !kept.contains(path)).map(str::to_owned).collect()
 }
 
 /// Adds the paths of all files below a folder, relative to it, with `/` between folders.

@@ -22,6 +22,9 @@ pub use shards::{ShardFormat, ShardsConfig};
 pub use training::TrainingConfig;
 pub use whole::{Recipe, ReportConfig, ResourcesConfig};
 
+/// File in the run folder: the recipe as the user wrote it.
+pub const RECIPE: &str = "recipe.toml";
+
 /// File in the run folder: the recipe with every setting, defaults included.
 pub const RESOLVED_RECIPE: &str = "recipe.resolved.toml";
 

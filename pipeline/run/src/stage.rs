@@ -1,7 +1,7 @@
 //! Defines a stage and its environment.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, bail};
@@ -14,7 +14,7 @@ use tracing::info;
 
 use crate::host::{Host, Silent, StageProgress};
 use crate::mirror::Mirror;
-use crate::recipe::{LoadedRecipe, Recipe};
+use crate::recipe::{LoadedRecipe, RECIPE, RESOLVED_RECIPE, Recipe};
 
 /// The environment of every stage.
 pub struct Context {
@@ -44,6 +44,8 @@ pub struct Context {
     along: Mutex<BTreeSet<(&'static str, String)>>,
     /// The mirror of the run folder, if its output is an object store.
     mirror: Option<Mirror>,
+    /// Whether the run folder still has the recipe of an earlier run.
+    has_earlier_recipe: AtomicBool,
 }
 
 impl Context {
@@ -85,6 +87,7 @@ impl Context {
             along_download: None,
             along: Mutex::default(),
             mirror: None,
+            has_earlier_recipe: AtomicBool::new(false),
         }
     }
 
@@ -102,16 +105,14 @@ impl Context {
 
     /// Commits a part, locally and in the mirror.
     pub fn commit(&self, part: NewPart) -> Result<PartEntry> {
+        self.replace_earlier_recipe()?;
         let Some(mirror) = &self.mirror else { return Ok(self.run.commit(part)?) };
         let mut turn = mirror.turn();
         let old = self.run.part(part.stage(), part.name());
         let entry = self.run.commit(part)?;
         let removed: Vec<String> = old.iter().flat_map(|old| old.paths_not_in(&entry)).map(str::to_owned).collect();
-        let mirrored = async {
-            mirror.publish(&self.run, &entry, &mut turn).await?;
-            mirror.remove(&removed).await
-        };
-        self.runtime.block_on(mirrored).context("cannot mirror the run")?;
+        let published = mirror.publish(&self.run, &entry, &removed, &mut turn);
+        self.runtime.block_on(published).context("cannot mirror the run")?;
         Ok(entry)
     }
 
@@ -127,6 +128,7 @@ impl Context {
 
     /// Records that a stage is complete, locally and in the mirror.
     pub fn complete(&self, stage: &dyn Stage, parts: Vec<String>) -> Result<()> {
+        self.replace_earlier_recipe()?;
         let reads = names(&stage.reads(self.recipe()));
         let settings = settings_digest(stage, self.recipe())?;
         let stage = stage.name();
@@ -135,8 +137,37 @@ impl Context {
             info!(stage, files = removed.len(), "removed files of parts that the stage no longer has");
         }
         let Some(mirror) = &self.mirror else { return Ok(()) };
-        let published = self.runtime.block_on(mirror.publish_manifest(&self.run, &mut mirror.turn()));
-        published.and_then(|()| self.runtime.block_on(mirror.remove(&removed))).context("cannot mirror the run")
+        let mut turn = mirror.turn();
+        let published = mirror.publish_manifest(&self.run, &removed, &mut turn);
+        self.runtime.block_on(published).context("cannot mirror the run")
+    }
+
+    /// Writes the recipe into the run folder: at once if the folder has no parts, otherwise before
+    /// the first change of its parts. Until then, the recipe there is the one that they were made
+    /// with. This run may still be refused, for example because its list lacks pairs of the pool.
+    pub(crate) fn keep_recipe(&self) -> Result<()> {
+        self.has_earlier_recipe.store(true, Ordering::Relaxed);
+        match self.run.manifest().all_parts().next() {
+            Some(_) => Ok(()),
+            None => self.replace_earlier_recipe(),
+        }
+    }
+
+    fn replace_earlier_recipe(&self) -> Result<()> {
+        if !self.has_earlier_recipe.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let copy = self.run.root().join(RECIPE);
+        let is_the_recipe = !self.loaded.is_of_flags
+            && match (copy.canonicalize(), self.loaded.path.canonicalize()) {
+                (Ok(copy), Ok(recipe)) => copy == recipe,
+                _ => false,
+            };
+        if !is_the_recipe {
+            self.keep(RECIPE, &self.loaded.text)?;
+        }
+        let resolved = toml::to_string(self.recipe()).context("cannot write the resolved recipe as TOML")?;
+        self.keep(RESOLVED_RECIPE, &resolved)
     }
 
     /// Writes a text file beside the parts, locally and in the mirror.

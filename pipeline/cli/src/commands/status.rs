@@ -23,7 +23,7 @@ use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, Failure};
 use crate::paths::path_parser;
 use lynxdata_run::mirror::Mirror;
-use lynxdata_run::recipe::{RESOLVED_RECIPE, Recipe, is_as_written};
+use lynxdata_run::recipe::{RECIPE, RESOLVED_RECIPE, Recipe, is_as_written};
 use lynxdata_run::stage::{Stage, is_current};
 use lynxdata_run::stages::{STAGES, instruct, select};
 use lynxdata_run::table;
@@ -226,7 +226,7 @@ fn collect(root: &Path) -> Result<Status> {
     let main = recipe.as_ref().and_then(|recipe| recipe.main_selection().map(str::to_owned));
     let states = states(&manifest, recipe.as_ref())?;
     // A command with flags makes its own stages, not all that a recipe may have.
-    let of_recipe = std::fs::read_to_string(root.join("recipe.toml")).is_ok_and(|text| !is_as_written(&text));
+    let of_recipe = std::fs::read_to_string(root.join(RECIPE)).is_ok_and(|text| !is_as_written(&text));
     let is_started = |stage: &&&dyn Stage| states[stage.name()] != State::NotStarted;
     let commands: BTreeSet<&str> = STAGES.iter().filter(is_started).map(|stage| stage.command()).collect();
     let is_wanted = |stage: &&dyn Stage| {

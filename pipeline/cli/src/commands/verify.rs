@@ -13,7 +13,7 @@ use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
 use crate::paths::path_parser;
 use lynxdata_run::mirror::Mirror;
-use lynxdata_run::recipe::RESOLVED_RECIPE;
+use lynxdata_run::recipe::{RECIPE, RESOLVED_RECIPE};
 use lynxdata_run::stages::model;
 use lynxdata_run::stages::train::CHECKPOINTS;
 
@@ -157,7 +157,7 @@ fn is_taken_for_ours(path: &str, manifest: &Manifest) -> bool {
 
 /// Returns the files of a run folder that no stage made and that are not the run's own.
 fn unknown_files(root: &Path, manifest: &Manifest) -> Result<Vec<String>> {
-    let own = ["manifest.jsonl", ".lock", "recipe.toml", RESOLVED_RECIPE, model::CHECKPOINT, model::METRICS];
+    let own = ["manifest.jsonl", ".lock", RECIPE, RESOLVED_RECIPE, model::CHECKPOINT, model::METRICS];
     let known: BTreeSet<&str> = manifest.all_parts().flat_map(PartEntry::paths).chain(own).collect();
     let mut unknown = Vec::new();
     let mut folders = vec![String::new()];

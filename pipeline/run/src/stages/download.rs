@@ -202,6 +202,7 @@ fn make<'a>(
 
 /// Refuses to replace a committed part if most of its rows fail now, and did not before, because a
 /// server is not reached or refuses: then the network is at fault, and the pairs would be lost.
+/// Warns if fewer rows fail.
 fn check_loss(context: &Context, name: &str, statuses: &[Status]) -> Result<()> {
     let Some(old) = context.run.part(Download.name(), name).filter(|old| old.rows_out > 0) else { return Ok(()) };
     let is_of_network = |status: &Status| status.is_retryable() || *status == Status::ForbiddenAddress;
@@ -210,7 +211,7 @@ fn check_loss(context: &Context, name: &str, statuses: &[Status]) -> Result<()> 
         |(status, rows): (&String, &u64)| status.parse().is_ok_and(|own| is_of_network(&own)).then_some(*rows);
     let before: u64 = old.counts.iter().filter_map(of_name).sum();
     let lost = now.saturating_sub(before);
-    if context.replaces || lost * 2 <= old.rows_out.min(statuses.len() as u64) {
+    if lost == 0 || context.replaces {
         return Ok(());
     }
     let mut failed = BTreeMap::new();
@@ -220,13 +221,20 @@ fn check_loss(context: &Context, name: &str, statuses: &[Status]) -> Result<()> 
         .for_each(|status| *failed.entry(status.name()).or_insert(0) += 1);
     let (most, rows) = failed.into_iter().max_by_key(|(_, rows)| *rows).unwrap_or_default();
     let pairs = statuses.iter().filter(|status| **status == Status::Ok).count() as u64;
-    bail!(
-        "the list or settings of [download] changed, so part {name} with {} pairs was downloaded again, but now it would have {}: \
-         {rows} rows failed with {most}; the pool keeps the old part\n\
-         hint: check the network and the recipe and run again, or add --replace to accept the loss",
-        grouped(old.rows_out),
-        grouped(pairs)
-    )
+    let (before, pairs) = (grouped(old.rows_out), grouped(pairs));
+    let again = "the list or settings of [download] changed, so it was downloaded again";
+    if lost * 2 > old.rows_out.min(statuses.len() as u64) {
+        bail!(
+            "part {name} has {before} pairs; {again}, but now it would have {pairs}: {rows} rows failed with {most}; \
+             the pool keeps the old part\n\
+             hint: check the network and the recipe and run again, or add --replace to accept the loss"
+        )
+    }
+    warn!(
+        "part {name} had {before} pairs; {again} and now has {pairs}: {rows} rows failed with {most}; \
+         retry them with --retry-failed"
+    );
+    Ok(())
 }
 
 /// Returns whether the committed part of this name stays, unchanged or with added rows; `None` if

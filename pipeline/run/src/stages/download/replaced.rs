@@ -45,12 +45,10 @@ struct Replaced {
 pub fn check_list(context: &Context) -> Result<()> {
     let manifest = context.run.manifest();
     let Some(source) = &context.recipe().source else { return Ok(()) };
-    let resolved = context.run.root().join(RESOLVED_RECIPE);
-    if manifest.parts(Download.name()).next().is_none() || !resolved.is_file() {
+    if manifest.parts(Download.name()).next().is_none() {
         return Ok(());
     }
-    // A recipe that cannot be read, such as one of another version, is ignored.
-    let earlier = recipe::load(&resolved, &[]).ok().map(|loaded| loaded.recipe);
+    let earlier = earlier_recipe(context);
     match earlier {
         Some(earlier) if earlier.source.as_ref().is_some_and(|earlier| earlier.path != source.path) => {
             let source = Source::open_cached(source, &context.loaded.folder, &context.loaded.cache())?;
@@ -58,6 +56,13 @@ pub fn check_list(context: &Context) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Returns the recipe that the pool was made with. A recipe that cannot be read, such as one of
+/// another version, is ignored.
+fn earlier_recipe(context: &Context) -> Option<Recipe> {
+    let resolved = context.run.root().join(RESOLVED_RECIPE);
+    recipe::load(&resolved, &[]).ok().map(|loaded| loaded.recipe)
 }
 
 /// Logs what the list removes from the pool, and refuses to remove so much that the list must be
@@ -80,6 +85,9 @@ pub(super) fn compare(context: &Context, source: &Source, earlier: Option<&Recip
     if is_refused {
         let made_from = match earlier {
             Some(earlier) => format!("another list, {},", lists(earlier)),
+            None if earlier_recipe(context).is_some_and(|earlier| earlier.source != context.recipe().source) => {
+                "this list with other settings of [source]".to_owned()
+            }
             None => "an earlier version of this list".to_owned(),
         };
         bail!(
