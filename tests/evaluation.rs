@@ -361,6 +361,19 @@ fn answers_are_only_kept_for_the_same_questions_and_cut_ones_are_reported_by_eve
         .says(&["out holds answers with images = null, but now images is \"images\"; name another --out"]);
     ask(["long", "nothing", "another one"]);
     lynxdata(folder, &arguments).ended_with(1).says(&["out holds answers to other questions", "name another --out"]);
+    // An older version did not save what was asked. Its answers can still be scored.
+    let asked = folder.join("out/asked.json");
+    let mut older: Value = serde_json::from_slice(&std::fs::read(&asked).unwrap()).unwrap();
+    older.as_object_mut().unwrap().remove("questions");
+    std::fs::write(&asked, older.to_string()).unwrap();
+    let predictions = Path::new("out").join("predictions.jsonl").display().to_string();
+    lynxdata(folder, &arguments)
+        .ended_with(1)
+        .says(&["answers of an older version", &format!("--predictions {predictions} scores them")]);
+    let scored =
+        ["eval", "--predictions", &predictions, "--references", "r.jsonl", "--metric", "exact_match", "--json"];
+    let told = lynxdata(folder, &scored).ended_with(0).json();
+    assert_eq!(told["groups"][0]["questions"], json!(3));
     assert_eq!(server.requests().len(), 0, "nothing is asked for a folder that is refused");
 }
 

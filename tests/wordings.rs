@@ -159,6 +159,42 @@ fn wordings_are_of_the_language_and_number_that_is_asked_for() {
 }
 
 #[test]
+fn absolute_paths_lead_into_the_image_folder_of_a_task() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for name in ["own", "questions", "pictures"] {
+        std::fs::create_dir(folder.join(name)).unwrap();
+    }
+    std::fs::write(folder.join("own/quiz.toml"), QUIZ).unwrap();
+    let row = |id: u64, picture: u64| {
+        let image = folder.join(format!("pictures/train2014/COCO_train2014_{picture:012}.jpg"));
+        json!({"id": id, "image": image, "question": format!("What is thing {id}?"), "options": ["a", "b"], "right": 0})
+            .to_string()
+    };
+    std::fs::write(folder.join("questions/train.jsonl"), [row(1, 1), row(2, 2), row(3, 3)].join("\n")).unwrap();
+    std::fs::write(folder.join("questions/val.jsonl"), row(4, 3)).unwrap();
+    let instruct = |most: &str, decontaminate: &str| {
+        let recipe = format!(
+            "output = \"run\"\n[instruct]\ncatalogue = \"own\"\nrequire_images = false\n\
+             tasks = [{{ name = \"quiz\", root = \"questions\", split = \"train\", images = \"pictures\"{most} }}]\n\
+             {decontaminate}\n"
+        );
+        std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
+        lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(0);
+        lines(&folder.join("run/instruct/conversations/quiz-train.jsonl"))
+    };
+    let drawn = instruct(", most = 2", "");
+    assert_eq!(drawn.len(), 2);
+    for conversation in &drawn {
+        assert!(conversation["images"][0]["path"].as_str().unwrap().starts_with("train2014/"), "{conversation}");
+    }
+    // The rows of the held-out split are read too, and one is about the third image.
+    assert_eq!(instruct("", "[instruct.decontaminate]").len(), 2);
+    let counts = read(&folder.join("run/instruct/counts/quiz-train.json"));
+    assert_eq!(counts["dropped"], json!({"contaminated:image_id": 1}));
+}
+
+#[test]
 fn what_a_benchmark_has_is_left_out_or_told() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -273,10 +273,10 @@ pub struct Comparison {
     /// First minus second in the metric that decides, at the level of its step in Holm's method:
     /// its interval excludes 0 exactly if `adjusted_p` is below the α of the look.
     pub difference: Option<Difference>,
-    /// p after Holm's correction for several comparisons.
+    /// p after Holm's correction for several comparisons; absent if `difference` has no p.
     pub adjusted_p: Option<f64>,
-    /// Number of comparisons that `adjusted_p` and the level of `difference` are adjusted for; 1
-    /// with two arms.
+    /// Number of comparisons with a p, for which `adjusted_p` and the level of `difference` are
+    /// adjusted; at least 1.
     pub adjusted_for: usize,
     /// The same at the other setting.
     pub other_setting: Option<Difference>,
@@ -474,8 +474,15 @@ impl<'a> Measurements<'a> {
         self.results.get(&(version, setting)).map_or(&[], Vec::as_slice)
     }
 
+    /// Returns the first fit that was not measured on the held-out pairs of the split, as far as
+    /// their number tells.
+    fn of_another_split(&self) -> Option<&'a FitResult> {
+        self.results.values().flatten().copied().find(|result| result.measured.len() != self.split.held_out.len())
+    }
+
     /// Returns a metric of every replicate on some of the held-out pairs; empty if the gear does
-    /// not have the metric.
+    /// not have the metric. Fits that were measured on another number of pairs have no values,
+    /// because their measurements belong to other pairs.
     fn values(&self, version: Version, setting: usize, metric: Metric, chosen: &dyn Fn(&HeldOut) -> bool) -> Vec<f64> {
         let value = |measured: &crate::fit::Measured| match metric {
             Metric::VisualGain => Some(measured.gain),
@@ -497,6 +504,9 @@ impl<'a> Measurements<'a> {
     ) -> Vec<f64> {
         let of_result = |result: &&FitResult| {
             let weights = self.weights.get(result.fit.replicate)?;
+            if result.measured.len() != weights.len() {
+                return None;
+            }
             let items = self.split.held_out.iter().zip(weights).zip(&result.measured);
             let (mut sum, mut size) = (0.0, 0.0);
             for ((_, weight), measured) in items.filter(|((held, _), _)| chosen(held)) {
@@ -539,12 +549,18 @@ pub fn judge(
     let counts = |held: &HeldOut| held.counts;
     let decisive: Vec<Option<Difference>> =
         pairs.iter().map(|(first, second)| arms_compared(*first, *second, 0, metric, &counts)).collect();
-    let p: Vec<f64> = decisive.iter().map(|difference| difference.as_ref().and_then(|d| d.p).unwrap_or(1.0)).collect();
-    let adjusted = holm(&p, alpha);
+    // Arms that were not fitted were not tested, so the other tests need no adjustment for them.
+    let p: Vec<f64> = decisive.iter().flatten().filter_map(|difference| difference.p).collect();
+    let adjusted_for = p.len().max(1);
+    let mut tested = holm(&p, alpha).into_iter();
 
-    let comparisons = pairs.iter().zip(decisive).zip(adjusted).map(|((&(first, second), decisive), adjusted)| {
-        let Adjusted { p: adjusted_p, alpha: alpha_of_step } = adjusted;
-        let decisive = decisive.map(|difference| difference.at(alpha_of_step));
+    let comparisons = pairs.iter().zip(decisive).map(|(&(first, second), decisive)| {
+        let adjusted = decisive.as_ref().and_then(|difference| difference.p).and_then(|_| tested.next());
+        let adjusted_p = adjusted.map(|Adjusted { p, .. }| p);
+        let decisive = match adjusted {
+            Some(Adjusted { alpha, .. }) => decisive.map(|difference| difference.at(alpha)),
+            None => decisive,
+        };
         let other_metric = if metric == Metric::VisualGain { Metric::HeldOutLoss } else { Metric::VisualGain };
         let origins = origins(split, names, first, second, &|chosen| arms_compared(first, second, 0, metric, chosen));
         let other_setting = arms_compared(first, second, 1, metric, &counts);
@@ -553,15 +569,16 @@ pub fn judge(
             split,
             arms: [&arms[first], &arms[second]],
             places: [first, second],
+            names,
             measurements: &measurements,
             controls: controls.as_ref(),
-            significant: adjusted_p < alpha,
+            significant: adjusted_p.is_some_and(|p| p < alpha),
         });
         let verdict = decide(&Decision {
             names: [&names[first], &names[second]],
             metric,
             alpha,
-            comparisons: pairs.len(),
+            comparisons: adjusted_for,
             gates: &gates,
             difference: decisive.as_ref(),
             adjusted_p,
@@ -580,8 +597,8 @@ pub fn judge(
             sentence: String::new(),
             caption_noise_equivalent: decisive.as_ref().and_then(|d| percent_of(&curve, d.mean.abs())),
             difference: decisive,
-            adjusted_p: Some(adjusted_p),
-            adjusted_for: pairs.len(),
+            adjusted_p,
+            adjusted_for,
             other_setting,
             other_metric: arms_compared(first, second, 0, other_metric, &counts),
             margin,
@@ -728,11 +745,11 @@ struct Decision<'a> {
     names: [&'a String; 2],
     metric: Metric,
     alpha: f64,
-    /// The number of comparisons of the check.
+    /// The number of comparisons with a p.
     comparisons: usize,
     gates: &'a [Gate],
     difference: Option<&'a Difference>,
-    adjusted_p: f64,
+    adjusted_p: Option<f64>,
     other_setting: Option<&'a Difference>,
     origins: &'a [Origin],
     margin: Option<f64>,
@@ -742,14 +759,14 @@ fn decide(decision: &Decision) -> Verdict {
     if let Some(gate) = decision.gates.iter().find(|gate| !gate.passed) {
         return Verdict::Invalid { gate: gate.name.clone(), reason: gate.finding.clone() };
     }
-    let Some(difference) = decision.difference.filter(|difference| difference.p.is_some()) else {
+    let Some((difference, adjusted_p)) = decision.difference.zip(decision.adjusted_p) else {
         let reason = "one replicate says nothing about chance; use at least two, better twelve".to_owned();
         return Verdict::Inconclusive { reason };
     };
     let is_rounding = difference.mean.abs() <= ROUNDING * decision.level
         && difference.interval.is_some_and(|[low, high]| (high - low).abs() <= 100.0 * ROUNDING * decision.level);
     let first_is_better = (difference.mean > 0.0) == decision.metric.higher_is_better();
-    if decision.adjusted_p < decision.alpha && !is_rounding {
+    if adjusted_p < decision.alpha && !is_rounding {
         if decision.other_setting.is_some_and(|other| other.mean * difference.mean < 0.0) {
             return Verdict::LearningRateDependent;
         }

@@ -5,7 +5,7 @@
 //! does not say which ones.
 
 use std::ffi::OsStr;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -130,52 +130,74 @@ fn middles(start: f64, end: f64, count: u32) -> impl Iterator<Item = f64> {
     (0..count).map(move |place| start + (f64::from(place) + 0.5) * (end - start) / f64::from(count))
 }
 
-/// Offsets in milliseconds before the requested time. They are tried in turn if ffmpeg finds no
-/// frame at or after the time, because the last frame of a video may be long.
-const EARLIER: [u64; 3] = [500, 2000, 10_000];
+/// Offsets in milliseconds before the requested time, the last one to the beginning of the video.
+/// They are tried in turn if ffmpeg finds no frame at or after the time, because the last frame of
+/// a video may be long, as that of a slide. Each is much longer than the one before, so that few
+/// frames are read if the last one is short, and few programs are started if it is long.
+const EARLIER: [u64; 6] = [500, 2000, 10_000, 60_000, 600_000, u64::MAX];
+
+/// Makes ffmpeg write every frame once. Otherwise it writes as many as the frame rate demands, and
+/// repeats those that last longer.
+const ONCE: &[&str] = &["-vsync", "passthrough"];
 
 /// Returns the frame of a video file at a time as a JPEG. After the last frame began, it is that
 /// one, so a later time never gives an earlier frame.
 ///
 /// # Errors
-/// If ffmpeg is not installed. The inner error is returned if ffmpeg cannot read the video, or if
-/// the last frame began more than 10 seconds before the time.
+/// If ffmpeg is not installed. The inner error is returned if ffmpeg cannot read the video or finds
+/// no frame in it.
 pub fn frame_at(place: &Place, milliseconds: u64) -> Result<std::result::Result<Vec<u8>, VideoFault>> {
     let Some(input) = place.input() else { return Ok(Err(compressed())) };
-    let found = frames_from(&input, milliseconds, &["-frames:v", "1"])?;
+    let found = output(frames_from(&input, milliseconds, &["-frames:v", "1"]), "ffmpeg")?;
     if !found.as_ref().is_ok_and(Vec::is_empty) {
         return Ok(found);
     }
     for earlier in EARLIER {
-        match frames_from(&input, milliseconds.saturating_sub(earlier), &[])? {
-            Ok(frames) if frames.is_empty() => {}
-            // Nothing follows at the requested time, so the last of these frames is the last one
-            // of the video.
-            Ok(frames) => return Ok(Ok(last_jpeg(frames))),
-            Err(fault) => return Ok(Err(fault)),
+        let from = milliseconds.saturating_sub(earlier);
+        let mut last = LastJpeg::default();
+        if let Err(fault) = run(frames_from(&input, from, ONCE), "ffmpeg", &mut |bytes| last.add(bytes))? {
+            return Ok(Err(fault));
+        }
+        // Nothing follows at the requested time, so this is the last frame of the video.
+        if !last.0.is_empty() {
+            return Ok(Ok(last.0));
+        }
+        if from == 0 {
+            break;
         }
     }
     Ok(Err(VideoFault::Broken("it has no frame there".to_owned())))
 }
 
-/// Returns the frames of a video from a time on as JPEGs, one after the other.
-fn frames_from(input: &OsStr, milliseconds: u64, limit: &[&str]) -> Result<std::result::Result<Vec<u8>, VideoFault>> {
+/// Returns the command that writes the frames of a video from a time on as JPEGs, one after the
+/// other.
+fn frames_from(input: &OsStr, milliseconds: u64, which: &[&str]) -> Command {
     let seconds = format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000);
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-v", "error", "-threads", "1", "-protocol_whitelist", "file,subfile"]);
-    command.args(["-ss", &seconds, "-i"]).arg(input).args(["-map", "0:v:0"]).args(limit);
+    command.args(["-ss", &seconds, "-i"]).arg(input).args(["-map", "0:v:0"]).args(which);
     // Bit-exact, so that the version of the library is not written into the image. Quality 2 is the
     // best that its JPEG encoder gives by default.
     command.args(["-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p"]);
     command.args(["-flags:v", "+bitexact", "-fflags", "+bitexact", "-f", "image2pipe", "-"]);
-    output(command, "ffmpeg")
+    command
 }
 
-/// Returns the last of several JPEGs. The two bytes at the start of a JPEG are nowhere else in
-/// those that ffmpeg writes: in compressed data a zero follows every 0xff.
-fn last_jpeg(mut jpegs: Vec<u8>) -> Vec<u8> {
-    let start = jpegs.windows(2).rposition(|pair| pair == [0xff, 0xd8]);
-    jpegs.split_off(start.unwrap_or_default())
+/// The last of the JPEGs that were added, so that a long video is never in memory as images. The
+/// two bytes at the start of a JPEG are nowhere else in those that ffmpeg writes: in compressed
+/// data a zero follows every 0xff.
+#[derive(Default)]
+struct LastJpeg(Vec<u8>);
+
+impl LastJpeg {
+    /// Adds bytes. They may begin and end anywhere in a JPEG.
+    fn add(&mut self, bytes: &[u8]) {
+        let before = self.0.len().saturating_sub(1);
+        self.0.extend_from_slice(bytes);
+        if let Some(start) = self.0[before..].windows(2).rposition(|pair| pair == [0xff, 0xd8]) {
+            self.0.drain(..before + start);
+        }
+    }
 }
 
 /// Returns the first line of `ffmpeg -version`, because pixels may differ between versions.
@@ -195,29 +217,79 @@ fn compressed() -> VideoFault {
 
 /// Returns the duration of a video in seconds: that of its pictures, because its sound may be
 /// longer. If ffprobe does not know it, it is that of the whole file.
+///
+/// The duration that ffprobe gives for the pictures ends too early if frames last unequally long
+/// and are not stored in the order of their times. So if the file is longer, the last frame decides
+/// whether the pictures are.
 fn duration(place: &Place) -> Result<std::result::Result<f64, VideoFault>> {
     let Some(input) = place.input() else { return Ok(Err(compressed())) };
-    let mut command = Command::new("ffprobe");
-    command.args(["-v", "error", "-protocol_whitelist", "file,subfile", "-select_streams", "v:0"]);
-    command.args(["-show_entries", "format=duration:stream=duration:stream_tags=DURATION", "-of", "csv", "-i"]);
-    command.arg(&input);
-    let said = match output(command, "ffprobe")? {
-        Ok(said) => said,
+    let entries = "format=start_time,duration:stream=duration:stream_tags=DURATION";
+    let said = match output(ffprobe(&input, &["-show_entries", entries]), "ffprobe")? {
+        Ok(said) => Said::read(&String::from_utf8_lossy(&said)),
         Err(fault) => return Ok(Err(fault)),
     };
-    let seconds = said_duration(&String::from_utf8_lossy(&said));
+    let seconds = match (said.of_pictures, said.of_file) {
+        (Some(pictures), Some(file)) if file > pictures => {
+            let from = format!("{:.6}%", said.start + pictures);
+            let entries = ["-read_intervals", &from, "-show_entries", "packet=pts_time,duration_time"];
+            let packets = output(ffprobe(&input, &entries), "ffprobe")?.unwrap_or_default();
+            let end = last_end(&String::from_utf8_lossy(&packets)).map(|end| end - said.start);
+            Some(end.map_or(pictures, |end| end.max(pictures)))
+        }
+        (pictures, file) => pictures.or(file),
+    };
     Ok(seconds.ok_or_else(|| VideoFault::Broken("its duration is unknown".to_owned())))
 }
 
-/// Returns the duration in what ffprobe says: a line `stream,SECONDS,TAG`, and `format,SECONDS`.
-/// Matroska has the duration of a stream only in a tag, `00:00:05.400000000`.
-fn said_duration(said: &str) -> Option<f64> {
-    let (of_file, of_stream): (Vec<&str>, Vec<&str>) = said.lines().partition(|line| line.starts_with("format"));
-    let seconds = |lines: Vec<&str>| {
-        let fields = lines.into_iter().flat_map(|line| line.trim().split(','));
-        fields.filter_map(clock_seconds).find(|seconds| seconds.is_finite() && *seconds > 0.0)
-    };
-    seconds(of_stream).or_else(|| seconds(of_file))
+/// Returns a command that asks ffprobe about the pictures of a video.
+fn ffprobe(input: &OsStr, entries: &[&str]) -> Command {
+    let mut command = Command::new("ffprobe");
+    command.args(["-v", "error", "-protocol_whitelist", "file,subfile", "-select_streams", "v:0"]);
+    command.args(entries).args(["-of", "compact", "-i"]).arg(input);
+    command
+}
+
+/// Times of a video in seconds, as ffprobe says them.
+#[derive(Debug, PartialEq)]
+struct Said {
+    /// The time at which the file begins. Times of frames count from 0, those that ffmpeg seeks from
+    /// here.
+    start: f64,
+    /// The duration of the pictures.
+    of_pictures: Option<f64>,
+    /// The duration of the file.
+    of_file: Option<f64>,
+}
+
+impl Said {
+    /// Reads a line `stream|duration=SECONDS|tag:DURATION=TIME`, and
+    /// `format|start_time=SECONDS|duration=SECONDS`. Matroska has the duration of a stream only in
+    /// a tag, `00:00:05.400000000`.
+    fn read(said: &str) -> Said {
+        let of = |section: &str, keys: &[&str]| {
+            let lines = said.lines().filter(|line| line.split('|').next() == Some(section));
+            let found = lines.flat_map(|line| keys.iter().filter_map(|key| field(line, key)));
+            found.collect::<Vec<f64>>()
+        };
+        let duration = |times: Vec<f64>| times.into_iter().find(|seconds| *seconds > 0.0);
+        Said {
+            start: of("format", &["start_time"]).first().copied().unwrap_or(0.0),
+            of_pictures: duration(of("stream", &["duration", "tag:DURATION"])),
+            of_file: duration(of("format", &["duration"])),
+        }
+    }
+}
+
+/// Returns the latest end of the frames in lines `packet|pts_time=SECONDS|duration_time=SECONDS`.
+fn last_end(packets: &str) -> Option<f64> {
+    let end = |line| Some(field(line, "pts_time")? + field(line, "duration_time").unwrap_or(0.0));
+    packets.lines().filter_map(end).reduce(f64::max)
+}
+
+/// Returns a field of a line of ffprobe in seconds, if it is known.
+fn field(line: &str, key: &str) -> Option<f64> {
+    let value = line.trim().split('|').find_map(|field| field.strip_prefix(key)?.strip_prefix('='))?;
+    clock_seconds(value).filter(|seconds| seconds.is_finite())
 }
 
 /// Parses seconds, or hours, minutes and seconds with colons.
@@ -227,18 +299,53 @@ fn clock_seconds(text: &str) -> Option<f64> {
 
 /// Runs a program and returns its standard output. If it fails, the last line of its standard error
 /// becomes a fault of the video.
-fn output(mut command: Command, program: &'static str) -> Result<std::result::Result<Vec<u8>, VideoFault>> {
-    let output = match command.stdin(Stdio::null()).output() {
+fn output(command: Command, program: &'static str) -> Result<std::result::Result<Vec<u8>, VideoFault>> {
+    let mut all = Vec::new();
+    let ended = run(command, program, &mut |bytes| all.extend_from_slice(bytes))?;
+    Ok(ended.map(|()| all))
+}
+
+/// Does the same as [`output`], but passes the standard output on as it comes.
+fn run(
+    mut command: Command,
+    program: &'static str,
+    keep: &mut dyn FnMut(&[u8]),
+) -> Result<std::result::Result<(), VideoFault>> {
+    let failed = |source| Error::Io { action: "run", path: program.into(), source };
+    let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = match spawned {
         Err(fault) if fault.kind() == ErrorKind::NotFound => return Err(Error::NoProgram { program }),
-        Err(source) => return Err(Error::Io { action: "run", path: program.into(), source }),
-        Ok(output) => output,
+        other => other.map_err(failed)?,
     };
-    if output.status.success() {
-        return Ok(Ok(output.stdout));
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    // Standard error is read beside: a program waits if nobody reads what it says.
+    let beside = std::thread::spawn(move || {
+        let mut said = Vec::new();
+        stderr.map_or(Ok(0), |mut stderr| stderr.read_to_end(&mut said)).map(|_| said)
+    });
+    let read = stdout.map_or(Ok(()), |stdout| each_chunk(stdout, keep));
+    let status = child.wait().map_err(failed)?;
+    let said = beside.join().unwrap_or_else(|_| Ok(Vec::new())).map_err(failed)?;
+    read.map_err(failed)?;
+    if status.success() {
+        return Ok(Ok(()));
     }
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&said);
     let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it cannot be read");
     Ok(Err(VideoFault::Broken(last.trim().to_owned())))
+}
+
+/// Reads to the end, a part at a time.
+fn each_chunk(mut from: impl Read, keep: &mut dyn FnMut(&[u8])) -> std::io::Result<()> {
+    let mut chunk = vec![0; 1 << 16];
+    loop {
+        match from.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(length) => keep(&chunk[..length]),
+            Err(fault) if fault.kind() == ErrorKind::Interrupted => {}
+            Err(fault) => return Err(fault),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -333,7 +440,7 @@ mod tests {
         if !crate::machine::video("color=black:s=64x48:r=10:d=2,geq=lum='40*floor(2*T)+30':cb=128:cr=128", &silent) {
             return;
         }
-        for name in ["long.mp4", "long.mkv"] {
+        for name in ["long.mp4", "long.mkv", "long.ts"] {
             let mut command = Command::new("ffmpeg");
             command.args(["-nostdin", "-v", "error", "-i"]).arg(&silent);
             command.args(["-f", "lavfi", "-i", "sine=d=20", "-map", "0:v", "-map", "1:a", "-c:v", "copy"]);
@@ -343,26 +450,134 @@ mod tests {
             let video = Video::find(&pictures, name).unwrap().unwrap();
             let Video::File(place, seconds) = &video else { panic!("it is a file") };
             assert!((seconds - 2.0).abs() < 0.11, "{name}: {seconds}");
+            if name == "long.ts" {
+                // Its times begin at 1.5 seconds. ffmpeg cannot decode this codec there after a seek.
+                continue;
+            }
             let grey = |milliseconds| {
                 let jpeg = frame_at(place, milliseconds).unwrap().unwrap();
                 lynxdata_picture::decode_rgb(&jpeg, 1 << 20).unwrap().get_pixel(32, 24).0[1]
             };
             let greys = [250, 750, 1250, 1750].map(grey);
             assert!(greys.windows(2).all(|pair| pair[1] > pair[0] + 25), "{name}: {greys:?}");
-            // After the last frame it is still shown, but not for ever.
-            for later in [2100, 3000, 5000] {
+            // After the last frame it is still shown.
+            for later in [2100, 3000, 5000, 15_000] {
                 assert!(grey(later).abs_diff(greys[3]) < 5, "{name} {later}");
             }
-            assert!(frame_at(place, 15_000).unwrap().is_err(), "{name}");
+        }
+    }
+
+    /// Runs ffmpeg on a file and returns whether it is installed.
+    fn made(source: &[&str], path: &Path) -> bool {
+        let Ok(made) = Command::new("ffmpeg").args(["-nostdin", "-v", "error"]).args(source).arg(path).output() else {
+            return false;
+        };
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        true
+    }
+
+    fn found(path: &Path) -> (Place, f64) {
+        let pictures = Pictures::of([path.parent().unwrap().to_owned()]);
+        match Video::find(&pictures, path.file_name().unwrap().to_str().unwrap()).unwrap().unwrap() {
+            Video::File(place, seconds) => (place, seconds),
+            Video::Frames(_) => panic!("it is a file"),
+        }
+    }
+
+    fn grey(place: &Place, milliseconds: u64) -> u8 {
+        let jpeg = frame_at(place, milliseconds).unwrap().unwrap();
+        lynxdata_picture::decode_rgb(&jpeg, 1 << 20).unwrap().get_pixel(32, 24).0[1]
+    }
+
+    /// A video of 60 seconds with 10 frames a second in the first half, and then one every ten
+    /// seconds and one at 59.9. Every ten seconds are of another grey.
+    const UNEVEN: [&str; 12] = [
+        "-f",
+        "lavfi",
+        "-i",
+        "color=black:s=64x48:r=10:d=60,geq=lum='30*floor(T/10)+30':cb=128:cr=128,\
+         select='lt(n,300)+not(mod(n,100))+eq(n,599)'",
+        "-vsync",
+        "vfr",
+        "-c:v",
+        "mpeg4",
+        "-q:v",
+        "2",
+        "-bf",
+        "2",
+    ];
+
+    #[test]
+    fn a_video_of_uneven_frames_lasts_until_its_last_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let silent = folder.path().join("silent.mp4");
+        if !made(&UNEVEN, &silent) {
+            crate::machine::video("color", &silent); // says that it is skipped
+            return;
+        }
+        let sound = ["-f", "lavfi", "-i", "sine=d=80", "-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "aac"];
+        made(&[&["-i", silent.to_str().unwrap()], &sound[..]].concat(), &folder.path().join("sound.mp4"));
+        for name in ["silent.mp4", "sound.mp4"] {
+            let (place, seconds) = found(&folder.path().join(name));
+            assert!((seconds - 60.0).abs() < 0.11, "{name}: {seconds}");
+            let greys = [5_000, 15_000, 25_000].map(|moment| grey(&place, moment));
+            assert!(greys.windows(2).all(|pair| pair[1] > pair[0] + 15), "{name}: {greys:?}");
+        }
+    }
+
+    #[test]
+    fn every_frame_is_written_once_and_only_the_last_one_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("uneven.mp4");
+        if !made(&UNEVEN, &path) {
+            crate::machine::video("color", &path); // says that it is skipped
+            return;
+        }
+        let all = output(frames_from(path.as_os_str(), 25_000, ONCE), "ffmpeg").unwrap().unwrap();
+        let starts: Vec<usize> = (1..all.len()).filter(|at| all[at - 1..=*at] == [0xff, 0xd8]).collect();
+        assert!((50..60).contains(&starts.len()), "{} frames, not 350", starts.len());
+        let expected = &all[starts.last().unwrap() - 1..];
+        for length in [1, 7, all.len()] {
+            let mut last = LastJpeg::default();
+            for bytes in all.chunks(length) {
+                last.add(bytes);
+            }
+            assert!(last.0 == expected, "in parts of {length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_last_frame_may_be_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("slide.mp4");
+        let source = ["-f", "lavfi", "-i", "color=gray:s=64x48:r=1/40:d=40", "-f", "lavfi", "-i", "sine=d=40"];
+        let coded = ["-c:v", "mpeg4", "-q:v", "2", "-c:a", "aac"];
+        if !made(&[&source[..], &coded].concat(), &path) {
+            crate::machine::video("color", &path); // says that it is skipped
+            return;
+        }
+        let (place, seconds) = found(&path);
+        assert!((seconds - 40.0).abs() < 0.11, "{seconds}");
+        let first = grey(&place, 0);
+        for moment in [5_000, 20_000, 35_000, 39_900] {
+            assert_eq!(grey(&place, moment), first, "{moment}");
         }
     }
 
     #[test]
     fn the_duration_of_the_file_counts_only_without_that_of_the_stream() {
-        assert_eq!(said_duration("stream,2.0\nformat,20.0\n"), Some(2.0));
-        assert_eq!(said_duration("stream,N/A,00:01:02.500000000\nformat,90.0\n"), Some(62.5));
-        assert_eq!(said_duration("stream,N/A\nformat,20.0\n"), Some(20.0));
-        assert_eq!(said_duration("stream,N/A\nformat,N/A\n"), None);
+        let said = |text: &str| {
+            let Said { start, of_pictures, of_file } = Said::read(text);
+            (start, of_pictures, of_file)
+        };
+        let usual = "stream|duration=2.0\nformat|start_time=0.5|duration=20.0\n";
+        assert_eq!(said(usual), (0.5, Some(2.0), Some(20.0)));
+        let tagged = "stream|duration=N/A|tag:DURATION=00:01:02.500000000\nformat|start_time=0.0|duration=90.0\n";
+        assert_eq!(said(tagged), (0.0, Some(62.5), Some(90.0)));
+        assert_eq!(said("stream|duration=N/A\nformat|start_time=N/A|duration=20.0\n"), (0.0, None, Some(20.0)));
+        assert_eq!(said("stream|duration=N/A\nformat|start_time=N/A|duration=N/A\n"), (0.0, None, None));
+        let packets = "packet|pts_time=9.5|duration_time=0.5\npacket|pts_time=8.0|duration_time=N/A\n\n";
+        assert_eq!((last_end(packets), last_end("packet|pts_time=N/A|duration_time=0.5")), (Some(10.0), None));
     }
 
     #[test]

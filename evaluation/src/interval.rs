@@ -57,8 +57,10 @@ pub(crate) fn add(total: &mut [f64], counts: &[f64]) {
 /// If all answers are right, redrawing shows no variation, and if nearly all are, too little. So
 /// the lower end of a figure with a range is never above the one for a result without exception,
 /// which is where this many clusters would all be right with a probability of 2.5 % (Clopper and
-/// Pearson, 1934). The same holds for the upper end and all wrong. As this bound depends only on
-/// the number of clusters, a better result never has a lower bound than a worse one.
+/// Pearson, 1934). The same holds for the upper end and all wrong. For a share of all questions,
+/// this bound depends only on the number of clusters, so a better result never has a lower bound
+/// than a worse one. For other figures, such as a precision, the answers determine which clusters
+/// are counted, and a better result may have a lower bound.
 pub(crate) fn intervals(
     strata: &[Vec<Vec<f64>>],
     figures: Figures,

@@ -20,6 +20,7 @@ mod vqa_accuracy;
 
 use crate::error::{Error, Result};
 use crate::input::Item;
+use crate::interval::Figures;
 
 /// A metric with the source of its definition.
 #[derive(Debug)]
@@ -68,6 +69,9 @@ pub struct Counted {
     pub(crate) parsed: Vec<Option<String>>,
     /// The stratum of each question, see `intervals`; empty if there is only one.
     pub(crate) strata: Vec<usize>,
+    /// Computes the figures of replicates and of single clusters, if they differ from those of all
+    /// questions.
+    pub(crate) redrawn: Option<Figures>,
     /// Remarks about unusual input.
     pub(crate) notes: Vec<String>,
 }

@@ -91,7 +91,7 @@ pub fn score(metric: &Metric, items: &[Item], variant: Variant, seed: u64) -> Re
         let row = |index: &usize| (counted.rows[*index].as_slice(), clusters[*index]);
         let strata: Vec<Vec<Vec<f64>>> = by_stratum.values().map(|members| sums(members.iter().map(row))).collect();
         let ranges: Vec<_> = metric.figures.iter().map(|figure| figure.range).collect();
-        let found = intervals(&strata, metric.compute, &ranges, seed);
+        let found = intervals(&strata, counted.redrawn.unwrap_or(metric.compute), &ranges, seed);
         let values = (metric.compute)(&total);
         let figures = metric.figures.iter().zip(values).zip(found).map(|((figure, value), interval)| Value {
             name: figure.name,
@@ -217,6 +217,27 @@ mod tests {
         let [low, high] = precision.interval.unwrap();
         // As of R's binom.test(5, 5).
         assert!((low - 47.82).abs() < 0.01 && (high - 100.0).abs() < 1e-9, "{precision:?}");
+        // 2 · 5 / (2 · 5 + 45). The 45 answers that are wrongly no count too.
+        let f1 = &scores.groups[0].figures[3];
+        let [low, high] = f1.interval.unwrap();
+        assert!((f1.value.unwrap() - 18.18).abs() < 0.01 && low < 8.0 && high > 25.0 && high < 40.0, "{f1:?}");
+    }
+
+    #[test]
+    fn f1_is_undefined_without_a_right_yes_but_not_in_a_replicate() {
+        let lines: Vec<String> = (0..100)
+            .map(|id| format!("{{\"id\": {id}, \"answer\": \"{}\"}}", if id < 50 { "yes" } else { "no" }))
+            .collect();
+        let f1 = |yes: std::ops::Range<usize>| {
+            let predictions: Vec<&str> = (0..100).map(|id| if yes.contains(&id) { "yes" } else { "no" }).collect();
+            let figure = &scored("pope", &references(&lines), &predictions).groups[0].figures[3];
+            (figure.value, figure.interval)
+        };
+        assert_eq!((f1(0..0), f1(60..70)), ((None, None), (None, None)));
+        // 13 % of the replicates have no right yes.
+        let (value, interval) = f1(48..50);
+        let [low, high] = interval.unwrap();
+        assert!((value.unwrap() - 100.0 * 4.0 / 52.0).abs() < 1e-9 && low.abs() < 1e-9 && high < 25.0, "{low} {high}");
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(super) struct Facts<'a> {
     pub(super) split: &'a Split,
     pub(super) arms: [&'a ArmOutcome; 2],
     pub(super) places: [usize; 2],
+    /// Names of all arms.
+    pub(super) names: &'a [String],
     pub(super) measurements: &'a Measurements<'a>,
     pub(super) controls: Option<&'a Controls>,
     /// Whether the arms differ significantly, after Holm's correction.
@@ -32,7 +34,7 @@ pub(super) struct Facts<'a> {
 pub(super) fn gates(facts: &Facts) -> Vec<Gate> {
     let mut gates = vec![arms(facts), held_out(facts), different(facts), overlap(facts)];
     if gates.iter().all(|gate| gate.passed) {
-        gates.extend([finite(facts), replicates(facts)]);
+        gates.extend([same_split(facts), finite(facts), replicates(facts)]);
     }
     if gates.iter().all(|gate| gate.passed) {
         gates.extend(language(facts));
@@ -128,6 +130,25 @@ fn overlap(facts: &Facts) -> Gate {
         100.0 * share
     );
     gate("no overlap", share <= MOST_OVERLAP, finding)
+}
+
+/// Requires that all fits were measured on the held-out pairs of the split. Measurements are joined
+/// with pairs by their places, so fits of another split would be joined with other pairs.
+fn same_split(facts: &Facts) -> Gate {
+    let held_out = facts.split.held_out.len();
+    let other = facts.measurements.of_another_split();
+    let finding = match other {
+        Some(result) => format!(
+            "{} was measured on {} pairs, but {held_out} are held out; run the check again in another output folder",
+            match result.fit.version {
+                Version::Arm { arm } => format!("a fit of {}", facts.names[arm]),
+                version => format!("a control of {}", facts.names[version.arm()]),
+            },
+            result.measured.len()
+        ),
+        None => format!("all fits were measured on {held_out} pairs"),
+    };
+    gate("same held-out pairs", other.is_none(), finding)
 }
 
 fn finite(facts: &Facts) -> Gate {

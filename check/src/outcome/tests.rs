@@ -57,7 +57,7 @@ fn noise(key: &[usize]) -> f64 {
 type Gain<'a> = &'a dyn Fn(Fit, usize) -> f64;
 
 fn result(split: &Split, fit: Fit, gain: Gain) -> FitResult {
-    let measured = (0..HELD_OUT).map(|item| Measured {
+    let measured = (0..split.held_out.len()).map(|item| Measured {
         gain: 30.0 * gain(fit, item),
         bits: Some(30.0 * (2.5 - 0.1 * gain(fit, item))),
         unigram_bits: Some(30.0 * 3.0),
@@ -273,7 +273,7 @@ fn interval_p_and_pairs_needed_of_several_comparisons_are_at_one_level() {
                 let unadjusted = difference.at(0.05).pairs_needed().unwrap();
                 let factor = difference.pairs_needed().unwrap();
                 assert!(factor > 1.1 * unadjusted && reason.contains(&words::times(factor)), "{unadjusted} {reason}");
-                assert!(sentence.contains("98.3 % interval"), "{sentence}");
+                assert!(difference.alpha > 0.0166 && difference.alpha < 0.05, "{}", difference.alpha);
             }
         }
         assert!(
@@ -384,6 +384,47 @@ fn an_arm_that_is_too_small_leaves_the_others_to_be_compared() {
     for comparison in &outcome.comparisons[1..] {
         assert!(comparison.sentence.contains("third has 20 pairs"), "{}", comparison.sentence);
     }
+}
+
+#[test]
+fn comparisons_that_were_not_measured_are_not_adjusted_for() {
+    let mut small = split_of(3);
+    small.arms[2].truncate(20);
+    for levels in [[0.30, 0.25, 0.30], [0.30, 0.29, 0.30]] {
+        let gain: Gain = &|fit, _| level(fit, &levels);
+        let (outcome, two) = (judged(&protocol(), &small, gain), judged(&protocol(), &split_of(2), gain));
+        let [first, not_measured @ ..] = outcome.comparisons.as_slice() else { unreachable!("there are three") };
+        let alone = two.first();
+        assert_eq!((&first.difference, first.adjusted_p), (&alone.difference, alone.adjusted_p));
+        assert_eq!((&first.verdict, &first.sentence, first.adjusted_for), (&alone.verdict, &alone.sentence, 1));
+        assert_eq!(first.adjusted_p, first.difference.as_ref().unwrap().p);
+        assert!(not_measured.iter().all(|other| other.adjusted_p.is_none() && other.difference.is_none()));
+        assert!(outcome.notes.iter().all(|note| !note.contains("adjusted")), "{:?}", outcome.notes);
+    }
+}
+
+#[test]
+fn fits_that_were_measured_on_another_split_are_refused() {
+    let gain: Gain = &|fit, _| level(fit, &[0.30, 0.25]);
+    let (earlier, mut split) = (split_of(2), split_of(2));
+    split.held_out.remove(0);
+    let names = ["clean", "noisy"].map(str::to_owned);
+    let of_arms = |split: &Split| -> Vec<FitResult> {
+        arm_fits(&[0, 1], REPLICATES).into_iter().map(|fit| result(split, fit, gain)).collect()
+    };
+    let with_controls = |mut results: Vec<FitResult>, controls_on: &Split| {
+        let more = follow_up_fits(&protocol(), &results);
+        results.extend(more.into_iter().map(|fit| {
+            let is_arm = matches!(fit.version, Version::Arm { .. });
+            result(if is_arm { &split } else { controls_on }, fit, gain)
+        }));
+        judge(&protocol(), &names, &split, &[400, 400], &results)
+    };
+    let found = failed(&with_controls(of_arms(&earlier), &earlier));
+    assert!(found.starts_with("same held-out pairs: a fit of clean was measured on 200 pairs, but 199"), "{found}");
+    let found = failed(&with_controls(of_arms(&split), &earlier));
+    assert!(found.starts_with("same held-out pairs: a control of clean was measured on 200 pairs"), "{found}");
+    assert_eq!(with_controls(of_arms(&split), &split).first().verdict.winner(), Some("clean"));
 }
 
 #[test]

@@ -217,11 +217,11 @@ pub(super) fn notes(
     controls: Option<&Controls>,
 ) -> Vec<String> {
     let mut notes = Vec::new();
-    if comparisons.len() > 1 && comparisons.iter().any(|comparison| comparison.difference.is_some()) {
+    let tested = comparisons.iter().filter(|comparison| comparison.adjusted_p.is_some()).count();
+    if tested > 1 {
         notes.push(format!(
-            "p and interval of the {} comparisons are adjusted for their number by Holm's method; \
-             the intervals on held-out pairs of one origin and ci95 in the JSON are not",
-            comparisons.len()
+            "p and interval of the {tested} comparisons are adjusted for their number by Holm's method; \
+             the intervals on held-out pairs of one origin and ci95 in the JSON are not"
         ));
     }
     for comparison in comparisons {

@@ -12,7 +12,7 @@ use crate::input::Item;
 /// predictions; lmms-eval reports that of the labels.
 ///
 /// A missing prediction, which the official script does not handle, is wrong. Precision is
-/// undefined, not 0, if no prediction is yes.
+/// undefined, not 0, if no prediction is yes, and F1 if no yes is right; the script fails.
 ///
 /// `--strict` takes the first of the words yes, no and not, in any case; an answer without any of
 /// them is wrong.
@@ -33,9 +33,12 @@ pub(super) const POPE: Metric = Metric {
     compute,
 };
 
+/// Place of F1 among the figures.
+const F1: usize = 3;
+
 /// Makes these counts: true and false positives, true and false negatives.
 fn count(items: &[Item], variant: Variant) -> Result<Counted> {
-    let mut counted = Counted::default();
+    let mut counted = Counted { redrawn: Some(redrawn), ..Counted::default() };
     let mut neither = 0;
     for item in items {
         let label = label(item, POPE.name)?;
@@ -73,10 +76,21 @@ fn first_word(answer: &str) -> Option<bool> {
 }
 
 fn compute(sums: &[f64]) -> Vec<f64> {
+    let mut figures = redrawn(sums);
+    // As in the script: 2 · precision · recall / (precision + recall) is 0 / 0.
+    if sums[0] == 0.0 {
+        figures[F1] = f64::NAN;
+    }
+    figures
+}
+
+/// Computes the figures of a replicate or an image. F1 is 0, not undefined, if a yes is said or
+/// expected but none is right, so that an image with only wrong answers counts.
+fn redrawn(sums: &[f64]) -> Vec<f64> {
     let [true_yes, false_yes, true_no, false_no] = [sums[0], sums[1], sums[2], sums[3]];
     let all = true_yes + false_yes + true_no + false_no;
     let (precision, recall) = (true_yes / (true_yes + false_yes), true_yes / (true_yes + false_no));
-    let f1 = 2.0 * precision * recall / (precision + recall);
+    let f1 = 2.0 * true_yes / (2.0 * true_yes + false_yes + false_no);
     let shares = [(true_yes + true_no) / all, precision, recall, f1, (true_yes + false_yes) / all];
     shares.map(|share| 100.0 * share).to_vec()
 }

@@ -389,8 +389,8 @@ fn curve_panel(svg: &mut String, area: [f64; 4], title: &str, curves: &[ArmCurve
     }
 }
 
-/// Draws the mean difference of each comparison as a dot, its 95 % confidence interval as a
-/// whisker, and zero as a line.
+/// Draws the mean difference of each comparison as a dot, its confidence interval as a whisker, and
+/// zero as a line.
 ///
 /// Every row has its own scale, oriented so that left means that the first arm is better.
 pub(crate) fn differences(comparisons: &[Comparison], width: f64) -> String {
@@ -450,9 +450,15 @@ pub(crate) fn differences(comparisons: &[Comparison], width: f64) -> String {
 
 fn comparison_in_words(row: &Comparison, unit: &str) -> String {
     let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
+    let adjusted = match row.is_adjusted {
+        Some(true) => "adjusted ",
+        Some(false) => "unadjusted ",
+        None => "",
+    };
     format!(
-        "{}{unit} (95% interval {} to {}), p {}",
+        "{}{unit} ({}% interval {} to {}), {adjusted}p {}",
         difference(row.mean_difference),
+        round_1(100.0 * row.confidence),
         difference(row.ci_low),
         difference(row.ci_high),
         probability(row.p),
@@ -470,6 +476,10 @@ fn ticks(low: f64, high: f64, wanted: f64) -> Vec<(f64, String)> {
             (value, tick(value, step))
         })
         .collect()
+}
+
+fn round_1(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
 }
 
 fn round_3(value: f64) -> f64 {
@@ -656,6 +666,7 @@ mod tests {
             mean_difference: -0.05,
             ci_low: -0.08,
             ci_high: -0.02,
+            confidence: 0.95,
             p: 0.031,
             n: 6,
             ..Comparison::default()
@@ -665,12 +676,21 @@ mod tests {
         let left_dot = "class=\"dot clear\" cx=\"104.0\"";
         assert!(differences(std::slice::from_ref(&loss), 400.0).contains(left_dot));
         assert!(differences(&[gain], 400.0).contains(left_dot));
-        let open = Comparison { ci_high: 0.01, ..loss };
+        let open = Comparison { ci_high: 0.01, ..loss.clone() };
         let svg = differences(&[open], 400.0);
         assert!(
             svg.contains("dot open-verdict") && svg.contains("−0.050 (95% interval −0.080 to +0.010), p 0.031"),
             "{svg}"
         );
+        let of_several = Comparison { confidence: 1.0 - 0.05 / 3.0, is_adjusted: Some(true), ..loss.clone() };
+        let other_metric = Comparison { is_adjusted: Some(false), ..loss };
+        let svg = differences(&[of_several, other_metric], 400.0);
+        for words in [
+            "(98.3% interval −0.080 to −0.020), adjusted p 0.031",
+            "(95% interval −0.080 to −0.020), unadjusted p 0.031",
+        ] {
+            assert!(svg.contains(words), "{words}: {svg}");
+        }
     }
 
     #[test]

@@ -388,8 +388,13 @@ pub struct Comparison {
     pub ci_low: f64,
     /// Upper end of it.
     pub ci_high: f64,
+    /// Confidence of the interval, from 0 to 1.
+    pub confidence: f64,
     /// p-value of "no difference".
     pub p: f64,
+    /// Whether p and the confidence are adjusted for the number of comparisons; `None` if there is
+    /// nothing to adjust for.
+    pub is_adjusted: Option<bool>,
     /// Replicates.
     pub n: u64,
 }

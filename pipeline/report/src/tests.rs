@@ -194,7 +194,9 @@ fn check() -> CheckSummary {
         mean_difference,
         ci_low,
         ci_high,
+        confidence: 0.95,
         p,
+        is_adjusted: None,
         n: 6,
     };
     CheckSummary {

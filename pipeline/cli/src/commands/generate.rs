@@ -216,8 +216,7 @@ fn read(path: &Path) -> anyhow::Result<Rows> {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let row = serde_json::from_slice::<Value>(line).map_err(|error| format!("invalid JSON: {error}"));
-        match row.and_then(|row| Context::from_json(&row)) {
+        match Context::from_line(line) {
             Ok(context) => rows.contexts.push(context),
             Err(why) => rows.unreadable.push(json!({"line": index + 1, "rule": "unreadable", "reason": why})),
         }

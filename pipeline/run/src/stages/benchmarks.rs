@@ -139,7 +139,8 @@ impl<'a> Benchmarks<'a> {
         for held_out in &self.splits {
             let task = self.catalogue.get(&held_out.task)?;
             let name = format!("{}-{}", held_out.task, held_out.split);
-            let records = Records::start(task, &held_out.root, &held_out.split);
+            let records = Records::start(task, &held_out.root, &held_out.split)
+                .map(|records| records.with_images(&held_out.images));
             let records = records.and_then(Iterator::collect::<lynxdata_datasets::Result<Vec<Record>>>);
             match records {
                 Ok(records) => {

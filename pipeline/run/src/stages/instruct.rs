@@ -32,7 +32,7 @@ use lynxdata_report::data::{
 };
 
 /// Raise it when the same files give other conversations.
-const FORMAT_VERSION: &str = "10";
+const FORMAT_VERSION: &str = "11";
 
 /// Number of conversations whose images are in memory at the same time.
 pub(super) const BATCH: usize = 64;
@@ -245,6 +245,9 @@ impl<'a> Split<'a> {
         let settings = BuildSettings { may_drop: source.may_drop, ..settings };
         let root = self.context.loaded.folder.join(&source.root);
         let mut build = Build::start(self.task, self.banks, &root, &source.split, &settings)?;
+        if let Some(images) = &source.images {
+            build = build.with_images(&self.context.loaded.folder.join(images));
+        }
         if let Some(most) = source.most {
             build = build.draw(most)?;
         }

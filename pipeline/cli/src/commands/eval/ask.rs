@@ -163,9 +163,10 @@ pub(super) fn same_as_before(
             match other {
                 None => Ok(text),
                 Some("questions") if before["questions"].is_null() => bail!(
-                    "{} holds answers of an older version of lynxdata, which did not save what was asked; name another \
-                     --out",
-                    folder.display()
+                    "{} holds answers of an older version of lynxdata, which did not save what was asked, so none can be \
+                     added; --predictions {} scores them; to ask again, name another --out",
+                    folder.display(),
+                    folder.join(PREDICTIONS).display()
                 ),
                 Some("questions") => bail!(
                     "{} holds answers to other questions: ids, questions, images or options of the references have \

@@ -47,16 +47,25 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
             mean_difference: difference.mean,
             ci_low,
             ci_high,
+            confidence: 1.0 - difference.alpha,
             p: difference.p?,
+            is_adjusted: None,
             n: difference.replicates as u64,
         })
     };
     let comparisons = outcome.comparisons.iter().flat_map(|compared| {
         let arms = [compared.first.as_str(), compared.second.as_str()];
         let decisive = row(outcome.metric, outcome.metric.name(), arms, compared.difference.as_ref());
-        // The interval has the level of this p.
-        let decisive = decisive.map(|row| Comparison { p: compared.adjusted_p.unwrap_or(row.p), ..row });
-        decisive.into_iter().chain(row(other, other.name(), arms, compared.other_metric.as_ref()))
+        let beside = row(other, other.name(), arms, compared.other_metric.as_ref());
+        let adjusts = compared.adjusted_for > 1;
+        // The interval has the level of the adjusted p.
+        let decisive = decisive.map(|row| Comparison {
+            p: compared.adjusted_p.unwrap_or(row.p),
+            is_adjusted: adjusts.then_some(true),
+            ..row
+        });
+        let beside = beside.map(|row| Comparison { is_adjusted: adjusts.then_some(false), ..row });
+        decisive.into_iter().chain(beside)
     });
     let comparisons = comparisons.collect();
     let first = outcome.first();
