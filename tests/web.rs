@@ -1,5 +1,5 @@
 //! A web server on the loopback interface that serves files correctly, and everything else as badly
-//! as the real web does.
+//! as the real web does. Tests of crates include this file too.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Result, Write};

@@ -44,8 +44,7 @@ impl Stage for Signals {
     }
 
     fn format_version(&self) -> String {
-        let groups = GROUPS.iter().map(|group| format!(", {} {} of {}", group.name, group.version, names(group)));
-        FORMAT_VERSION.to_owned() + &groups.collect::<String>()
+        format_version(GROUPS)
     }
 
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
@@ -61,21 +60,31 @@ impl Stage for Signals {
         group(part) == group(first) // every group measures the whole pool
     }
 
-    /// Returns one part for each group and part of the pool.
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
-        let downloads = context.upstream(&Download)?;
-        let parts = downloads.into_iter().flat_map(move |input| {
-            GROUPS.iter().map(move |group| {
-                let input = input.clone();
-                Ok(plan(context, group, input, move |pool| {
-                    let path = table::file(&context.run, pool, schema::pool().name)?;
-                    let measured = context.runtime.block_on(signals::measure(&context.session, group, &path))?;
-                    Ok(concat_batches(&signals::schema(group), &measured)?)
-                }))
-            })
-        });
-        Ok(Box::new(parts))
+        parts(context, GROUPS)
     }
+}
+
+/// Returns the version of the tables of some groups.
+pub(crate) fn format_version(groups: &[Group]) -> String {
+    let groups = groups.iter().map(|group| format!(", {} {} of {}", group.name, group.version, names(group)));
+    FORMAT_VERSION.to_owned() + &groups.collect::<String>()
+}
+
+/// Returns one part for each of some groups and each part of the pool.
+pub(crate) fn parts<'a>(context: &'a Context, groups: &'static [Group]) -> Result<Parts<'a>> {
+    let downloads = context.upstream(&Download)?;
+    let parts = downloads.into_iter().flat_map(move |input| {
+        groups.iter().map(move |group| {
+            let input = input.clone();
+            Ok(plan(context, group, input, move |pool| {
+                let path = table::file(&context.run, pool, schema::pool().name)?;
+                let measured = context.runtime.block_on(signals::measure(&context.session, group, &path))?;
+                Ok(concat_batches(&signals::schema(group), &measured)?)
+            }))
+        })
+    });
+    Ok(Box::new(parts))
 }
 
 fn names(group: &Group) -> String {

@@ -4,7 +4,7 @@ use lynxdata_check::Verdict;
 use lynxdata_check::outcome::CheckOutcome;
 
 use super::*;
-use crate::stages::arms;
+use crate::stages::arms::{self, Arms};
 use crate::stages::check::verdict;
 
 /// Two arms of the same pictures, one of which has the captions of other pictures.
@@ -102,7 +102,7 @@ fn arms_hold_every_pair_once_and_say_which_arm_has_it() {
     let folder = folder(&format!("{ARMS}{QUICK}"), 8);
     std::fs::write(folder.path().join("right/0001.txt"), " ").unwrap();
     run(load(folder.path(), &[]), &Wanted::only(&[&Arms]), Arc::new(Silent)).unwrap();
-    let manifest = lynxdata_records::Manifest::read(&folder.path().join("run")).unwrap();
+    let manifest = Manifest::read(&folder.path().join("run")).unwrap();
     let read: BTreeMap<&str, u64> =
         manifest.parts("arms").map(|part| (part.part.as_str(), part.counts[arms::READ])).collect();
     let of = |name: &str| {
@@ -145,7 +145,7 @@ fn every_fit_is_a_part_of_its_own_and_follows_its_settings() {
     let folder = folder(&format!("{ARMS}{LYNX}"), 8);
     let (_, told) = judge(folder.path(), &[]);
     assert_eq!(told.arms.iter().map(|arm| arm.visual_gain.len()).collect::<Vec<_>>(), [2, 2]);
-    let manifest = lynxdata_records::Manifest::read(&folder.path().join("run")).unwrap();
+    let manifest = Manifest::read(&folder.path().join("run")).unwrap();
     let names: Vec<String> = manifest.parts("train").map(|part| part.part.clone()).collect();
     assert_eq!(names, ["right/00", "right/01", "wrong/00", "wrong/01"]);
     assert!(!folder.path().join("run").join(stages::train::CHECKPOINTS).exists(), "checkpoints are gone at the end");
