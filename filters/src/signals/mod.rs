@@ -29,7 +29,7 @@ use crate::sample::Sample;
 pub struct Group {
     /// Its name in the run folder; snake_case.
     pub name: &'static str,
-    /// Increased when one of its signals gives another value for the same pair.
+    /// Version; increased when one of its signals gives another value for the same pair.
     pub version: u32,
     /// Whether its signals identify a pair, as perceptual hashes do. Their distribution says
     /// nothing, so the report has no histogram of them.
@@ -96,7 +96,7 @@ pub struct Signal {
     pub signal_type: SignalType,
     /// The source of the definition: a publication, a standard or the program that it agrees with.
     pub source: &'static str,
-    /// The value of a pair.
+    /// The function that measures a pair.
     measure: fn(&Sample<'_>) -> Value,
 }
 
