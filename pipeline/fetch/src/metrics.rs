@@ -1,4 +1,4 @@
-//! Counters of a running downloader, for monitoring. No number in a table comes from here.
+//! Counters of a running downloader, for monitoring. They are not used for any table.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -659,7 +659,7 @@ fn tls_server_config() -> rustls::ServerConfig {
     config.with_no_client_auth().with_single_cert(certificates, key).unwrap()
 }
 
-/// Answers one picture to every request on every connection, over TLS, until the process ends.
+/// Answers one image to every request on every connection, over TLS, until the process ends.
 /// Returns the port.
 fn start_tls_server(body: Vec<u8>) -> u16 {
     let config = Arc::new(tls_server_config());
