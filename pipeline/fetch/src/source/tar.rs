@@ -180,7 +180,8 @@ impl Archive {
         if header.cksum().ok() == Some(sum.sum()) {
             return Ok(Block::Header(Box::new(header)));
         }
-        let problem = format!("the archive is damaged at byte {start}, where a header is missing; the rest is not read");
+        let problem =
+            format!("the archive is damaged at byte {start}, where a header is missing; the rest is not read");
         Ok(Block::Broken(problem))
     }
 
