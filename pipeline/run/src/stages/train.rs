@@ -17,7 +17,7 @@ use crate::recipe::{CheckConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
 use crate::stages::arms::Arms;
 
-/// Raise it when the same arms and settings give other measurements.
+/// Version of the fits. Raise it when the same arms and settings give other measurements.
 const FORMAT_VERSION: &str = "4";
 
 /// The folder of checkpoints; it is removed when the check is done.
