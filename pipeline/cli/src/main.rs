@@ -187,7 +187,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
     }
 }
 
-/// Returns whether the reader of our output went away, as `head` does, which is not a failure.
+/// Returns whether the reader of our output has closed it, as `head` does, which is not a failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
