@@ -88,7 +88,7 @@ pub struct Endpoint {
 /// The reason why an attempt failed.
 struct Failed {
     error: Error,
-    /// The next attempt; `None` if it would fail too.
+    /// The time of the next attempt; `None` if that would fail too.
     again: Option<Again>,
 }
 
