@@ -12,7 +12,7 @@ use image::RgbImage;
 /// standard deviation of the blur.
 const GROWTH: f64 = 0.1;
 
-/// Largest standard deviation, pixels. Only boxes of 100,000 pixels would have a larger one.
+/// Maximum standard deviation, pixels. Only boxes of 100,000 pixels would have a larger one.
 const MAX_SIGMA: f64 = 10_000.0;
 
 /// Returns whether a box `[x0, y0, x1, y1]` covers any part of the image, whose coordinates are
