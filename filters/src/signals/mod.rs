@@ -87,7 +87,7 @@ pub struct Signal {
     pub description: &'static str,
     /// Unit of the value in words, such as "pixels"; "none" for a ratio or a text.
     pub unit: &'static str,
-    /// Smallest and largest possible value, both inclusive; `None` if there is no bound, and for
+    /// Minimum and maximum of the value, both inclusive; `None` if there is no bound, and for
     /// texts.
     pub range: (Option<f64>, Option<f64>),
     /// The input that it needs, which determines its cost.
