@@ -135,7 +135,7 @@ fn main() -> ExitCode {
 }
 
 /// Returns the arguments of `lynxdata download` with the underscores in flag names, as img2dataset
-/// writes them, replaced by hyphens. Flags of the whole program may stand before the command.
+/// writes them, replaced by hyphens. Flags of the whole program may come before the command.
 fn spelled_our_way(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.collect();
     let mut place = 1;
