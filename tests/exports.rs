@@ -328,14 +328,14 @@ fn licences_that_forbid_a_use_are_told_and_may_be_left_out() {
     }
     let commercial = ["instruct", "recipe.toml", "--set", "instruct.licence=commercial"];
     lynxdata(folder, &commercial).ended_with(0).says(&[
-        "2 of 9 tasks are left out, as their licences do not allow commercial use",
+        "2 of 9 tasks are left out because their licences do not allow commercial use",
         "task=\"alpaca\"",
         "stage instruct done made=0 skipped=7",
     ]);
     let files = files(&folder.join("run/instruct/parquet"));
     assert!(files.len() == 7 && !files.iter().any(|name| name.starts_with("alpaca")), "{files:?}");
     let card = std::fs::read_to_string(folder.join("run/instruct/README.md")).unwrap();
-    assert!(card.contains("Left out, as their licences do not allow commercial use: alpaca, msvd_qa."), "{card}");
+    assert!(card.contains("Left out because their licences do not allow commercial use: alpaca, msvd_qa."), "{card}");
     assert!(!card.contains("forbidden") && !card.contains("cc-by-nc"), "{card}");
 }
 

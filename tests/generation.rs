@@ -79,7 +79,7 @@ fn wordings_are_generated_once_and_written_as_a_bank() {
     let reviewed = bank.replacen("review = \"pending\"", "review = \"accepted\"", 1);
     assert_ne!(reviewed, bank);
     std::fs::write(folder.join("new.toml"), &reviewed).unwrap();
-    run(&[], "").ended_with(2).says(&["new.toml has 1 wordings that somebody reviewed"]);
+    run(&[], "").ended_with(2).says(&["new.toml has 1 wordings that a person reviewed"]);
     assert_eq!(std::fs::read_to_string(folder.join("new.toml")).unwrap(), reviewed);
     // Banks of pending wordings say so.
     std::fs::create_dir(folder.join("banks")).unwrap();

@@ -31,7 +31,7 @@ fn one_command_makes_a_set_of_several_datasets() {
     let first = lynxdata(folder, &arguments).ended_with(0);
     first.says(&[
         "7 conversations are in the mixture",
-        "not among those that were drawn",
+        "not drawn",
         "7 records are kept although their images or videos are missing",
     ]);
     let drawn = json_list(&out.join("instruct/llava/vqav2-train.json"));
@@ -186,7 +186,7 @@ fn a_draw_of_more_than_there_is_tells_how_many_there_are() {
     let folder = tempfile::tempdir().unwrap();
     let task = format!("vsr={}#1000", fixture("vsr"));
     let arguments = ["instruct", "--task", &task, "--out", "set", "--set", "instruct.require_images=false"];
-    lynxdata(folder.path(), &arguments).ended_with(0).says(&["has 5 conversations, fewer than the 1,000 asked for"]);
+    lynxdata(folder.path(), &arguments).ended_with(0).says(&["has 5 conversations, fewer than the 1,000 requested"]);
 }
 
 #[test]

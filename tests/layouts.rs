@@ -72,7 +72,7 @@ fn what_datasets_opens_as_input_it_opens_as_output() {
     let expected = read("imagefolder", &source);
     assert_eq!(expected.as_array().unwrap().len(), PICTURES.len());
     assert_eq!(read("parquet", &folder.path().join("parquet/pool")), expected);
-    // Archives with pictures of four formats.
+    // Archives with images of four formats.
     let tars = folder.path().join("webdataset/shards/webdataset");
     for reader in ["webdataset by datasets", "webdataset by open_clip"] {
         assert_eq!(read(reader, &tars), expected, "{reader}");

@@ -19,7 +19,7 @@ pub(crate) struct Row {
     pub(crate) expected: &'static str,
     /// The file whose bytes the server sends for it.
     pub(crate) file: Option<PathBuf>,
-    /// Width and height of the picture, as another program measured them.
+    /// Width and height of the image, as another program measured them.
     pub(crate) size: Option<(i64, i64)>,
     /// The line of the list, if it is not made from the fields above.
     pub(crate) line: Option<String>,
@@ -71,21 +71,21 @@ impl Run {
     }
 }
 
-/// Serves the pictures of the quickstart.
+/// Serves the images of the quickstart.
 pub(crate) fn bundled_pictures() -> Web {
     Web::start(&[("", &repository().join("examples/quickstart/images"))])
 }
 
-/// A pair of the quickstart whose picture is bundled.
+/// A pair of the quickstart whose image is bundled.
 pub(crate) struct BundledPair {
-    /// The path of the picture below `examples/quickstart/images`.
+    /// The path of the image below `examples/quickstart/images`.
     pub(crate) path: String,
     pub(crate) caption: String,
     /// The caption of another pair.
     pub(crate) exchanged: String,
 }
 
-/// The pairs of the quickstart whose pictures are bundled, in the order of its list.
+/// The pairs of the quickstart whose images are bundled, in the order of its list.
 pub(crate) fn bundled_pairs() -> Vec<BundledPair> {
     let examples = repository().join("examples/quickstart");
     let list = std::fs::read_to_string(examples.join("pairs.tsv")).unwrap();
@@ -271,7 +271,7 @@ fn write_large(folder: &Path, pairs: &Path, hostile: &Path) -> Vec<Row> {
     };
 
     let mut rude = Vec::new();
-    // Pictures from all over the list, of all formats, for the rows that need one.
+    // Images from all over the list, of all formats, for the rows that need one.
     let mut pictures = listed.iter().cycle().skip(11).step_by(97);
     for (path, expected, count) in RUDE {
         for number in 0..*count {

@@ -225,7 +225,7 @@ impl Check<'_> {
                 Ok(tokens) => own.visual_tokens += tokens.all(),
                 Err(unfit) => {
                     let (width, height) = size.unwrap_or_default();
-                    let called = picture.path.as_deref().unwrap_or("a picture");
+                    let called = picture.path.as_deref().unwrap_or("an image");
                     let detail = format!("{called} of {width} x {height} pixels: {unfit}");
                     own.faults.push(Fault::new(Reason::UnfitPicture, detail));
                     own.uncounted_pictures += 1;
@@ -343,9 +343,9 @@ pub struct Broken {
 /// The number of records in a range of lengths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Bin {
-    /// Fewest tokens.
+    /// The minimum number of tokens.
     pub from: u64,
-    /// Most tokens.
+    /// The maximum number of tokens.
     pub to: u64,
     /// The number of records.
     pub records: u64,

@@ -47,7 +47,7 @@ pub struct Comparison {
     pub visual_genome_tasks: BTreeSet<String>,
 }
 
-/// How a record is similar to a reference.
+/// A kind of similarity between a record and a reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Likeness {
@@ -74,7 +74,7 @@ pub struct Hit {
     pub against_row: u64,
     /// Its id.
     pub against_id: Option<String>,
-    /// How they are similar.
+    /// The kind of similarity.
     pub by: Likeness,
     /// The evidence.
     pub evidence: String,
@@ -114,7 +114,7 @@ pub struct Contamination {
     pub unreadable: u64,
     /// The number of references that could not be read.
     pub unreadable_references: u64,
-    /// The number of references that nothing can be like: their images have no name of a known
+    /// The number of references that no record can match: their images have no name of a known
     /// dataset and no hash, and their questions are too short or have no answer.
     pub incomparable_references: u64,
     /// The number of images without a hash that could be compared: they could not be decoded, or
@@ -190,8 +190,7 @@ pub fn contamination(data: &Path, against: &[PathBuf], comparison: &Comparison) 
     Ok(found)
 }
 
-/// Passes the records of a file or folder to `take` in order; `None` stands for an unreadable
-/// record.
+/// Passes the records of a file or folder to `take` in order; `None` means an unreadable record.
 fn each_item(path: &Path, comparison: &Comparison, take: &mut dyn FnMut(Option<Item>)) -> Result<()> {
     for file in files(path)? {
         let name = name_below(path, &file);
@@ -306,7 +305,7 @@ fn exchanges(conversation: &Conversation) -> Vec<(Vec<String>, Vec<Vec<String>>)
     answered.map(|(question, answer)| (words(&question), answers(&question, answer))).collect()
 }
 
-/// Returns the letter that a whole answer is, such as `B`, `(b)` or `B.`.
+/// Returns the letter that makes up the whole answer, such as `B`, `(b)` or `B.`.
 fn letter(answer: &str) -> Option<char> {
     let mut letters = answer.chars().filter(|letter| !letter.is_whitespace() && !"().:".contains(*letter));
     let letter = letters.next().filter(char::is_ascii_alphabetic)?;
@@ -340,7 +339,7 @@ fn hash_of(picture: &Picture, folder: &Path) -> Option<u64> {
     }
 }
 
-/// The least entropy, in bits, of an image whose pHash is compared, as `dedup.phash_min_entropy`:
+/// The minimum entropy, in bits, of an image whose pHash is compared, as `dedup.phash_min_entropy`:
 /// flags, icons and other flat drawings have few different hashes, and all flat images have the
 /// same one.
 const LEAST_ENTROPY: f64 = 3.0;
@@ -466,7 +465,7 @@ impl References {
         self.unreadable
     }
 
-    /// Returns how many of the references nothing can be like.
+    /// Returns how many of the references no record can match.
     pub fn incomparable(&self) -> u64 {
         self.incomparable
     }

@@ -47,7 +47,7 @@ pub enum Error {
     NoReferences {
         /// The file or folder.
         path: PathBuf,
-        /// What its rows lack.
+        /// The parts that its rows lack.
         why: String,
     },
     /// A model is unknown.
@@ -65,7 +65,7 @@ pub enum Error {
         model: &'static str,
         /// The requested one.
         setting: String,
-        /// What is allowed instead.
+        /// The reason, with the allowed values.
         reason: String,
     },
     /// A chat template is unknown.

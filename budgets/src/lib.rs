@@ -18,7 +18,7 @@
 //!   headers;
 //! * [`Model`]: computes the number of tokens of an image from its size;
 //! * [`Tokenizer`]: counts the tokens of a text;
-//! * [`audit`] and [`Report`]: the tokens of records and their faults;
+//! * [`audit`] and [`Report`]: count the tokens of records and find their faults;
 //! * [`first_fit_decreasing`] and [`Plan`]: pack records into sequences of one length;
 //! * [`Renderer`]: renders conversations as text and tokens, with the mask of tokens that have a
 //!   loss;

@@ -65,7 +65,7 @@ pub(crate) struct Place<'a> {
     pub(crate) file: &'a Path,
     /// The folder that paths are relative to.
     pub(crate) folder: PathBuf,
-    /// Another place, which is looked at first.
+    /// Another place, which is searched first.
     pub(crate) first: Option<&'a ReadPicture<'a>>,
 }
 

@@ -94,7 +94,7 @@ pub enum Refused {
     Turn {
         /// The turn, from 0.
         turn: usize,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// A text contains a token by which the template begins or ends turns.

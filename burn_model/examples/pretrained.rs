@@ -1,7 +1,7 @@
 //! Prints what a training step of a compact Lynx with a pretrained, frozen decoder costs.
 //!
 //! `cargo run -p lynxdata-burn-model --example pretrained FILE [BATCH]`, where FILE is what
-//! `weights::Pretrained` opens, such as SmolLM2-135M-Instruct.Q4_1.gguf. One thread, pictures of
+//! `weights::Pretrained` opens, such as SmolLM2-135M-Instruct.Q4_1.gguf. One thread, images of
 //! 256 features as 8 vision tokens, 24 text tokens, an adapter after every second layer, no
 //! optimizer.
 #![allow(clippy::print_stdout, reason = "an example prints")]

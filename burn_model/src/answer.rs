@@ -1,4 +1,4 @@
-//! A saved model that answers questions about pictures.
+//! A saved model that answers questions about images.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -12,7 +12,7 @@ use crate::loss::nats;
 use crate::model::{Layout, Sight};
 use crate::saved::SavedModel;
 
-/// Answers questions about pictures, as the model was trained to.
+/// Answers questions about images, as the model was trained to.
 #[derive(Debug)]
 pub struct Answerer {
     saved: SavedModel,
@@ -91,7 +91,7 @@ impl Answerer {
             frames if frames == self.frames() => frames as u32,
             found => {
                 let reason = format!("{found} frames were given, but videos of this model have {}", self.frames());
-                return Err(Error::Data { set: "set of pictures", reason });
+                return Err(Error::Data { set: "set of images", reason });
             }
         };
         let pictures = Pictures::Pixels(seen.to_vec());

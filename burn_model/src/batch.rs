@@ -14,7 +14,7 @@ use crate::tokenizer::Tokenizer;
 /// buffers and layouts repeat.
 const PADDED_TO: usize = 4;
 
-/// Pictures that fit the model.
+/// Images that fit the model.
 pub(crate) struct Seen<'a> {
     config: &'a ModelConfig,
     pictures: &'a Pictures,
@@ -23,9 +23,9 @@ pub(crate) struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    /// Checks all pictures.
+    /// Checks all images.
     pub(crate) fn new(pictures: &'a Pictures, config: &'a ModelConfig) -> Result<Self> {
-        let refused = |reason: String| Err(Error::Data { set: "set of pictures", reason });
+        let refused = |reason: String| Err(Error::Data { set: "set of images", reason });
         let mut scale = 1.0;
         match (config.sight, pictures) {
             (Sight::Pixels, Pictures::Pixels(rows)) => {
@@ -33,7 +33,7 @@ impl<'a> Seen<'a> {
                 if let Some(place) = rows.iter().position(|row| row.len() != expected) {
                     let (found, side) = (rows[place].len(), config.image_size);
                     return refused(format!(
-                        "picture {place} has {found} bytes, not the {expected} of {side} x {side} RGB"
+                        "image {place} has {found} bytes, not the {expected} of {side} x {side} RGB"
                     ));
                 }
             }
@@ -42,7 +42,7 @@ impl<'a> Seen<'a> {
                     return refused(format!("{} numbers cannot be divided into rows of {width}", values.len()));
                 }
                 if let Some(place) = values.iter().position(|value| !value.is_finite()) {
-                    return refused(format!("a feature of picture {} is not a number", place / width));
+                    return refused(format!("a feature of image {} is not a number", place / width));
                 }
                 let squares: f64 = values.iter().map(|value| f64::from(*value).powi(2)).sum();
                 if squares > 0.0 {
@@ -56,7 +56,7 @@ impl<'a> Seen<'a> {
                 let (found, expected) = (stored.bytes_per_picture(), config.pixel_bytes());
                 if found != expected {
                     let side = config.image_size;
-                    return refused(format!("pictures have {found} bytes, not the {expected} of {side} x {side} RGB"));
+                    return refused(format!("images have {found} bytes, not the {expected} of {side} x {side} RGB"));
                 }
             }
             (Sight::Features, Pictures::Pixels(_) | Pictures::Stored(_)) => {
@@ -66,7 +66,7 @@ impl<'a> Seen<'a> {
         Ok(Self { config, pictures, scale })
     }
 
-    /// Returns the number of pictures.
+    /// Returns the number of images.
     fn len(&self) -> usize {
         self.pictures.len()
     }
@@ -148,7 +148,7 @@ impl<'a> Seen<'a> {
         Ok(Tensor::from_data(TensorData::new(numbers, shape), device))
     }
 
-    /// Returns the bytes of a picture or of a video's frames, for a fingerprint.
+    /// Returns the bytes of an image or of a video's frames, for a fingerprint.
     pub(crate) fn bytes(&self, shown: Shown) -> Result<Vec<u8>> {
         let frames = shown.rows().map(|row| self.bytes_of(row)).collect::<Result<Vec<_>>>()?;
         Ok(frames.concat())
@@ -183,7 +183,7 @@ pub(crate) struct Items<'a> {
 }
 
 impl<'a> Items<'a> {
-    /// Encodes all examples and checks that their pictures exist; `set` names them in errors.
+    /// Encodes all examples and checks that their images exist; `set` names them in errors.
     pub(crate) fn new(
         set: &'static str,
         examples: &'a [Example],
@@ -195,10 +195,7 @@ impl<'a> Items<'a> {
             let Shown { row, frames } = example.shown;
             let refused = |reason: String| Err(Error::Data { set, reason: format!("example {place} {reason}") });
             if example.shown.rows().end as usize > pictures.len() {
-                return refused(format!(
-                    "is about picture {row}, but there are only {}, counted from 0",
-                    pictures.len()
-                ));
+                return refused(format!("is about image {row}, but there are only {}, counted from 0", pictures.len()));
             }
             if frames > 0 && frames as usize != pictures.config.frames {
                 return refused(format!(
@@ -334,12 +331,12 @@ mod tests {
         let refusal =
             |pictures: Pictures, config: &ModelConfig| Seen::new(&pictures, config).err().unwrap().to_string();
         let rows = Pictures::Pixels(vec![vec![0; 12]]);
-        assert!(refusal(rows.clone(), &pixels).contains("picture 0 has 12 bytes, not the 3072"));
+        assert!(refusal(rows.clone(), &pixels).contains("image 0 has 12 bytes, not the 3072"));
         assert!(refusal(rows, &features).contains("these are pixels"));
         let values = |width, values| Pictures::Features { width, values };
         assert!(refusal(values(2, vec![0.0; 3]), &features).contains("3 numbers cannot be divided into rows of 2"));
         assert!(refusal(values(0, vec![]), &features).contains("cannot be divided into rows"));
-        assert!(refusal(values(2, vec![0.0, 0.0, f32::NAN, 0.0]), &features).contains("picture 1 is not a number"));
+        assert!(refusal(values(2, vec![0.0, 0.0, f32::NAN, 0.0]), &features).contains("image 1 is not a number"));
         assert!(refusal(values(2, vec![0.0; 2]), &pixels).contains("these are features"));
 
         let pictures = values(1, vec![1.0]);
@@ -347,7 +344,7 @@ mod tests {
         let items = |example| Items::new("arm", &[example], &seen, &tokenizer(), 5).err().unwrap().to_string();
         assert!(
             items(Example::caption(1, "red"))
-                .contains("example 0 is about picture 1, but there are only 1, counted from 0")
+                .contains("example 0 is about image 1, but there are only 1, counted from 0")
         );
         assert!(items(Example { shown: Shown::picture(0), turns: vec![] }).contains("example 0 has no turn"));
     }

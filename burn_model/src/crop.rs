@@ -80,7 +80,7 @@ mod tests {
     use super::*;
     use crate::random::{Purpose, stream};
 
-    /// A picture whose red rises to the right and whose green rises downwards.
+    /// An image whose red rises to the right and whose green rises downwards.
     fn ramp(side: usize) -> Vec<u8> {
         (0..side * side)
             .flat_map(|place| [(10 + 4 * (place % side)) as u8, (10 + 4 * (place / side)) as u8, 7])

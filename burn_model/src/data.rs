@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 
-/// The pictures of a check; examples name them by their row.
+/// The images of a check; examples name them by their row.
 ///
 /// The kind must be the one that [`crate::ModelConfig::sight`] asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Pictures {
-    /// Pixels for [`crate::Sight::Pixels`]: row `i` is picture `i`, in `image_size² · 3` bytes:
+    /// Pixels for [`crate::Sight::Pixels`]: row `i` is image `i`, in `image_size² · 3` bytes:
     /// rows of pixels, each red, green, blue.
     Pixels(Vec<Vec<u8>>),
     /// The same in a file; each step reads only the images that it needs.
@@ -22,15 +22,15 @@ pub enum Pictures {
     /// A run multiplies all of them by one factor, so that their mean square is 1. The ratios
     /// between dimensions do not change.
     Features {
-        /// Numbers per picture, without unit; at least 1.
+        /// Numbers per image, without unit; at least 1.
         width: usize,
-        /// `width` numbers per picture, one picture after another: row `i` is picture `i`.
+        /// `width` numbers per image, one image after another: row `i` is image `i`.
         values: Vec<f32>,
     },
 }
 
 impl Pictures {
-    /// Returns the number of pictures.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         match self {
             Self::Pixels(pictures) => pictures.len(),
@@ -39,13 +39,13 @@ impl Pictures {
         }
     }
 
-    /// Returns whether there are no pictures.
+    /// Returns whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Pictures in a file, one after another, each of the same number of bytes.
+/// Images in a file, one after another, each of the same number of bytes.
 #[derive(Clone, Debug)]
 pub struct StoredPictures {
     path: PathBuf,
@@ -55,32 +55,32 @@ pub struct StoredPictures {
 }
 
 impl StoredPictures {
-    /// Opens a file of pictures of `bytes_per_picture` bytes.
+    /// Opens a file of images of `bytes_per_picture` bytes.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, or does not hold whole pictures.
+    /// If the file cannot be read, or does not hold whole images.
     pub fn open(path: &Path, bytes_per_picture: usize) -> Result<Self> {
         let failed = |source| Error::File { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len() as usize;
         if bytes_per_picture == 0 || !length.is_multiple_of(bytes_per_picture) {
             let reason = format!(
-                "{}: {length} bytes are not a multiple of the {bytes_per_picture} bytes of a picture",
+                "{}: {length} bytes are not a multiple of the {bytes_per_picture} bytes of an image",
                 path.display()
             );
-            return Err(Error::Data { set: "set of pictures", reason });
+            return Err(Error::Data { set: "set of images", reason });
         }
         let count = length / bytes_per_picture;
         Ok(Self { path: path.to_owned(), file: Arc::new(Mutex::new(file)), bytes_per_picture, count })
     }
 
-    /// Returns the bytes of each picture.
+    /// Returns the bytes of each image.
     pub fn bytes_per_picture(&self) -> usize {
         self.bytes_per_picture
     }
 
-    /// Reads a picture.
+    /// Reads an image.
     pub(crate) fn picture(&self, row: u32) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.bytes_per_picture];
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,7 +97,7 @@ impl PartialEq for StoredPictures {
     }
 }
 
-/// A question about a picture and its answer.
+/// A question about an image and its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Turn {
     /// The question; empty for a caption. The model reads it and is not trained to predict it.
@@ -106,18 +106,18 @@ pub struct Turn {
     pub answer: String,
 }
 
-/// The picture or video of a text.
+/// The image or video of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shown {
-    /// The row of the picture in [`Pictures`], counted from 0; of a video, that of its first frame.
+    /// The row of the image in [`Pictures`], counted from 0; of a video, that of its first frame.
     pub row: u32,
     /// Frames of a video, which are rows one after another, as many as the model's `frames`; 0 for
-    /// a picture.
+    /// an image.
     pub frames: u32,
 }
 
 impl Shown {
-    /// Makes a picture.
+    /// Makes an image.
     pub fn picture(row: u32) -> Self {
         Self { row, frames: 0 }
     }
@@ -128,17 +128,17 @@ impl Shown {
     }
 }
 
-/// A picture or a video with a caption or a conversation.
+/// An image or a video with a caption or a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Example {
-    /// Its picture or video.
+    /// Its image or video.
     pub shown: Shown,
     /// The turns of the conversation, at least one; a caption is one turn without a question.
     pub turns: Vec<Turn>,
 }
 
 impl Example {
-    /// Returns a picture with a caption.
+    /// Returns an image with a caption.
     pub fn caption(picture: u32, caption: impl Into<String>) -> Self {
         Self { shown: Shown::picture(picture), turns: vec![Turn { question: String::new(), answer: caption.into() }] }
     }
@@ -190,7 +190,7 @@ mod tests {
             StoredPictures::open(&path, 4)
                 .unwrap_err()
                 .to_string()
-                .contains("6 bytes are not a multiple of the 4 bytes of a picture")
+                .contains("6 bytes are not a multiple of the 4 bytes of an image")
         );
         assert!(Pictures::Features { width: 0, values: Vec::new() }.is_empty());
     }

@@ -25,7 +25,7 @@ use crate::run::{RunSpec, run};
 use crate::tokenizer::{TokenizerConfig, train_tokenizer};
 use crate::train::TrainConfig;
 
-/// The largest allowed, or found, differences between a device and the reference.
+/// The maximum allowed, or found, differences between a device and the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tolerance {
@@ -83,7 +83,7 @@ pub struct Finding {
     pub pass: bool,
     /// The allowed differences.
     pub tolerance: Tolerance,
-    /// The largest differences over both fusions, in the units of the tolerance.
+    /// The maximum differences over both fusions, in the units of the tolerance.
     pub found: Tolerance,
     /// The weight whose gradient is furthest off.
     pub furthest_gradient: String,

@@ -11,7 +11,7 @@ pub(crate) struct Sequence {
     tokens: Vec<u32>,
     /// Whether the loss counts a token; one entry per token, the begin token's is false.
     learned: Vec<bool>,
-    /// Bytes of text that the counted tokens stand for.
+    /// Bytes of text that the counted tokens represent.
     pub(crate) bytes: usize,
     /// Whether text was left out.
     pub(crate) cut: bool,

@@ -16,12 +16,12 @@ pub enum Error {
         /// The values that are allowed.
         reason: String,
     },
-    /// An arm, the held-out set or the pictures cannot be used for training or evaluation.
+    /// An arm, the held-out set or the images cannot be used for training or evaluation.
     #[error("the {set} cannot be used: {reason}")]
     Data {
-        /// `arm`, `held-out set` or `set of pictures`.
+        /// `arm`, `held-out set` or `set of images`.
         set: &'static str,
-        /// What is wrong with the data.
+        /// The fault of the data.
         reason: String,
     },
     /// The tokenizer could not be trained, read or applied.
@@ -41,7 +41,7 @@ pub enum Error {
     Damaged {
         /// The checkpoint file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
     /// A pretrained or saved model cannot be read, or has a property that the model here does not

@@ -1,4 +1,4 @@
-//! Loss on held-out examples, with the right pictures and with wrong ones.
+//! Loss on held-out examples, with the right images and with wrong ones.
 
 use std::collections::BTreeMap;
 
@@ -15,24 +15,24 @@ use crate::random::{Purpose, deranged, stream};
 /// Number of examples that are evaluated together; it limits memory.
 const CHUNK: usize = 32;
 
-/// Seed of the derangement: the same for all runs, so that a text has the same wrong pictures in
+/// Seed of the derangement: the same for all runs, so that a text has the same wrong images in
 /// all replicates.
 const DERANGEMENT_SEED: u64 = 0;
 
-/// The minimum and maximum number of wrong pictures per held-out text, if there are enough
-/// pictures. Between clean captions and 10 % wrong ones (1,400 real pairs, 308 held out, 8
+/// The minimum and maximum number of wrong images per held-out text, if there are enough
+/// images. Between clean captions and 10 % wrong ones (1,400 real pairs, 308 held out, 8
 /// replicates), the difference in visual gain has a standard deviation of 0.0134 bits per byte with
-/// four and 0.0095 with twelve. More texts need fewer pictures each.
+/// four and 0.0095 with twelve. More texts need fewer images each.
 const WRONG_PICTURES: std::ops::RangeInclusive<usize> = 4..=12;
 
-/// Total number of readings of texts with wrong pictures, where the range above allows it.
+/// Total number of readings of texts with wrong images, where the range above allows it.
 const WRONG_READINGS: usize = 4000;
 
-/// Returns wrong pictures for all held-out examples: one or more lists with one picture per
+/// Returns wrong images for all held-out examples: one or more lists with one image per
 /// example.
 ///
-/// A cycle goes through all pictures; the first list has the next picture in it, the second the one
-/// after, and so on. So examples that share a picture share the wrong ones, and no wrong picture is
+/// A cycle goes through all images; the first list has the next image in it, the second the one
+/// after, and so on. So examples that share an image share the wrong ones, and no wrong image is
 /// an example's own.
 pub(crate) fn wrong_pictures(own: &[Shown]) -> Result<Vec<Vec<Shown>>> {
     let mut places = BTreeMap::new();
@@ -44,7 +44,7 @@ pub(crate) fn wrong_pictures(own: &[Shown]) -> Result<Vec<Vec<Shown>>> {
         });
     }
     if distinct.len() < 2 {
-        let reason = "it needs two pictures or more, to exchange them".to_owned();
+        let reason = "it needs at least two images to exchange".to_owned();
         return Err(Error::Data { set: "held-out set", reason });
     }
     let next = deranged(&mut stream(DERANGEMENT_SEED, Purpose::Derangement), distinct.len());
@@ -59,7 +59,7 @@ pub(crate) fn wrong_pictures(own: &[Shown]) -> Result<Vec<Vec<Shown>>> {
     Ok(lists.collect())
 }
 
-/// Returns the nats of the learned tokens of each held-out example, shown with one picture each.
+/// Returns the nats of the learned tokens of each held-out example, shown with one image each.
 pub(crate) fn held_out_nats(
     model: &Lynx,
     config: &ModelConfig,
@@ -112,6 +112,6 @@ mod tests {
             assert_eq!(lists, wrong_pictures(&own).unwrap());
         }
         let refusal = wrong_pictures(&[Shown::picture(4); 3]).unwrap_err().to_string();
-        assert_eq!(refusal, "the held-out set cannot be used: it needs two pictures or more, to exchange them");
+        assert_eq!(refusal, "the held-out set cannot be used: it needs at least two images to exchange");
     }
 }

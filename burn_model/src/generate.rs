@@ -344,7 +344,7 @@ fn best(scores: &[f64], count: usize) -> Vec<usize> {
     places
 }
 
-/// Draws `count` places without replacement, with the probabilities that the scores stand for: adds
+/// Draws `count` places without replacement, with the probabilities that the scores imply: adds
 /// Gumbel noise to the scores and takes the largest (Kool et al., arXiv 1903.06059).
 fn draw(scores: &[f64], count: usize, draws: &mut ChaCha8Rng) -> Vec<usize> {
     let noisy: Vec<f64> = scores.iter().map(|score| score - (-unit(draws).ln()).ln()).collect();

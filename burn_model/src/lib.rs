@@ -34,7 +34,7 @@
 //! In the order in which data flows:
 //!
 //! * [`device`]: where to compute;
-//! * [`data`]: pictures, captions and conversations;
+//! * [`data`]: images, captions and conversations;
 //! * [`tokenizer`]: texts to tokens;
 //! * `encode`: which tokens of an example are read, and which the loss counts;
 //! * `schedule`: which examples each step is trained on;
@@ -43,15 +43,15 @@
 //! * [`weights`]: pretrained decoders and vision encoders;
 //! * [`loss`], [`precision`], [`optimizer`], `average`, [`train`], `checkpoint`: the training loop;
 //! * [`saved`]: a trained model in a folder;
-//! * [`mod@generate`]: answers to a picture and a question;
+//! * [`mod@generate`]: answers to an image and a question;
 //! * [`answer`]: a saved model that answers questions;
-//! * `evaluate`: loss on held-out examples, with right and with wrong pictures;
+//! * `evaluate`: loss on held-out examples, with right and with wrong images;
 //! * [`mod@run`]: all of that for one arm and one seed;
 //! * [`doctor`]: whether a device computes what the reference computes.
 //!
 //! Not in this crate: features of images, the comparison of arms and its statistics, reading pools,
 //! writing reports. A model of this size, trained from scratch, can show that one arm's texts fit
-//! their pictures better or read better; it says nothing about knowledge, text in pictures or other
+//! their images better or read better; it says nothing about knowledge, text in images or other
 //! things that only large models learn.
 
 #![allow(

@@ -1,6 +1,6 @@
 //! A compact Lynx: vision encoder, resampler and decoder, joined by a prefix or by cross-attention.
 //!
-//! Data flow, with B pictures of N patches or F features, L latents, T text tokens:
+//! Data flow, with B images of N patches or F features, L latents, T text tokens:
 //!
 //! ```text
 //! features [B, 1, F] ─ projection ──────────────────────────────────────────────► [B, L, decoder_dim] ─┐

@@ -12,13 +12,13 @@ pub(crate) enum Purpose {
     Weights = 0,
     /// Order in which an arm's examples are trained on.
     Order = 1,
-    /// The wrong picture that a held-out text is shown with.
+    /// The wrong image that a held-out text is shown with.
     Derangement = 2,
     /// Order in which the batches of a window are trained on.
     Windows = 3,
     /// Tokens of drawn answers.
     Draws = 4,
-    /// Parts of pictures.
+    /// Parts of images.
     Crops = 5,
 }
 

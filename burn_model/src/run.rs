@@ -29,7 +29,7 @@ pub struct RunSpec<'a> {
     pub train: &'a TrainConfig,
     /// The tokenizer, the same for all runs of a check.
     pub tokenizer: &'a Tokenizer,
-    /// The pictures of all examples, those of the arm and the held-out ones.
+    /// The images of all examples, those of the arm and the held-out ones.
     pub pictures: &'a Pictures,
     /// The examples that it is trained on.
     pub arm: &'a [Example],
@@ -67,15 +67,15 @@ pub struct LossPoint {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeldOutLoss {
-    /// Loss with its own picture, in nats.
+    /// Loss with its own image, in nats.
     pub nats: f64,
-    /// Loss with pictures of other examples, in nats: the mean over 4 to 12 wrong pictures, or
+    /// Loss with images of other examples, in nats: the mean over 4 to 12 wrong images, or
     /// fewer if there are not enough; the same ones in all runs.
     pub nats_wrong_picture: f64,
     /// Loss, in nats, of a unigram model: it knows only how often the loss counts each token in one
     /// epoch of the arm.
     pub nats_unigram: f64,
-    /// Bytes of text that the tokens stand for, lower-cased and cut as in training. Losses per byte
+    /// Bytes of text that the tokens represent, lower-cased and cut as in training. Losses per byte
     /// do not depend on the tokenizer.
     pub bytes: u32,
 }
@@ -116,13 +116,13 @@ pub struct RunResult {
 }
 
 impl RunResult {
-    /// Returns the held-out loss with the right pictures, in bits per byte. Lower is better.
+    /// Returns the held-out loss with the right images, in bits per byte. Lower is better.
     pub fn bits_per_byte(&self) -> f64 {
         self.per_byte(self.held_out.iter().map(|loss| loss.nats).sum())
     }
 
-    /// Returns how much higher the held-out loss is with wrong pictures, in bits per byte. It is
-    /// above 0 if the model uses the pictures. Higher is better.
+    /// Returns how much higher the held-out loss is with wrong images, in bits per byte. It is
+    /// above 0 if the model uses the images. Higher is better.
     pub fn visual_gain(&self) -> f64 {
         self.per_byte(self.held_out.iter().map(|loss| loss.nats_wrong_picture - loss.nats).sum())
     }

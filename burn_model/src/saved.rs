@@ -31,7 +31,7 @@ pub struct SavedModel {
     pub config: ModelConfig,
     /// The tokenizer of its texts.
     pub tokenizer: Tokenizer,
-    /// Numbers per picture, if it sees features.
+    /// Numbers per image, if it sees features.
     pub features: usize,
     /// Its weights.
     pub lynx: Lynx,
@@ -172,7 +172,7 @@ struct Put<'a> {
     class: usize,
     path: Vec<String>,
     taken: usize,
-    /// What is wrong with the first weight that cannot be used.
+    /// The fault of the first weight that cannot be used.
     wrong: Option<String>,
 }
 

@@ -51,9 +51,9 @@ impl TokenizerConfig {
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: Inner,
-    /// Bytes of text that each token stands for; 0 for special tokens.
+    /// Bytes of text that each token represents; 0 for special tokens.
     bytes: Vec<usize>,
-    /// The largest number in `bytes`.
+    /// The maximum of `bytes`.
     longest: usize,
     begin: u32,
     end: u32,
@@ -96,7 +96,7 @@ pub fn train_tokenizer(texts: &[&str], config: &TokenizerConfig) -> Result<Token
 
 impl Tokenizer {
     /// Pads sequences to their common length; id 0. No other token attends to it, so in a
-    /// pretrained tokenizer it may stand for anything.
+    /// pretrained tokenizer it may represent anything.
     pub const PAD: u32 = 0;
     /// The begin token of a tokenizer that [`train_tokenizer`] made; id 1.
     pub const BOS: u32 = 1;
@@ -133,7 +133,7 @@ impl Tokenizer {
     /// Byte-level BPE (GPT-2, SmolLM2, Qwen2, Llama 3) and BPE with bytes as a fallback (LLaMA,
     /// Vicuna) are read; another kind, whose tokens have no known bytes, is an error. LLaMA's puts
     /// a space before a text, which counts as a byte. Ids without a token, with which some models
-    /// round up their vocabulary, stand for 0 bytes.
+    /// round up their vocabulary, represent 0 bytes.
     pub fn pretrained(json: &str, begin: u32, end: u32, vocabulary: usize) -> Result<Self> {
         let refused = |reason: String| Error::Tokenizer { reason };
         let mut inner: Inner = json.parse().map_err(failed)?;
@@ -219,7 +219,7 @@ impl Tokenizer {
         self.inner.decode(ids, true).map_err(failed)
     }
 
-    /// Returns the bytes of text that a token stands for: 0 for special and unknown tokens.
+    /// Returns the bytes of text that a token represents: 0 for special and unknown tokens.
     pub fn bytes(&self, id: u32) -> usize {
         self.bytes.get(id as usize).copied().unwrap_or(0)
     }

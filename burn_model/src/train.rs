@@ -58,11 +58,12 @@ pub struct TrainConfig {
     /// Factors of the learning rate of parts of the model: `vision`, `bridge`, `adapters` or
     /// `decoder`; 0 freezes the part. Default: empty, so 1 for all.
     pub rates: BTreeMap<Part, f64>,
-    /// Tokens that go through the model at once, padding and prefix included; a larger step is the
-    /// sum of several passes and gives the same model, except for rounding. Default 0: all at once.
+    /// The maximum number of tokens that go through the model at once, with padding and prefix. A
+    /// larger step is the sum of several passes and gives the same model, except for rounding.
+    /// Default 0: all at once.
     pub tokens_per_pass: usize,
-    /// The smallest fraction of an image's area that the model sees in a step: a random part with
-    /// at least this area, scaled up to the whole square; 1 shows the whole image. For `sight =
+    /// The minimum fraction of an image's area that the model sees in a step: a random part with at
+    /// least this area, scaled up to the whole square; 1 shows the whole image. For `sight =
     /// "pixels"`. Default 1; Lynx has 0.9.
     pub least_area: f64,
     /// Floating-point format in which products with weights are computed: `"f32"`, `"bf16"` or
@@ -348,7 +349,7 @@ impl<'a> Training<'a> {
         Ok(weighted_nats(logits, texts.targets, weights))
     }
 
-    /// Returns the part of its picture that an example is shown with in a step; `None` for the
+    /// Returns the part of its image that an example is shown with in a step; `None` for the
     /// whole.
     fn crop(&self, step: usize, item: u32) -> Option<Crop> {
         /// Words of the stream reserved for one crop, which takes at most 44.

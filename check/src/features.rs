@@ -32,7 +32,7 @@ const FLAT: f32 = 20.0;
 ///
 /// If `pixels` has another length.
 pub fn features(pixels: &[u8]) -> Vec<f32> {
-    assert_eq!(pixels.len(), 3 * SIDE * SIDE, "a square RGB picture of {SIDE} pixels");
+    assert_eq!(pixels.len(), 3 * SIDE * SIDE, "a square RGB image of {SIDE} pixels");
     let mut colours = [0.0_f32; COLOURS];
     let mut histogram = [0.0_f32; HISTOGRAM];
     let mut grey = vec![0.0_f32; SIDE * SIDE];

@@ -50,17 +50,17 @@ impl Version {
 pub struct Fit {
     /// The version that it learns from.
     pub version: Version,
-    /// Counted from 0; determines the weights of pairs and the seed.
+    /// The replicate, from 0. It determines the weights of pairs and the seed.
     pub replicate: usize,
     /// Number of the setting, a learning rate or a penalty. Setting 0 decides, setting 1 must not
     /// contradict it.
     pub setting: usize,
 }
 
-/// A pair of a version: an image, a text, and how often it occurs in the replicate.
+/// A pair of a version: an image, a text, and the number of times that it occurs in the replicate.
 #[derive(Clone, Copy, Debug)]
 pub struct Example {
-    /// Row of the picture in [`Universe::features`].
+    /// Row of the image in [`Universe::features`].
     pub picture: u32,
     /// The pair of [`Universe::pairs`] whose text it has; in a control this may be another pair
     /// than the image's.

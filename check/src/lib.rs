@@ -1,8 +1,9 @@
-//! A check: which of two or more arms of data is better to train on, and how sure that is.
+//! A check: decides which of two or more arms of data is better to train on, and with which
+//! confidence.
 //!
 //! In the order in which data flows:
 //!
-//! * [`universe`]: all pairs, and which arms have them;
+//! * [`universe`]: all pairs, and the arms that have them;
 //! * [`features`]: images as numbers, without training;
 //! * [`mod@split`]: the choice of held-out pairs, which no arm has seen;
 //! * [`resample`], [`mod@fit`]: the weights of a replicate, the versions of the arms, and the
@@ -12,7 +13,7 @@
 //! * [`statistics`]: intervals, equivalence, several comparisons, several looks;
 //! * [`outcome`]: gates, controls, the verdict and its sentence;
 //! * [`world`]: images whose captions are exact;
-//! * [`known`]: arms for which the better one is known, and how often a check finds it.
+//! * [`known`]: arms for which the better one is known, to count how often a check finds it.
 //!
 //! Both gears use the same arms, held-out pairs, replicates, gates and sentences. Nothing here
 //! reads files or trains a network.

@@ -1,4 +1,4 @@
-//! From measurements to a verdict: gates, controls, comparisons, and their sentences.
+//! Turns measurements into a verdict: gates, controls, comparisons, and their sentences.
 
 mod gates;
 mod words;
@@ -18,7 +18,7 @@ use crate::universe::Universe;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Gear {
-    /// A probe in closed form: takes seconds, needs no training, sees words only.
+    /// A probe in closed form. It takes seconds, needs no training and sees words only.
     Quick,
     /// A compact Lynx, trained on every arm in every replicate.
     Lynx,
@@ -39,10 +39,10 @@ impl Gear {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
-    /// Whose texts fit their images better: the visual gain decides.
+    /// The arm whose texts fit their images better. The visual gain decides.
     Fit,
-    /// Whose texts predict held-out texts better, images and language together: the held-out loss
-    /// decides. Needs a language model.
+    /// The arm whose texts predict held-out texts better, by images and language together. The
+    /// held-out loss decides. Needs a language model.
     Loss,
 }
 
@@ -97,7 +97,7 @@ pub struct Protocol {
     pub gear: Gear,
     /// The question.
     pub question: Question,
-    /// Determines held-out pairs, weights, wrong texts and training seeds.
+    /// The seed, which determines held-out pairs, weights, wrong texts and training seeds.
     pub seed: u64,
     /// Number of replicates.
     pub replicates: usize,
@@ -187,7 +187,7 @@ impl Verdict {
 pub struct Gate {
     /// Name of the condition.
     pub name: String,
-    /// Whether the check may go on.
+    /// Whether the condition holds.
     pub passed: bool,
     /// The finding, as a sentence.
     pub finding: String,
@@ -211,7 +211,7 @@ pub struct ArmOutcome {
     /// Visual gain of every replicate.
     #[serde(deserialize_with = "nulls_are_nan")]
     pub visual_gain: Vec<f64>,
-    /// Held-out loss of every replicate in bits a byte; empty without a language model.
+    /// Held-out loss of every replicate in bits per byte; empty without a language model.
     #[serde(deserialize_with = "nulls_are_nan")]
     pub held_out_loss: Vec<f64>,
     /// Held-out loss under the token frequencies of the arm only, of every replicate.
@@ -225,8 +225,8 @@ pub struct ArmOutcome {
 pub struct WrongTexts {
     /// Texts on wrong images, percent.
     pub percent: u32,
-    /// How much better the arm is than the arm with wrong texts; above 0 whichever direction of the
-    /// metric is better.
+    /// The amount by which the arm is better than the arm with wrong texts. It is above 0 if the
+    /// arm is better, whichever direction of the metric is better.
     pub fall: Difference,
     /// Whether the wrong texts were found, by the visual gain.
     pub found: bool,
@@ -740,7 +740,7 @@ fn origins(split: &Split, names: &[String], first: usize, second: usize, compare
 const ROUNDING: f64 = 1e-5;
 
 struct Decision<'a> {
-    /// The largest value of the metric in any replicate of the two arms.
+    /// The maximum of the metric over all replicates of the two arms.
     level: f64,
     names: [&'a String; 2],
     metric: Metric,

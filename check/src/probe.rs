@@ -160,7 +160,7 @@ impl<'a> Probe<'a> {
 }
 
 /// Returns the words of at least two images and their rarity: ln(N / images with the word), which
-/// is 0 for a word of all images. ln(1 + 2N / pictures) found wrong captions as well (5 % on real
+/// is 0 for a word of all images. ln(1 + 2N / images) found wrong captions as well (5 % on real
 /// pairs at 3.0 standard errors against 2.9, within chance), but gives such words a weight, so
 /// filler would change more than rounding.
 fn vocabulary(universe: &Universe, used: &BTreeSet<u32>) -> HashMap<String, Word> {

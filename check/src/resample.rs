@@ -1,4 +1,5 @@
-//! The weights of a replicate: how often each image occurs in it, by the Poisson bootstrap.
+//! The weights of a replicate: the number of times that each image occurs in it, by the Poisson
+//! bootstrap.
 //!
 //! A bootstrap draws n of n pairs with replacement, so a pair occurs 0, 1, 2, … times, nearly with
 //! the Poisson distribution of mean 1. Here each weight is drawn independently from that

@@ -28,7 +28,7 @@ pub struct Difference {
     pub interval: Option<[f64; 2]>,
     /// Two-sided p-value of "no difference".
     pub p: Option<f64>,
-    /// The smallest true difference that a check like this finds four times in five.
+    /// The minimum true difference that a check like this finds four times in five.
     pub minimum_detectable_effect: Option<f64>,
 }
 

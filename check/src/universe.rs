@@ -1,4 +1,4 @@
-//! All pairs that a check knows, and which arms have them.
+//! All pairs that a check knows, and the arms that have them.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +26,7 @@ impl Turn {
 pub struct Pair {
     /// A key that stays the same from run to run; choices depend on its hash.
     pub uid: String,
-    /// Row of the picture in [`Universe::features`].
+    /// Row of the image in [`Universe::features`].
     pub picture: u32,
     /// The text.
     pub turns: Vec<Turn>,
@@ -87,7 +87,7 @@ impl Universe {
         self.pairs.iter().map(words).collect()
     }
 
-    /// Returns the cluster of a pair's picture.
+    /// Returns the cluster of a pair's image.
     pub fn cluster(&self, pair: u32) -> &str {
         &self.clusters[self.pairs[pair as usize].picture as usize]
     }

@@ -27,7 +27,7 @@ const OBJECT: &str = "json";
 
 const WRONG_SUM: &str = "its checksum is wrong: the archive is damaged";
 
-/// How a member is stored in its archive.
+/// The form in which a member is stored in its archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Packing {
     /// Uncompressed.
@@ -63,7 +63,7 @@ pub(crate) struct Archive {
     members: HashMap<Box<str>, Member>,
     /// The folder that contains all of its members, with a trailing `/`.
     top: Option<String>,
-    /// How the archive is compressed as a whole. Offsets of members are in the decompressed
+    /// The compression of the archive as a whole. Offsets of members are in the decompressed
     /// archive.
     coding: Option<Coding>,
 }
@@ -72,7 +72,7 @@ pub(crate) struct Archive {
 type Known = HashMap<PathBuf, (Option<SystemTime>, u64, Arc<Archive>)>;
 static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
 
-/// Returns whether the name of a file is that of an archive whose members may stand for files next
+/// Returns whether the name of a file is that of an archive whose members may be used as files next
 /// to it.
 pub(crate) fn is_archive(path: &Path) -> bool {
     has_extension(path, &["zip", "tar"])

@@ -30,8 +30,8 @@ pub struct NativeBox {
 /// instead of fractions) or belong to another image.
 const FARTHEST_EDGE: f64 = 0.25;
 
-/// The smallest side of a box in pixels. Boxes made from masks may be narrower than a
-/// pixel. Anything smaller than this is a fraction where pixels were expected.
+/// The minimum length of a side of a box in pixels. Boxes made from masks may be narrower than a
+/// pixel. A shorter side is a fraction where pixels were expected.
 const SMALLEST_SIDE: f64 = 0.5;
 
 impl NativeBox {

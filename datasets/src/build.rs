@@ -25,7 +25,7 @@ pub use negatives::Negatives;
 pub use texts::Lines;
 pub(crate) use texts::Texts;
 
-/// Who speaks.
+/// The speaker of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -96,8 +96,8 @@ pub struct Conversation {
     /// The native index, from 0, of every option in the order shown; empty without options. Options
     /// that are missing in the native row are not shown.
     pub choice_order: Vec<u32>,
-    /// How often each answer was given, the most frequent first, if several annotators answered and
-    /// the answer is a word or phrase.
+    /// The number of times that each answer was given, the most frequent first, if several
+    /// annotators answered and the answer is a word or phrase.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub votes: Vec<(String, usize)>,
     /// The index of the right option in the order shown, from 0.
@@ -120,7 +120,7 @@ impl Conversation {
     }
 }
 
-/// Where one question of several in a conversation comes from; the fields are those of
+/// The source of one question of several in a conversation. The fields are those of
 /// [`Conversation`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackedRecord {
@@ -165,13 +165,13 @@ impl PackedRecord {
 pub struct BuildSettings {
     /// The seed. It, the task and the record determine all choices.
     pub seed: u64,
-    /// Which wordings of the banks are used.
+    /// The set of wordings of the banks from which the one of a record is chosen.
     pub prompts: PromptMode,
     /// The language of the wordings; by default that of the task.
     pub language: Option<String>,
     /// Whether all texts are converted to lower case.
     pub lower_case: bool,
-    /// How many questions with options have no right option.
+    /// The number of questions with options of which none is right.
     pub negatives: Negatives,
     /// The share of records, 0 to 1, that may be lost, instead of that of the task. It changes no
     /// conversation.
@@ -196,7 +196,7 @@ pub struct Build<'a> {
     /// The image folder, likewise.
     images: PathBuf,
     split: String,
-    /// How many of the drawn records are not returned yet, if a number was drawn.
+    /// The number of drawn records that are not returned yet, if a number was drawn.
     left: Option<u64>,
 }
 
@@ -454,7 +454,7 @@ struct Choice<'a> {
     task: &'a Task,
     wordings: Vec<Wording<'a>>,
     settings: BuildSettings,
-    /// The largest hash of a drawn record, if a number was drawn.
+    /// The maximum hash of a drawn record, if a number was drawn.
     last_drawn: Option<u64>,
     /// The wordings that suit records of the first kinds that were seen.
     fitting: [OnceLock<Fitting<'a>>; KINDS],

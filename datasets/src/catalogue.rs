@@ -34,7 +34,7 @@ pub struct FaultyTask {
     pub name: String,
     /// The file.
     pub file: String,
-    /// What is wrong with it.
+    /// The fault in it.
     pub reason: String,
 }
 

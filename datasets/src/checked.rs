@@ -25,8 +25,8 @@ pub struct Checked {
     /// Errors that would stop a build: every missing file, a file that cannot be parsed, too many
     /// dropped records, or no conversation. It is empty if conversations can be made.
     pub faults: Vec<String>,
-    /// Why a build would end as incomplete: too many records are lost, with those whose images are
-    /// missing.
+    /// The reason why a build would end as incomplete: too many records are lost, which includes
+    /// those whose images are missing.
     pub loss: Option<String>,
     /// The counts of rows and records, as a build has them if no image is broken.
     pub counts: TaskCounts,
@@ -34,7 +34,7 @@ pub struct Checked {
     pub media: MediaCount,
 }
 
-/// How many images and videos have a file.
+/// The numbers of images and videos that have a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct MediaCount {
     /// All of them, each counted once, without those in the rows.
@@ -157,7 +157,7 @@ impl Named {
     }
 }
 
-/// Which images and videos were looked for, and whether they are missing.
+/// The images and videos that were looked for, and whether each is missing.
 #[derive(Default)]
 struct Looked(BTreeMap<String, bool>);
 

@@ -1,5 +1,5 @@
-//! Whether the file of a video is whole, as far as its container shows. No picture is decoded, and
-//! no program is needed.
+//! Whether the file of a video is whole, as far as its container shows. No frame is decoded, and no
+//! program is needed.
 //!
 //! * MP4 and `QuickTime` (ISO/IEC 14496-12, 4.2): boxes one after another up to the end of the
 //!   file, one of them `moov`;
@@ -162,7 +162,7 @@ impl<R: Read + Seek> Container<R> {
 struct Element {
     /// Its size in bytes; `None` if it is unknown.
     size: Option<u64>,
-    /// Where it begins.
+    /// The place of its first byte.
     begin: u64,
 }
 

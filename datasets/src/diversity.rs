@@ -16,15 +16,15 @@ use crate::mixture::mixed;
 /// 1802.01886) uses 500.
 const COMPARED: usize = 1000;
 
-/// The longest n-grams that BLEU compares.
+/// The maximum length of the n-grams that BLEU compares.
 const LONGEST_RUN: usize = 4;
 
 /// The count that BLEU uses if no n-gram matches: method 1 of Chen and Cherry (WMT 2014), as
 /// Texygen uses it.
 const SMOOTHING: f64 = 0.1;
 
-/// The fewest expected cases per position for which the chi-square approximation is valid (Cochran
-/// 1954).
+/// The minimum of expected cases per position for which the chi-square approximation is valid
+/// (Cochran 1954).
 const FEWEST_EXPECTED: f64 = 5.0;
 
 /// The parts of a question and its answer that are measured.
@@ -91,14 +91,14 @@ pub struct Diversity {
     pub right_options: Option<Positions>,
 }
 
-/// How often wordings are used.
+/// The number of times that each wording is used.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Wordings {
     /// The number of different wordings that are used.
     pub used: u64,
     /// Entropy of their shares in bits: log2 of `used` if all are used equally often.
     pub entropy_bits: f64,
-    /// How often each is used.
+    /// The number of times that each is used.
     pub uses: BTreeMap<String, u64>,
 }
 
@@ -120,9 +120,9 @@ pub struct Lengths {
 /// The number of texts in a range of lengths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Bin {
-    /// Fewest words.
+    /// The minimum number of words.
     pub from: u64,
-    /// Most words.
+    /// The maximum number of words.
     pub to: u64,
     /// Number of texts.
     pub texts: u64,
@@ -131,7 +131,7 @@ pub struct Bin {
 /// The positions of right options.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Positions {
-    /// How often the right option is the first, the second, …
+    /// The number of times that the right option is the first, the second, …
     pub counts: Vec<u64>,
     /// Pearson's chi-square against equally likely positions, summed over the numbers of options
     /// with at least 5 expected cases for each position. Rarer numbers of options are not tested.

@@ -23,7 +23,7 @@ pub enum Error {
     Archive {
         /// The archive.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// A required program is not installed.
@@ -47,7 +47,7 @@ pub enum Error {
         task: String,
         /// Name of the table.
         table: String,
-        /// Where the file was expected.
+        /// The path at which the file was expected.
         path: PathBuf,
         /// The splits that the task's authors publish.
         splits: Vec<String>,
@@ -78,7 +78,7 @@ pub enum Error {
         path.display()
     )]
     InSeveralArchives {
-        /// Where the file was expected.
+        /// The path at which the file was expected.
         path: PathBuf,
         /// The first archive member, as a path from the root folder.
         first: String,
@@ -94,7 +94,7 @@ pub enum Error {
         table: String,
         /// The file, as a path from the root folder.
         file: String,
-        /// What is wrong and where.
+        /// The fault and its place.
         reason: String,
     },
     /// A task file of the catalogue is invalid.
@@ -102,7 +102,7 @@ pub enum Error {
     TaskFile {
         /// The file.
         file: String,
-        /// What is wrong, including the key or expression.
+        /// The fault, with the key or expression.
         reason: String,
     },
     /// A task has no wordings for its records in the requested language.
@@ -112,7 +112,7 @@ pub enum Error {
         task: String,
         /// The requested language, as an ISO 639 code.
         language: String,
-        /// What is missing, and which languages exist.
+        /// The missing part, and the languages that exist.
         reason: String,
     },
     /// A file of image collections is invalid.
@@ -120,7 +120,7 @@ pub enum Error {
     Collections {
         /// The file.
         file: String,
-        /// What is wrong, including the collection and the key.
+        /// The fault, with the collection and the key.
         reason: String,
     },
     /// A task that does not exist.
@@ -141,7 +141,7 @@ pub enum Error {
     NothingKept {
         /// Name of the task.
         task: String,
-        /// How many records there were.
+        /// The number of records.
         records: u64,
         /// Every reason and its count.
         reasons: Vec<String>,

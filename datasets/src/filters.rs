@@ -149,7 +149,7 @@ fn kind_of_part(part: &Value) -> Outcome<Option<(&'static str, &'static str)>> {
 }
 
 /// `message.content | content_text`: the text of a message whose content may be a list of parts.
-/// `<image>` and `<video>` stand for the other parts, and any other value is unchanged.
+/// `<image>` and `<video>` replace the other parts, and any other value is unchanged.
 fn content_text(content: Value) -> Outcome<Value> {
     if content.kind() != ValueKind::Seq {
         return Ok(content);

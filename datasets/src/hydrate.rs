@@ -45,7 +45,7 @@ pub struct Collection {
     pub name: String,
     /// A description.
     pub title: String,
-    /// Who publishes it.
+    /// The page of its publisher.
     pub homepage: String,
     /// The number of images in it, if its authors publish one.
     pub pictures: Option<u64>,
@@ -217,7 +217,7 @@ pub struct Absent {
     pub urls: Vec<String>,
 }
 
-/// Which images of one collection a task has, and which are missing.
+/// The images of one collection that a task has, and those that are missing.
 #[derive(Debug, Default, Serialize)]
 pub struct Held {
     /// The name of the collection; `None` for images without a collection.
@@ -241,14 +241,14 @@ pub struct Held {
     pub published: Option<u64>,
     /// The path of the first missing image.
     pub example: Option<String>,
-    /// Where to get its images: URLs, archives or instructions.
+    /// The places where its images can be found: URLs, archives or instructions.
     pub from: Vec<String>,
     /// The images that are not at the path in the task.
     #[serde(skip)]
     pub absent: Vec<Absent>,
 }
 
-/// Which images a task has, and which are missing.
+/// The images that a task has, and those that are missing.
 #[derive(Debug, Default, Serialize)]
 pub struct Inventory {
     /// The task.
@@ -273,7 +273,7 @@ impl Inventory {
 enum Look {
     There,
     Absent {
-        /// What is wrong with the file at its path, if there is one.
+        /// The fault of the file at its path, if there is such a file.
         broken: Option<String>,
         absent: Absent,
     },
@@ -488,7 +488,7 @@ mod tests {
         let (nine, ten) = (fixture("000000205401.jpg"), fixture("000000290843.jpg"));
         let eleven = [&nine[..], b"11"].concat();
         fs::write(root.join("train2014/COCO_train2014_000000000009.jpg"), &nine).unwrap();
-        // The same picture of COCO 2017, and one of Visual Genome.
+        // The same image of COCO 2017, and one of Visual Genome.
         let other = root.join("other");
         fs::create_dir_all(other.join("train2017")).unwrap();
         fs::create_dir_all(other.join("VG_100K_2")).unwrap();

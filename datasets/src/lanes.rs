@@ -33,7 +33,7 @@ pub(crate) fn position(text: &[u8], find: impl Fn(u8x16) -> u32) -> Option<usize
     (place < rest.len()).then(|| text.len() - rest.len() + place)
 }
 
-/// Returns fewer than 16 bytes and zeros behind them.
+/// Returns fewer than 16 bytes followed by zeros.
 #[inline]
 fn padded(bytes: &[u8]) -> [u8; 16] {
     let mut all = [0; 16];

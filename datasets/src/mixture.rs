@@ -38,7 +38,7 @@ pub struct Group {
     /// names; `*` means all tasks that are in no other group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub catalogue_groups: Vec<String>,
-    /// How its tasks share its quota.
+    /// The way in which its tasks share its quota.
     #[serde(default)]
     pub inside: Inside,
     /// The maximum number of times that a task is repeated, such as 2. If the other tasks of the
@@ -51,11 +51,11 @@ pub struct Group {
     pub least_share: Option<f64>,
 }
 
-/// How the tasks of a group share its quota.
+/// The way in which the tasks of a group share its quota.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Inside {
-    /// By their numbers of records.
+    /// In proportion to their numbers of records.
     #[default]
     Size,
     /// By the square roots of their numbers of records, as InstructBLIP does (arXiv 2305.06500,
@@ -129,7 +129,7 @@ impl Inside {
 pub struct Preset {
     /// A description of it.
     pub description: String,
-    /// Where it is published.
+    /// The place of its publication.
     pub source: String,
     /// Its groups.
     pub groups: Vec<Group>,
@@ -183,7 +183,7 @@ impl Preset {
     }
 }
 
-/// What a mixture takes from a task.
+/// The number of records that a mixture takes from a task.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Quota {
     /// The group that it is in.

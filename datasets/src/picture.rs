@@ -25,14 +25,14 @@ pub enum Place {
     Row(Arc<[u8]>),
 }
 
-/// A picture or video that is missing or broken.
+/// An image or video that is missing or broken.
 #[derive(Debug)]
 pub struct FaultyMedia<'a> {
     /// The id of the conversation.
     pub id: &'a str,
-    /// The path of the picture or video.
+    /// The path of the image or video.
     pub path: &'a str,
-    /// What is wrong with it.
+    /// The fault in it.
     pub reason: &'a str,
     /// Whether the conversation is kept all the same.
     pub kept: bool,
@@ -126,7 +126,8 @@ pub struct Pictures {
     archives: Mutex<HashMap<PathBuf, Arc<Archive>>>,
 }
 
-/// Most folders whose archives are remembered: a dataset may have a folder for every video.
+/// The maximum number of folders whose archives are remembered: a dataset may have a folder for
+/// every video.
 const REMEMBERED: usize = 1 << 14;
 
 impl Pictures {
@@ -136,9 +137,9 @@ impl Pictures {
     }
 
     /// Returns the location of the image at a path, if it exists. A path through an archive, as in
-    /// `images.zip/a.jpg`, names a member of it. Otherwise a member stands for the file that it
-    /// would be if its archive were unpacked in place or into a folder with its name. A top folder
-    /// that contains everything in the archive may be omitted.
+    /// `images.zip/a.jpg`, names a member of it. Otherwise a member is found at the path that it
+    /// would have if its archive were unpacked in place or into a folder with its name. A top
+    /// folder that contains everything in the archive may be omitted.
     ///
     /// # Errors
     /// If an archive or a folder cannot be read.
@@ -311,8 +312,8 @@ pub(crate) fn embed(bytes: Vec<u8>, embedded: &mut Embedded) -> String {
 /// The first characters of JPEG, PNG, GIF, WebP and TIFF files in base64.
 const BASE64_PICTURES: [&str; 6] = ["/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkq", "TU0AK"];
 
-/// The fewest characters of an image in base64. A GIF of one pixel has 35 bytes; a shorter text may
-/// be a path in a folder `/9j`.
+/// The minimum number of characters of an image in base64. A GIF of one pixel has 35 bytes; a
+/// shorter text may be a path in a folder `/9j`.
 const LEAST_BASE64: usize = 46;
 
 /// Returns the base64 of a text that contains an image: a data URL (RFC 2397), or base64 that

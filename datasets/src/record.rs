@@ -111,8 +111,8 @@ pub struct Answers {
     /// Whether the statement of the record is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub truth: Option<bool>,
-    /// How often each text was given, the most frequent first. The first one is the phrase, unless
-    /// `texts` has one.
+    /// The number of times that each text was given, the most frequent first. The first one is the
+    /// phrase, unless `texts` has one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub votes: Vec<(String, usize)>,
     /// The captions in native order. Captions that are not texts or do not fit their shape are left
@@ -377,7 +377,7 @@ pub(crate) fn turns(value: Value, left_out: &mut Vec<String>) -> Result<Vec<(Str
     Ok(turns)
 }
 
-/// The reasons for dialogs whose images or video cannot stand before the first question.
+/// The reasons for dialogs whose images or video cannot be put before the first question.
 pub(crate) const MISSING_IMAGE: &str = "missing_image";
 const IMAGE_PLACE: &str = "image_place";
 const VIDEO_PLACE: &str = "video_place";

@@ -40,7 +40,8 @@ const CHUNK: usize = 2048;
 /// Bytes of rows after which a chunk ends early: a row may contain an image.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// The fewest records that are mapped on one core as a unit, before work is split further.
+/// The minimum number of records that are mapped on one core as a unit. Work is not split into
+/// smaller units.
 const FEWEST_TOGETHER: usize = 32;
 
 /// A joined table in memory. Rows are kept as JSON text, which takes less memory than parsed
@@ -62,8 +63,8 @@ struct Common {
     element: Option<String>,
 }
 
-/// What expressions see of one record. Most of them need only texts of its rows, so that values for
-/// minijinja are made only when another one is evaluated.
+/// The values of one record that expressions can use. Most of them need only texts of its rows, so
+/// that values for minijinja are made only when another one is evaluated.
 struct Scope<'a> {
     common: &'a Arc<Common>,
     file: &'a Arc<str>,
@@ -79,7 +80,7 @@ struct Scope<'a> {
     value: OnceCell<Value>,
 }
 
-/// What a record has of a table.
+/// The row or rows of a table that belong to a record.
 enum TableRow<'a> {
     Row(Fields<'a>),
     /// A row that several records share, or no row.
@@ -211,7 +212,7 @@ pub(crate) struct Outcome<'a> {
     id: std::result::Result<(u64, u64), Drop>,
 }
 
-/// What one record adds to [`TaskCounts`].
+/// The counts of one record, which are added to [`TaskCounts`].
 #[derive(Debug, Default)]
 struct Tally<'a> {
     given: Vec<(AnswerShape, u64)>,
@@ -944,7 +945,7 @@ const KEPT_OF_ROW: usize = 256;
 /// The reason why a row cannot be joined, and the details.
 type Unkeyed = (&'static str, String);
 
-/// What the expressions of a joined table see of one row.
+/// The values of one row that the expressions of a joined table can use.
 struct JoinedRow<'a> {
     name: &'a str,
     row: &'a Fields<'a>,

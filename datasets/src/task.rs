@@ -36,7 +36,7 @@ impl CommercialUse {
     }
 }
 
-/// What a task file was tested on.
+/// The data on which a task file was tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verified {
@@ -95,7 +95,7 @@ pub enum Fact {
     Pictures,
     /// The numbers of records.
     Splits,
-    /// Where the files of annotations come from.
+    /// The source of the files of annotations.
     Obtain,
 }
 
@@ -111,7 +111,7 @@ impl Fact {
     }
 }
 
-/// How one native row is split into several records.
+/// The division of one native row into several records.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ExplodeFile {
@@ -187,7 +187,7 @@ fn one_vote() -> usize {
     1
 }
 
-/// Which of several captions become conversations.
+/// The captions, of several, that become conversations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Take {
@@ -288,9 +288,8 @@ fn english() -> String {
     "en".to_owned()
 }
 
-/// Returns the share of records that a task may drop without failing, if its file does not set it.
-/// A task that loses more than half of its rows is probably read wrongly; one that means to must
-/// set `may_drop`.
+/// Returns the default of `may_drop`: half of the records. A task that loses more than half of its
+/// records is probably read wrongly. A task that drops more on purpose must set `may_drop`.
 fn half() -> f64 {
     0.5
 }
@@ -329,7 +328,7 @@ pub(crate) struct Predicate {
     pub(crate) holds: Expression,
 }
 
-/// Where the media of a record come from.
+/// The source of the media of a record.
 #[derive(Debug)]
 pub(crate) enum MediaSource {
     None,
@@ -340,7 +339,7 @@ pub(crate) enum MediaSource {
     Either(Mapped, Box<VideoSource>),
 }
 
-/// Where a video and the times of its part come from.
+/// The source of a video and of the times of its part.
 #[derive(Debug)]
 pub(crate) struct VideoSource {
     pub(crate) path: Mapped,
@@ -350,7 +349,7 @@ pub(crate) struct VideoSource {
     pub(crate) frame_rate: Option<f64>,
 }
 
-/// Where the options of a question come from.
+/// The source of the options of a question.
 #[derive(Debug)]
 pub(crate) struct OptionSources {
     pub(crate) texts: Mapped,
@@ -360,18 +359,18 @@ pub(crate) struct OptionSources {
     pub(crate) case_matters: bool,
 }
 
-/// Where the answers of a record come from.
+/// The source of the answers of a record.
 #[derive(Debug)]
 pub(crate) struct AnswerSources {
     pub(crate) texts: Vec<(AnswerShape, Mapped)>,
     pub(crate) options: Option<OptionSources>,
     pub(crate) truth: Option<Mapped>,
-    /// The votes, and the fewest equal votes that count as an answer.
+    /// The votes, and the minimum number of equal votes that count as an answer.
     pub(crate) votes: Option<(Mapped, usize)>,
     pub(crate) captions: Option<(Mapped, AnswerShape, Take)>,
     pub(crate) turns: Option<Mapped>,
     /// The text by which questions of `turns` mark the places of media, such as `<image>`, and the
-    /// one that stands for a video.
+    /// text that marks the place of a video.
     pub(crate) media_tokens: Option<(String, String)>,
 }
 
@@ -390,11 +389,11 @@ pub struct Task {
     pub commercial_use: CommercialUse,
     /// The licence terms of its images or videos, if it has any.
     pub pictures: Option<Terms>,
-    /// Where its authors publish it.
+    /// The page on which its authors publish it.
     pub homepage: String,
     /// The paper, as an arXiv number, a DOI or a URL.
     pub cite: String,
-    /// What the task file was tested on.
+    /// The data on which the task file was tested.
     pub verified: Verified,
     /// The URLs at which facts were looked up. A fact that is missing here was written from memory.
     pub facts_from: BTreeMap<Fact, String>,

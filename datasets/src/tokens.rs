@@ -11,7 +11,7 @@
 //! published captions and neither end a turn nor ask for media; boxes and points such as `<box>`,
 //! which are the subject of some tasks; and `USER:` and `###`, which are ordinary text.
 
-/// The marker by which LLaVA-style files place a picture in a text.
+/// The marker by which LLaVA-style files place an image in a text.
 pub(crate) const IMAGE_TOKEN: &str = "<image>";
 
 /// The marker by which they place a video.
@@ -73,7 +73,7 @@ const TOKENS: &[(&str, &str, &str)] = &[
     ("<eop>", TURN, "GLM"),
 ];
 
-/// The longest name between `<|` and `|>`, in bytes.
+/// The maximum length of a name between `<|` and `|>`, in bytes.
 const LONGEST_NAME: usize = 40;
 
 /// Returns the first special token in a text, and the reason under which a record with it is left

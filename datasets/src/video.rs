@@ -13,7 +13,7 @@ use crate::picture::{Pictures, Place, natural_order};
 use crate::record::VideoReference;
 use crate::{Error, Result};
 
-/// Why a video has no frames.
+/// The reason why a video has no frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VideoFault {
     /// There is neither a file nor a folder of frames.
@@ -215,7 +215,7 @@ fn compressed() -> VideoFault {
     VideoFault::Broken("it is compressed within its archive; unpack the archive".to_owned())
 }
 
-/// Returns the duration of a video in seconds: that of its pictures, because its sound may be
+/// Returns the duration of a video in seconds: that of its video stream, because its sound may be
 /// longer. If ffprobe does not know it, it is that of the whole file.
 ///
 /// The duration that ffprobe gives for the pictures ends too early if frames last unequally long

@@ -21,7 +21,7 @@ pub enum Error {
     NoRows {
         /// The file.
         file: String,
-        /// What it is instead.
+        /// A description of its actual content.
         what: String,
         /// Predictions or references.
         rows: &'static str,
@@ -115,7 +115,7 @@ pub enum Error {
         id: String,
         /// The metric.
         metric: &'static str,
-        /// What the metric needs, and what the reference has.
+        /// The needs of the metric, and what the reference has.
         needs: String,
     },
     /// The metric has no variant without quirks.

@@ -71,7 +71,9 @@ pub struct Value {
 
 /// Scores predictions. A missing prediction is wrong.
 ///
-/// # Errors If references do not fit the metric, or the metric has no strict variant.
+/// # Errors
+///
+/// If references do not fit the metric, or the metric has no strict variant.
 pub fn score(metric: &Metric, items: &[Item], variant: Variant, seed: u64) -> Result<Scores> {
     if variant == Variant::Strict && metric.strict.is_none() {
         let with = METRICS.iter().filter(|metric| metric.strict.is_some()).map(|metric| metric.name);
@@ -114,7 +116,7 @@ pub fn score(metric: &Metric, items: &[Item], variant: Variant, seed: u64) -> Re
         strict: variant == Variant::Strict,
         groups: groups.collect(),
         interval: format!(
-            "95 %, bootstrap over pictures (questions where there are none){within}, {REPLICATES} replicates, \
+            "95 %, bootstrap over images (questions where there are none){within}, {REPLICATES} replicates, \
              seed {seed}"
         ),
         notes: counted.notes,

@@ -23,7 +23,8 @@ pub struct ImageData {
 impl ImageData {
     /// Decodes `encoded`, a whole JPEG, PNG, WebP, GIF, BMP or TIFF file of at most [`MAX_PIXELS`].
     ///
-    /// # Errors The error says what is wrong with the file. Damaged and truncated files are errors.
+    /// # Errors
+    /// If the file is damaged or truncated; the error says what is wrong.
     pub fn decode(encoded: &[u8]) -> Result<Self, PictureError> {
         Ok(Self::new(encoded.len(), decode_file(encoded, MAX_PIXELS)?))
     }
@@ -146,7 +147,7 @@ impl Luma {
             other => other.to_rgb8().as_raw().as_chunks().0.iter().map(|[r, g, b]| weigh(*r, *g, *b)).collect(),
         };
         Self::new(pixels.width() as usize, pixels.height() as usize, values)
-            .expect("a decoded picture has pixels and one luma value for each")
+            .expect("a decoded image has pixels and one luma value for each")
     }
 }
 
@@ -218,7 +219,7 @@ pub(crate) mod tests {
             self.file != "synthetic_lossy.webp"
         }
 
-        /// Returns the picture and its golden values.
+        /// Returns the image and its golden values.
         pub(crate) fn decode(&self) -> ImageData {
             ImageData::decode(&fixture(&self.file)).unwrap_or_else(|error| panic!("{}: {error}", self.file))
         }

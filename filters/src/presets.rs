@@ -40,7 +40,7 @@ static PRESETS: LazyLock<Vec<Preset>> = LazyLock::new(|| {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preset {
-    /// Name in recipes, and of the preset's file.
+    /// Name of the preset in recipes, and of its file.
     pub name: String,
     /// The pairs that the preset keeps, and how it differs from its source.
     pub description: String,

@@ -6,9 +6,10 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use crate::image_data::ImageData;
 
-/// One image-text pair, as signals see it.
+/// An image-text pair in the form that signals receive.
 ///
-/// Words and language are found on first use and kept; the luma plane is kept in [`ImageData`].
+/// The words and the language are computed on first use and cached; the luma plane is cached in
+/// [`ImageData`].
 #[derive(Debug, Clone)]
 pub struct Sample<'a> {
     /// The text of the pair; `None` if it has none.
@@ -19,7 +20,7 @@ pub struct Sample<'a> {
     language: OnceCell<Option<Language>>,
 }
 
-/// The finding of the language detector on a caption.
+/// The result of the language detector for a caption.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Language {
     /// The most likely of the 70 languages that the detector knows.

@@ -15,7 +15,7 @@ use crate::{Error, Finish, Reply, Request, Result, Usage};
 
 /// The maximum number of characters of an answer that a message quotes.
 const REPEATED: usize = 200;
-/// The text that replaces the key in everything that comes from the server.
+/// The text that replaces the key in everything that the server sends.
 const HIDDEN: &str = "[key]";
 /// The time limit to connect.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ pub struct EndpointConfig {
     /// The pause before the second attempt; 1 s by default. It doubles with each attempt, and up to
     /// half of it is added at random.
     pub pause: Duration,
-    /// The longest pause that a server may ask for; 2 minutes by default. A longer one ends the
+    /// The maximum pause that a server may ask for; 2 minutes by default. A longer one ends the
     /// run.
     pub longest_pause: Duration,
     /// The time limit of one answer; 10 minutes by default, for a large model with a long queue.
@@ -88,7 +88,7 @@ pub struct Endpoint {
 /// The reason why an attempt failed.
 struct Failed {
     error: Error,
-    /// When to try again; `None` if another attempt would fail too.
+    /// The time of the next attempt; `None` if that would fail too.
     again: Option<Again>,
 }
 

@@ -39,7 +39,7 @@ pub enum Error {
     #[error(
         "{url} refuses {} ({status}): {said}; {}",
         if *.has_key { "the key" } else { "a request without a key" },
-        if *.has_key { "look at the variable that holds it" } else { "name the variable that holds one" }
+        if *.has_key { "check the variable that has it" } else { "name the variable that has one" }
     )]
     KeyRefused {
         /// Whether a key was sent.
@@ -127,7 +127,7 @@ pub enum Error {
         spent: Dollars,
         /// The limit.
         max: Dollars,
-        /// The most that the next request may cost.
+        /// The maximum cost of the next request.
         needed: Dollars,
     },
     /// A cost limit without a price.

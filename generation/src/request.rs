@@ -62,7 +62,7 @@ pub struct Schema {
 pub struct Request {
     /// The messages in order.
     pub messages: Vec<Message>,
-    /// The longest reply in tokens; a longer one is cut.
+    /// The maximum length of the reply in tokens; a longer one is cut.
     pub max_tokens: u32,
     /// The sampling temperature; 0 takes the most likely token.
     pub temperature: f64,

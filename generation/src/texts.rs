@@ -106,17 +106,17 @@ pub struct Context {
     pub captions: Vec<String>,
     /// Objects with their boxes.
     pub objects: Vec<Object>,
-    /// What the row has as image, which is copied to the output: a path, an object with a `path`,
-    /// or a list of these. `None` if it has none.
+    /// The image of the row, which is copied to the output: a path, an object with a `path`, or a
+    /// list of these. `None` if it has none.
     pub image: Option<Value>,
 }
 
 /// The speaker of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speaker {
-    /// Asks.
+    /// The one who asks.
     Human,
-    /// Answers.
+    /// The model, which answers.
     Model,
 }
 
@@ -358,8 +358,8 @@ pub struct Rule {
 pub const RULES: &[Rule] = &[
     Rule { name: "cut", about: "ends at the limit of tokens", fault: cut },
     Rule { name: "filtered", about: "was ended by a content filter of the server", fault: filtered },
-    Rule { name: "assistant_text", about: "speaks of the model, or is its refusal", fault: assistant_text },
-    Rule { name: "empty", about: "has nothing, or a turn without text", fault: empty },
+    Rule { name: "assistant_text", about: "mentions the model, or is its refusal", fault: assistant_text },
+    Rule { name: "empty", about: "is empty, or has a turn without text", fault: empty },
     Rule {
         name: "turns_alternate",
         about: "has two questions or two answers in a row, or no answer to the last",
@@ -367,7 +367,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "source_mentioned",
-        about: "speaks of captions, boxes or positions in numbers",
+        about: "mentions captions, boxes or positions in numbers",
         fault: source_mentioned,
     },
     Rule { name: "length", about: "has too few or too many words or questions", fault: length },
@@ -377,7 +377,7 @@ pub const RULES: &[Rule] = &[
     Rule { name: "objects", about: "names none of the objects that have boxes (English only)", fault: objects },
     Rule {
         name: "drift",
-        about: "is a caption most of whose words neither captions nor boxes have (English only)",
+        about: "is a caption of which the captions and boxes lack most words (English only)",
         fault: drift,
     },
     Rule {
@@ -528,7 +528,7 @@ fn assistant_text(judged: &Judged) -> Option<String> {
 
 fn empty(judged: &Judged) -> Option<String> {
     let is_empty = judged.turns.is_empty() || judged.turns.iter().any(|turn| turn.text.is_empty());
-    is_empty.then(|| "nothing, or a turn without text".to_owned())
+    is_empty.then(|| "is empty, or has a turn without text".to_owned())
 }
 
 fn turns_alternate(judged: &Judged) -> Option<String> {

@@ -75,7 +75,7 @@ pub struct Task {
     pub answers: Vec<String>,
 }
 
-/// How new wordings differ from the handwritten ones.
+/// A way in which new wordings differ from the handwritten ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
     /// Only in their words, as the paper asks.
@@ -215,7 +215,8 @@ impl Task {
     /// Returns what is missing.
     pub fn check(&self) -> Result<()> {
         if self.wordings.len() < EXAMPLES {
-            let why = format!("there are {} wordings by hand, but {EXAMPLES} or more are needed", self.wordings.len());
+            let why =
+                format!("there are {} handwritten wordings, but {EXAMPLES} or more are needed", self.wordings.len());
             return Err(Error::Input { why });
         }
         for wording in &self.wordings {

@@ -144,17 +144,17 @@ impl Length {
 pub enum Tone {
     /// A statement or a request with none of the properties below.
     Neutral,
-    /// With polite words, such as "please".
+    /// A wording with polite words, such as "please".
     Polite,
-    /// At most four words besides the slots, such as a label before the answer.
+    /// A wording of at most four words besides the slots, such as a label before the answer.
     Terse,
     /// An order that begins with its verb.
     Imperative,
     /// A question.
     Question,
-    /// As in a talk with a friend.
+    /// An informal wording, as to a friend.
     Friendly,
-    /// As in an official letter.
+    /// A formal wording, as in an official letter.
     Formal,
 }
 
@@ -362,7 +362,7 @@ impl Wording<'_> {
 pub struct Bank {
     /// Its name, which is the name of its file without `.toml`.
     pub name: String,
-    /// What its wordings ask for.
+    /// A description of what its wordings ask for.
     pub description: String,
     /// The wordings in use, in the order of the files.
     pub templates: Vec<Template>,
@@ -505,7 +505,7 @@ impl Bank {
 /// to render them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// It stands for itself.
+    /// Text that is inserted as it is.
     Text(String),
     /// The value of the slot with this index.
     Slot(usize),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A picture of 640 x 480 pixels, by its header alone: 391 tokens and 2 marks of Qwen2-VL.
+/// An image of 640 x 480 pixels, by its header alone: 391 tokens and 2 marks of Qwen2-VL.
 fn sized(fields: &Value) -> Value {
     let mut record = json!({"width": 640, "height": 480});
     for (name, value) in fields.as_object().unwrap() {

@@ -31,7 +31,7 @@ const LISTS: &[&str] = &["questions", "images", "data", "annotations"];
 /// MME.
 const TABLES: &[&str] = &["txt", "tsv"];
 
-/// What a row of a benchmark asks.
+/// The content of a row of a benchmark.
 pub(super) enum Asked {
     Conversation(Box<Conversation>),
     Question(Question),
@@ -65,8 +65,7 @@ pub fn reference_files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(listed(path, &[SUFFIXES, TABLES].concat())?.files)
 }
 
-/// Passes the references of a file or folder to `take` in order; `None` stands for an unreadable
-/// one.
+/// Passes the references of a file or folder to `take` in order; `None` means an unreadable one.
 pub(super) fn each(path: &Path, comparison: &Comparison, take: &mut dyn FnMut(Option<Item>)) -> Result<()> {
     for file in reference_files(path)? {
         let name = name_below(path, &file);

@@ -111,7 +111,7 @@ pub struct Conversation {
     pub videos: usize,
     /// Whether the format places images before the first text, without placeholders.
     pub is_placed_by_format: bool,
-    /// Why Python or a tokenizer refuses its JSON, although it was read here.
+    /// The reason why Python or a tokenizer refuses its JSON, although it was read here.
     pub refused: Option<Fault>,
 }
 

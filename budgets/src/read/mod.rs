@@ -185,7 +185,7 @@ pub(crate) fn records(path: &Path, name: &Arc<str>, take: &mut dyn FnMut(Record)
     while let Some((row, bytes)) = values.next().map_err(failed)? {
         take(Record { file: name.clone(), row, content: Content::Json(bytes), of_file: of_file.clone() })?;
         is_empty = false;
-        // The mark stands before the first record; another encoding concerns all.
+        // The mark is before the first record; another encoding concerns all.
         of_file = of_file.filter(|fault| fault.reason != Reason::ByteOrderMark);
     }
     let is_of_lines = path.extension().is_some_and(|suffix| suffix == "jsonl" || suffix == "ndjson");

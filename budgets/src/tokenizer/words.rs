@@ -36,7 +36,7 @@ const EXPRESSIONS: &[&str] = &[
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
 ];
 
-/// How a word is passed to the tokenizer.
+/// The form in which a word is passed to the tokenizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     /// With the space before it.

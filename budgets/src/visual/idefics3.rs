@@ -11,7 +11,7 @@ use super::VisualTokens;
 /// Settings of a processor.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Idefics3 {
-    /// The longest side after scaling, in pixels.
+    /// The length of the longer side after scaling, in pixels.
     longest_side: u32,
     /// The side of a tile in pixels.
     tile_side: u32,

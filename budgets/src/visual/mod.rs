@@ -83,7 +83,7 @@ const KNOWN: &[Known] = &[
     Known {
         name: "llava-1.5",
         prefixes: &["llava-1.5", "llava-v1.5"],
-        about: "576 for any picture",
+        about: "576 for any image",
         arithmetic: || Arithmetic::Fixed(fixed::LLAVA),
     },
     Known {
@@ -95,7 +95,7 @@ const KNOWN: &[Known] = &[
     Known {
         name: "llava-onevision",
         prefixes: &["llava-onevision"],
-        about: "any resolution of 36 grids of 384 (anyres_max_9); 730 in records of several pictures",
+        about: "any resolution of 36 grids of 384 (anyres_max_9); 730 in records of several images",
         arithmetic: || Arithmetic::AnyResolution(any_resolution::LLAVA_ONEVISION),
     },
     Known {
@@ -119,19 +119,19 @@ const KNOWN: &[Known] = &[
     Known {
         name: "gemma3",
         prefixes: &["gemma3", "gemma-3"],
-        about: "256 for any picture, pan-and-scan off",
+        about: "256 for any image, pan-and-scan off",
         arithmetic: || Arithmetic::Fixed(fixed::GEMMA3),
     },
     Known {
         name: "lynx",
         prefixes: &["lynx"],
-        about: "32 for any picture",
+        about: "32 for any image",
         arithmetic: || Arithmetic::Fixed(fixed::LYNX),
     },
     Known {
         name: "fixed",
         prefixes: &["fixed"],
-        about: "fixed,tokens=N: N for any picture",
+        about: "fixed,tokens=N: N for any image",
         arithmetic: || Arithmetic::Fixed(fixed::NONE),
     },
 ];

@@ -33,7 +33,7 @@ pub enum VitActivation {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fusion {
-    /// Vision tokens stand before the text, as in Lynx.
+    /// Vision tokens precede the text, as in Lynx.
     #[default]
     Prefix,
     /// Text attends to vision tokens in separate layers with gates that begin at 0, as in Flamingo
@@ -225,7 +225,7 @@ impl ModelConfig {
         if self.vit_mlp_dim > 0 { self.vit_mlp_dim } else { self.vit_dim * self.vit_mlp_ratio }
     }
 
-    /// Returns the bytes of one picture as [`crate::Pictures::Pixels`] holds it: three colours of
+    /// Returns the bytes of one image as [`crate::Pictures::Pixels`] holds it: three colours of
     /// every pixel.
     pub fn pixel_bytes(&self) -> usize {
         3 * self.image_size * self.image_size
@@ -236,7 +236,7 @@ impl ModelConfig {
         if self.decoder_key_value_heads == 0 { self.decoder_heads } else { self.decoder_key_value_heads }
     }
 
-    /// Returns the number of vision tokens that stand before the text: all of them, or none with
+    /// Returns the number of vision tokens that precede the text: all of them, or none with
     /// cross-attention.
     pub fn prefix_tokens(&self) -> usize {
         match self.fusion {

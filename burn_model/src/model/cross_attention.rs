@@ -1,4 +1,4 @@
-//! Gated cross-attention from text to vision tokens, the other way to show pictures to a decoder.
+//! Gated cross-attention from text to vision tokens, the other way to show images to a decoder.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;

@@ -32,7 +32,7 @@ pub struct Layout {
 
 impl Layout {
     /// Returns the layout of sequences whose padding, if any, comes after all real tokens: token i
-    /// stands at position i and sees the tokens before it and itself, so no real token ever sees
+    /// is at position i and attends to itself and the tokens before it, so no real token attends to
     /// padding.
     pub fn causal(config: &ModelConfig, tokens: usize, device: &Device) -> Self {
         Self::new(config, &[(0..tokens).collect()], &[vec![true; tokens]], device)
@@ -42,8 +42,8 @@ impl Layout {
     /// per sequence (or one for all), with one entry per token, tokens of the prefix included. Only
     /// a padding token itself attends to it.
     ///
-    /// Where `positions` has fewer entries than `real`, it is the layout of the last tokens only,
-    /// which follow tokens that are already in a [`Cache`].
+    /// If `positions` has fewer entries than `real`, it is the layout of the last tokens only. They
+    /// follow tokens that are already in a [`Cache`].
     pub fn new(config: &ModelConfig, positions: &[Vec<usize>], real: &[Vec<bool>], device: &Device) -> Self {
         let (rows, tokens, all) = (positions.len(), positions[0].len(), real[0].len());
         let head = config.decoder_dim / config.decoder_heads;
@@ -176,12 +176,11 @@ impl Decoder {
         embedding(self.embed_tokens.val(), ids)
     }
 
-    /// Runs embedded tokens `[B, T, decoder_dim]` through all layers, without the last norm;
-    /// returns the last `wanted` tokens: `[B, wanted, decoder_dim]`.
+    /// Runs embedded tokens `[B, T, decoder_dim]` through all layers, without the last norm.
+    /// Returns the last `wanted` tokens: `[B, wanted, decoder_dim]`.
     ///
-    /// `vision` `[B, latents, decoder_dim]` is what layers with cross-attention look at. With a
-    /// cache, the tokens follow those in it and are added to it; `layout` must then be that of
-    /// these tokens.
+    /// `vision` `[B, latents, decoder_dim]` is the input of the cross-attention. With a cache, the
+    /// tokens follow those in it and are added to it; `layout` must then be that of these tokens.
     pub fn forward(
         &self,
         mut x: Tensor<3>,

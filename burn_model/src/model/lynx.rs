@@ -22,14 +22,14 @@ pub struct Lynx {
     bridge: Option<Resampler>,
     projection: Option<Projection>,
     llm: Decoder,
-    /// Whether vision tokens stand before the text.
+    /// Whether vision tokens precede the text.
     prefix: bool,
 }
 
 impl Lynx {
     /// Builds a model with the weights of `seed`: the same on every device.
     ///
-    /// `vocabulary` is the number of tokens, `features` the numbers per picture with
+    /// `vocabulary` is the number of tokens, `features` the numbers per image with
     /// [`Sight::Features`]; [`Sight::Pixels`] does not use it.
     pub fn new(config: &ModelConfig, vocabulary: usize, features: usize, seed: u64, device: &Device) -> Result<Self> {
         Self::undrawn(config, vocabulary, features, seed, device).map(Self::draw)

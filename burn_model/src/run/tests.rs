@@ -36,14 +36,14 @@ fn small_model(sight: Sight) -> ModelConfig {
     }
 }
 
-/// Pictures, what a model is trained on and what it is measured on.
+/// Images, what a model is trained on and what it is measured on.
 struct World {
     pictures: Pictures,
     arm: Vec<Example>,
     held_out: Vec<Example>,
 }
 
-/// Pictures with a left and a right half of one colour each, and captions that say so.
+/// Images with a left and a right half of one colour each, and captions that say so.
 fn world(sight: Sight, arm: usize, held_out: usize) -> World {
     let mut draws = stream(1, Purpose::Order);
     let halves: Vec<_> = (0..arm + held_out).map(|_| [below(&mut draws, 6), below(&mut draws, 6)]).collect();
@@ -213,7 +213,7 @@ fn unusable_data_is_refused() {
     assert_eq!(refusal(&RunSpec { copies: &[0; 4], ..spec.clone() }), empty);
     let uneven = refusal(&RunSpec { copies: &[1; 3], ..spec.clone() });
     assert!(uneven.contains("it has 4 examples, but numbers of copies for 3"), "{uneven}");
-    assert!(refusal(&RunSpec { held_out: &spec.held_out[..1], ..spec.clone() }).contains("two pictures or more"));
+    assert!(refusal(&RunSpec { held_out: &spec.held_out[..1], ..spec.clone() }).contains("at least two images"));
     let silent = [Example::caption(0, ""), Example::caption(1, "")];
     assert!(refusal(&RunSpec { held_out: &silent, ..spec.clone() }).contains("it has no text"));
 }
@@ -273,7 +273,7 @@ fn training_lowers_the_loss_and_learns_to_see() {
         assert!(clean.visual_gain() > 0.05, "{sight:?} {}", clean.visual_gain());
         assert_eq!(clean.cut_examples, 0);
 
-        // Captions of other pictures teach the same language, but not to see.
+        // Captions of other images teach the same language, but not to see.
         let arm = setup.world.arm.clone();
         for (place, other) in deranged(&mut stream(5, Purpose::Derangement), arm.len()).iter().enumerate() {
             setup.world.arm[place].turns.clone_from(&arm[*other as usize].turns);
@@ -341,7 +341,7 @@ fn videos_are_learned_beside_pictures_and_parts_of_both_are_shown() {
     setup.train.least_area = 0.8;
     let all = setup.world.arm.len() as u32;
     for example in setup.world.arm.iter_mut().step_by(2) {
-        example.shown.frames = 2; // the next picture is its second frame
+        example.shown.frames = 2; // the next image is its second frame
     }
     let losses = |setup: &Setup| run(&setup.spec(1), &mut |_, _| {}).unwrap().losses;
     let learned = losses(&setup);

@@ -20,9 +20,9 @@
 //! # Ok::<(), lynxdata_burn_model::Error>(())
 //! ```
 //!
-//! What our model does not support is refused: scaled rotary positions, sliding windows, heads of
-//! another width, other activations. Adapters, cross-attention, low-rank changes, resampler and
-//! projection keep their own weights.
+//! Features that our model does not support are refused: scaled rotary positions, sliding windows,
+//! heads of another width, other activations. Adapters, cross-attention, low-rank changes,
+//! resampler and projection keep their own weights.
 
 mod config;
 mod gguf;

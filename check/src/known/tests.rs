@@ -52,13 +52,13 @@ fn run_quick(base: &Base, cases: &[Case], draws: &Draws, replicates: usize) -> V
     }
 }
 
-/// Picture and text of every pair of an arm.
+/// Image and text of every pair of an arm.
 fn content<'a>(universe: &'a Universe, arm: &[u32]) -> Vec<(u32, &'a str)> {
     let pair = |pair: &u32| &universe.pairs[*pair as usize];
     arm.iter().map(pair).map(|pair| (pair.picture, pair.turns[0].answer.as_str())).collect()
 }
 
-/// Pairs of the second arm whose text is not the one of the picture in the first arm.
+/// Pairs of the second arm whose text is not the one of the image in the first arm.
 fn changed_texts(universe: &Universe, parted: &Split) -> usize {
     let clean: HashMap<u32, &str> = content(universe, &parted.arms[0]).into_iter().collect();
     content(universe, &parted.arms[1]).iter().filter(|(picture, text)| clean[picture] != *text).count()

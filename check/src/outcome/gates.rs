@@ -6,7 +6,7 @@ use crate::fit::Version;
 use crate::split::Split;
 use crate::statistics::difference;
 
-/// The largest share of an arm that may be left out because it overlaps held-out pairs.
+/// The maximum share of an arm that may be left out because it overlaps held-out pairs.
 const MOST_OVERLAP: f64 = 0.5;
 
 /// The significance level of the null control. One check in a hundred is refused although nothing
@@ -59,10 +59,7 @@ fn arms(facts: &Facts) -> Gate {
             if before == 0 {
                 format!("arm {} is empty: its rules or its folder leave no pair with a text", arm.name)
             } else {
-                format!(
-                    "arm {} has no pairs left: all {before} share a picture or a text with held-out pairs",
-                    arm.name
-                )
+                format!("arm {} has no pairs left: all {before} share an image or a text with held-out pairs", arm.name)
             }
         }
         Some(arm) => format!(
@@ -85,7 +82,7 @@ fn held_out(facts: &Facts) -> Gate {
     if count < fewest {
         if told.shared_candidates > 0 {
             finding +=
-                &format!("; {} candidates were skipped because many pictures share their text", told.shared_candidates);
+                &format!("; {} candidates were skipped because many images share their text", told.shared_candidates);
         }
         finding += "; more data, a larger held-out fraction or a wider condition on what may be held out would help";
     }
@@ -217,7 +214,7 @@ fn sight(facts: &Facts) -> Gate {
         second.name
     );
     if !passed {
-        finding += "; for at least one arm it must be above 0 in every replicate, and significantly so on average; otherwise the check cannot say whose texts fit their pictures";
+        finding += "; for at least one arm it must be above 0 in every replicate, and significantly so on average; otherwise the check cannot say whose texts fit their images";
     }
     gate("looks at pictures", passed, finding)
 }

@@ -35,7 +35,7 @@ pub(super) fn sentence(comparison: &Comparison, protocol: &Protocol, arms: [&Arm
                     times(factor)
                 )
             } else {
-                format!("{arm} is better: its texts fit their pictures better than those of {other}")
+                format!("{arm} is better: its texts fit their images better than those of {other}")
             }
         }
         (Verdict::A { arm } | Verdict::B { arm }, Question::Loss) => {
@@ -132,7 +132,7 @@ fn measured_on(comparison: &Comparison, split: &Split) -> String {
     let kind = if split.is_given { "given" } else { "held-out" };
     let text = if split.are_conversations { "answer of five words or more" } else { "text" };
     format!(
-        "Measured on {count} {kind} pairs{from}, which share no picture (by pHash and bytes) and no {text} with either arm."
+        "Measured on {count} {kind} pairs{from}, which share no image (by pHash and bytes) and no {text} with either arm."
     )
 }
 
@@ -196,14 +196,14 @@ fn dependence(comparison: &Comparison) -> Option<String> {
 fn limits(protocol: &Protocol) -> &'static str {
     match (protocol.gear, protocol.question) {
         (Gear::Quick, _) => {
-            "It holds for these pairs and for pairs drawn like them; it says nothing about word order, fluency, knowledge or text in pictures."
+            "It holds for these pairs and for pairs drawn like them; it says nothing about word order, fluency, knowledge or text in images."
         }
         (Gear::Lynx, Question::Fit) => {
-            "It holds for these pairs and for pairs drawn like them, for a small model; it says nothing about knowledge, text in pictures or large models."
+            "It holds for these pairs and for pairs drawn like them, for a small model; it says nothing about knowledge, text in images or large models."
         }
         (Gear::Lynx, Question::Loss) => {
-            "It holds for these pairs and for pairs drawn like them, for a small model, pictures and language together; it says nothing about knowledge, text in \
-             pictures or large models."
+            "It holds for these pairs and for pairs drawn like them, for a small model, images and language together; it says nothing about knowledge, text in \
+             images or large models."
         }
     }
 }
@@ -242,7 +242,7 @@ pub(super) fn notes(
         let measured_on = told.in_held_out_clusters[arm];
         if measured_on > 0 {
             notes.push(format!(
-                "{}: {measured_on} of {} pairs are not trained on because their picture is held out",
+                "{}: {measured_on} of {} pairs are not trained on because their image is held out",
                 outcome.name, told.pairs_of_arms[arm]
             ));
         }
@@ -280,7 +280,7 @@ pub(super) fn notes(
     }
     if split.left_out.shared_candidates > 0 {
         notes.push(format!(
-            "{} candidates were skipped and not held out, because pictures of more than {} other clusters share their text",
+            "{} candidates were skipped and not held out, because images of more than {} other clusters share their text",
             split.left_out.shared_candidates,
             crate::split::SHARED_BY_MOST
         ));

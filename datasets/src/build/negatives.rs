@@ -25,7 +25,7 @@ pub struct Negatives {
     pub unanswerable: f64,
 }
 
-/// How a question with options was changed.
+/// The change of a question with options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Changed {
     /// The name under which it is counted.

@@ -131,7 +131,7 @@ fn turns_that_do_not_take_turns_are_paired_with_nothing() {
         {"id": "4", "conversations": [said("human", "a\n<image>"), said("gpt", "b")], "image": "x.jpg"}]));
     let (found, counts) = read("llava_json", "own", &[("own.json", &dialogs)]).unwrap();
     let turns: Vec<_> = found.iter().map(|own| own.answers.turns.clone()).collect();
-    assert_eq!(turns, vec![vec![("a".to_owned(), "b".to_owned())]; 2], "a marker of a picture is no text");
+    assert_eq!(turns, vec![vec![("a".to_owned(), "b".to_owned())]; 2], "a marker of an image is no text");
     assert_eq!((counts.dropped["must:takes_turns"], counts.dropped["field:turns"]), (1, 1));
 }
 
@@ -221,7 +221,7 @@ fn options_within_a_question_are_found_in_both_layouts_of_mathverse() {
 
 #[test]
 fn one_box_is_the_same_in_the_convention_of_every_dataset() {
-    // A box from (160, 120) to (480, 360) of a picture of 640 x 480.
+    // A box from (160, 120) to (480, 360) of an image of 640 x 480.
     let native = |own: &Record| own.boxes.iter().map(|own| json!(own)).collect::<Vec<_>>();
     let expected = "[0.250, 0.250, 0.750, 0.750]";
     let pair = json!({"url": "https://x/VG_100K/1.jpg", "image_id": 1, "width": 640, "height": 480});

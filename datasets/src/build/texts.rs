@@ -27,7 +27,7 @@ impl Texts {
     /// Writes conversations.
     ///
     /// # Errors
-    /// What the writer says.
+    /// The errors of the writer.
     pub(crate) fn write(&mut self, all: &[Conversation], append: &AppendText, out: &mut dyn Write) -> io::Result<()> {
         let parts = all.len().div_ceil(TOGETHER);
         if self.buffers.len() < parts {
@@ -51,7 +51,7 @@ impl Lines {
     /// Writes conversations.
     ///
     /// # Errors
-    /// What the writer says.
+    /// The errors of the writer.
     pub fn write(&mut self, all: &[Conversation], out: &mut dyn Write) -> io::Result<()> {
         let line = |own: &Conversation, text: &mut Vec<u8>| {
             append(own, text)?;

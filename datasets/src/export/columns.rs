@@ -355,7 +355,7 @@ fn pictures_of(conversations: &[Conversation], pictures: &mut Pictures) -> Resul
         paths.append_option(content.is_some().then_some(&image.path));
         bytes.append_option(content);
     }
-    let DataType::Struct(fields) = image_type() else { unreachable!("a picture is a struct of bytes and path") };
+    let DataType::Struct(fields) = image_type() else { unreachable!("an image is a struct of bytes and path") };
     let columns: Vec<ArrayRef> = vec![Arc::new(bytes.finish()), Arc::new(paths.finish())];
     Ok(Arc::new(StructArray::try_new(fields, columns, is_there.finish())?))
 }

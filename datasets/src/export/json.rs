@@ -14,7 +14,7 @@ use crate::json_text;
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 use crate::{Error, Result};
 
-/// How the values are arranged in a file.
+/// The arrangement of the values in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
     /// As elements of one list.
@@ -30,7 +30,7 @@ pub(super) fn media_tokens(conversation: &Conversation) -> String {
     IMAGE_TOKEN.repeat(conversation.images.len()) + video
 }
 
-/// Returns the paths of the pictures.
+/// Returns the paths of the images.
 pub(super) fn image_paths(conversation: &Conversation) -> Vec<&str> {
     conversation.images.iter().map(|image| image.path.as_str()).collect()
 }
@@ -45,15 +45,15 @@ pub(super) fn with_tokens<'a>(tokens: &str, text: &'a str) -> Cow<'a, str> {
     if tokens.is_empty() { Cow::Borrowed(text) } else { Cow::Owned([tokens, text].concat()) }
 }
 
-/// Where a conversation and its packed questions come from and under which licence: readers of
-/// these formats pass over keys that they do not know.
+/// The source and the licence of a conversation and of its packed questions. Readers of these
+/// formats ignore keys that they do not know.
 #[derive(Debug, Serialize)]
 pub(super) struct Provenance<'a> {
     task: &'a str,
     licence: &'a str,
     source_file: &'a str,
     source_row: u64,
-    /// Where the part of the video that it is about begins and ends, in seconds.
+    /// The start and the end of the part of the video that it is about, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     video_start: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]

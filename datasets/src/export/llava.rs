@@ -41,7 +41,7 @@ pub(super) fn features_of_turns() -> Value {
 }
 
 /// Appends one element of the list. The first human turn starts with as many `<image>` tokens as
-/// there are pictures, a line each, or with `<video>`. A system message follows them, before the
+/// there are images, a line each, or with `<video>`. A system message follows them, before the
 /// question: LLaVA's trainer reads only `image` and `conversations` and has no role for it
 /// (`preprocess_v1` in its `llava/train/train.py`), so that it would be lost anywhere else.
 fn append(own: &Conversation, out: &mut Vec<u8>) -> serde_json::Result<()> {
@@ -49,7 +49,7 @@ fn append(own: &Conversation, out: &mut Vec<u8>) -> serde_json::Result<()> {
     json_text::text(out, &own.id);
     match own.images.as_slice() {
         [] => {}
-        // A path, or a list of them for several pictures.
+        // A path, or a list of them for several images.
         [image] => {
             out.extend_from_slice(b",\"image\":");
             json_text::text(out, &image.path);
@@ -96,7 +96,7 @@ pub(super) struct Turn<'a> {
     pub(super) value: Cow<'a, str>,
 }
 
-/// Returns the text of the system, and the turns; tokens stand before the first human one.
+/// Returns the text of the system, and the turns; tokens are put before the first human turn.
 pub(super) fn turns<'a>(conversation: &'a Conversation, tokens: &str) -> (Option<&'a str>, Vec<Turn<'a>>) {
     let (mut system, mut turns, mut tokens) = (None, Vec::with_capacity(conversation.messages.len()), tokens);
     for message in &conversation.messages {

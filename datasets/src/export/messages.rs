@@ -30,7 +30,7 @@ fn features() -> Vec<Value> {
     columns
 }
 
-/// A line. Pictures and the video stand before the text of the first turn, by their paths.
+/// A line of the file. Images and the video come before the text of the first turn, as paths.
 #[derive(Debug, Serialize)]
 struct Sample<'a> {
     id: &'a str,

@@ -32,7 +32,7 @@ fn features() -> Vec<Value> {
     columns
 }
 
-/// A line. Boxes stay texts in shares of the picture, as wordings promise them.
+/// A line. Boxes stay texts in shares of the image, as wordings promise them.
 #[derive(Debug, Serialize)]
 struct Sample<'a> {
     id: &'a str,

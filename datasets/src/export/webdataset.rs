@@ -5,7 +5,7 @@ use super::tar::{begin, features};
 
 pub(super) const FORMAT: Format = Format {
     name: "webdataset",
-    description: "Tar shards of a `json` and the pictures `0.jpg`, `1.png`, … a sample, for `webdataset`.",
+    description: "Tar shards with a `json` and the images `0.jpg`, `1.png`, … of each sample, for `webdataset`.",
     names_pictures: false,
     is_default: false,
     leaves_out: |_| None,

@@ -12,12 +12,12 @@ use crate::rows::row::{Node, column, member, natural, scalar, scalar_json, strin
 /// A path of names, such as `q.question`.
 type Path = Vec<String>;
 
-/// What an expression of a usual form says.
+/// The meaning of an expression of a usual form.
 #[derive(Debug, PartialEq)]
 pub(super) enum Direct {
     /// `PATH`.
     Path(Path),
-    /// `PATH | map(attribute='NAME') | list`, with or without `| default([])` behind the path.
+    /// `PATH | map(attribute='NAME') | list`, with or without `| default([])` after the path.
     Column { list: Path, attribute: String },
     /// `PATH if PATH else …`, or `PATH if PATH | default('') | trim else …`: the path, and whether
     /// a blank text counts as missing.
@@ -29,7 +29,7 @@ pub(super) enum Direct {
 /// A part of the text of a `format`.
 #[derive(Debug, PartialEq)]
 pub(super) enum Piece {
-    /// It stands for itself.
+    /// Text that is written as it is.
     Text(String),
     /// `%s`.
     Shown(Path),
@@ -70,7 +70,8 @@ impl Direct {
         is_column.then(|| Self::Column { list: path, attribute: attribute.clone() })
     }
 
-    /// Appends the value as JSON text, as it stands in the row, and returns whether it did.
+    /// Appends the value as JSON text, as it is written in the row. Returns whether this was
+    /// possible.
     pub(super) fn write(&self, context: &dyn Context, out: &mut Vec<u8>) -> bool {
         let token = match self {
             Self::Path(path) => token(path, context),
@@ -128,7 +129,7 @@ impl Direct {
         (!found.is_empty()).then_some(found)
     }
 
-    /// Returns the text of an integer that is a key, as it stands in the row.
+    /// Returns the text of an integer that is a key, as it is written in the row.
     pub(super) fn key<'a>(&self, context: &'a dyn Context) -> Option<&'a str> {
         let Self::Path(path) = self else { return None };
         let token = token(path, context).filter(|token| natural(token).is_some())?;

@@ -10,8 +10,8 @@ use super::Emit;
 use super::row::Row;
 use crate::rows::table::Table;
 
-/// A last record that is put behind the file. The parser takes the end of the file for the end of a
-/// field in quotes. If a quote is open there, this record becomes a part of that field.
+/// A last record that is appended to the file. The parser takes the end of the file for the end of
+/// a field in quotes. If a quote is open there, this record becomes a part of that field.
 const END: &[u8] = b"\n\0end\n";
 
 /// Reads records. The first record is the header, unless the table names the columns. If it does,
@@ -71,7 +71,7 @@ pub(super) fn read(
     Ok(())
 }
 
-/// Returns whether a record is [`END`]. `line` is the line behind it, from 1.
+/// Returns whether a record is [`END`]. `line` is the line after it, from 1.
 ///
 /// # Errors
 /// If [`END`] is in its last field, so that the quote of that field is not closed.

@@ -31,7 +31,7 @@ pub(crate) struct NativeFile {
 static PLACEHOLDER: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\{([a-z][a-z0-9_]*)\}|\*").expect("the tests compile it"));
 
-/// Stands behind the name of a split in a pattern whose file may be in several parts.
+/// The mark after the name of a split in a pattern whose file may be in several parts.
 const PARTS: char = '\u{1}';
 
 /// Returns the names in braces of a pattern, except `{split}`.
@@ -131,11 +131,11 @@ struct Packed {
 }
 
 /// Looks for the files of a pattern in the archives in the root folder and in the folders along the
-/// pattern, and in an archive that the pattern names, as in `a.zip/b.json`. A member stands for the
-/// file that it would be if its archive were unpacked in place or into a folder with its name. A
-/// top folder that contains everything in the archive may be omitted. Compressed tar files, which
-/// must be read from their beginning, are searched only if no other archive has a file. Files are
-/// in the order of the paths that they would have.
+/// pattern, and in an archive that the pattern names, as in `a.zip/b.json`. A member is found at
+/// the path that it would have if its archive were unpacked in place or into a folder with its
+/// name. A top folder that contains everything in the archive may be omitted. Compressed tar files,
+/// which must be read from their beginning, are searched only if no other archive has a file. Files
+/// are in the order of the paths that they would have.
 fn in_archives(root: &Path, components: &[&str]) -> Result<Found> {
     let mut unread = Vec::new();
     for is_kind in [is_archive, is_packed_whole] {

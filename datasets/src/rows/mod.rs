@@ -183,7 +183,7 @@ impl<R: BufRead> Read for Latin1<R> {
     }
 }
 
-/// How rows are stored at the table's `at` in a document.
+/// The form in which rows are stored at the table's `at` in a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Shape {

@@ -159,7 +159,7 @@ struct Parts {
 /// The key of one element.
 #[derive(Debug, Clone)]
 enum Key {
-    /// It stands like this in the text, without its quotes.
+    /// The range of its text, without its quotes.
     Plain(Range<usize>),
     /// It has escapes or other characters than those of ASCII.
     Decoded(String),
@@ -239,9 +239,9 @@ impl Node {
     }
 }
 
-/// Returns the texts, numbers and truth values, as they stand in the text, that all elements of
-/// a list of objects have under the name `attribute`. Returns nothing if it is no list of objects,
-/// or if one of them has something else there.
+/// Returns the texts, numbers and truth values that all elements of a list of objects have under
+/// the name `attribute`, as they are written in the text. Returns nothing if it is no list of
+/// objects, or if one of them has something else there.
 pub(crate) fn column<'t>(list: &'t [u8], attribute: &str) -> Option<Vec<&'t [u8]>> {
     let mut tokens = Vec::with_capacity(ELEMENTS);
     each_element(list, |at| {

@@ -26,7 +26,7 @@ pub(super) struct Scan {
     is_escaped: bool,
 }
 
-/// What the value is.
+/// The kind of the value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum State {
     /// Its first byte was not read yet.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::Shape;
 
-/// How many rows of a joined table match one row of the tables before it.
+/// The number of rows of a joined table that match one row of the tables before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Matches {
@@ -49,7 +49,8 @@ pub(crate) struct Table {
     /// The dotted path of the rows inside a document; empty for the document itself.
     #[serde(default)]
     pub(crate) at: String,
-    /// How rows are stored at that path. The default is a list; for lookups, it is the whole value.
+    /// The form in which rows are stored at that path. The default is a list; for lookups, it is
+    /// the whole value.
     pub(crate) shape: Option<Shape>,
     /// The column names of a file without a header, or names for the parts of a line of text.
     #[serde(default)]

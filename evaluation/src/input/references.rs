@@ -54,7 +54,9 @@ pub struct References {
 /// Reads references: simple rows, which include POPE, Open-VQA and OwlEval; annotations and
 /// questions of VQA; captions of COCO; DocVQA.
 ///
-/// # Errors If a text is not JSON, a row has no id, an id occurs twice, the format is not one of
+/// # Errors
+///
+/// If a text is not JSON, a row has no id, an id occurs twice, the format is not one of
 /// these, or there are no rows.
 pub fn read_references(sources: &[Source]) -> Result<References> {
     let mut references: Vec<Reference> = Vec::new();
@@ -207,7 +209,9 @@ fn captions(rows: &[Row]) -> Result<Vec<Reference>> {
 
 /// Reads human labels: rows with an id and a `label` of yes or no. `key` is that of the references.
 ///
-/// # Errors As for predictions, and if a label is neither yes nor no.
+/// # Errors
+///
+/// As for predictions, and if a label is neither yes nor no.
 pub fn read_labels(source: Source, key: Key) -> Result<Vec<(String, bool, Place)>> {
     let Document::Rows(rows) = read(source, "labels")? else {
         let what = "is one object".to_owned();

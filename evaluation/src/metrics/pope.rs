@@ -18,7 +18,7 @@ use crate::input::Item;
 /// them is wrong.
 pub(super) const POPE: Metric = Metric {
     name: "pope",
-    about: "Whether objects are in the picture: accuracy, precision, recall, F1 and ratio of yes (POPE)",
+    about: "Whether objects are in the image: accuracy, precision, recall, F1 and ratio of yes (POPE)",
     source: "github.com/AoiDragon/POPE@08d957b evaluate.py",
     figures: &[
         Figure { name: "accuracy", range: PERCENT },

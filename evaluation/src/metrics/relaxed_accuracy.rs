@@ -27,7 +27,7 @@ pub(super) const RELAXED_ACCURACY: Metric = Metric {
     compute: mean_percent,
 };
 
-/// Largest relative error of a right number.
+/// The maximum relative error of a correct number.
 const TOLERANCE: f64 = 0.05;
 
 fn count(items: &[Item], variant: Variant) -> Result<Counted> {

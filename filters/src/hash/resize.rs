@@ -173,10 +173,11 @@ impl Taps {
     /// share a side, and half of the time of a hash of 256 x 341 pixels was spent on the sines of
     /// its weights.
     fn cached(n_inputs: usize, n_outputs: usize) -> Arc<Self> {
-        /// Number of taps that are kept: both sides for both hashes, of 64 sizes. A full cache is
-        /// emptied.
+        /// Maximum number of taps that are kept: both sides for both hashes, of 64 sizes. A full
+        /// cache is emptied.
         const MOST_KEPT: usize = 256;
-        /// Longest side whose taps are kept, so that the cache takes at most a few megabytes.
+        /// Maximum length of a side whose taps are kept, so that the cache takes at most a few
+        /// megabytes.
         const LONGEST_KEPT: usize = 1024;
         static KEPT: Mutex<BTreeMap<(usize, usize), Arc<Taps>>> = Mutex::new(BTreeMap::new());
 

@@ -1,4 +1,4 @@
-//! Signal `aspect_ratio`: how far the image is from square.
+//! The ratio of the longer to the shorter side of the image.
 
 use super::{Needs, Signal, SignalType};
 use crate::image_data::ImageData;
@@ -6,7 +6,7 @@ use crate::image_data::ImageData;
 /// The ratio of the image's sides.
 pub(super) const SIGNAL: Signal = Signal {
     name: "aspect_ratio",
-    description: "Longer side of the picture divided by the shorter side; 1 is square.",
+    description: "Longer side of the image divided by the shorter side; 1 is square.",
     unit: "none",
     range: (Some(1.0), None),
     needs: Needs::Header,

@@ -1,4 +1,4 @@
-//! How bright the picture is.
+//! The brightness of the image.
 
 use super::{Needs, Signal, SignalType};
 use crate::image_data::ImageData;

@@ -1,13 +1,13 @@
-//! How many bytes the file spends on a pixel.
+//! The size of the image file per pixel.
 
 use super::{Needs, Signal, SignalType};
 use crate::image_data::ImageData;
 
-/// Length of the file over the number of pixels.
+/// The length of the file divided by the number of pixels.
 pub(super) const SIGNAL: Signal = Signal {
     name: "bytes_per_pixel",
     description: "Length of the image file divided by its number of pixels. For one format, low values mean flat or heavily \
-     compressed pictures, high values noise or embedded metadata.",
+     compressed images, high values noise or embedded metadata.",
     unit: "bytes per pixel",
     range: (Some(0.0), None),
     needs: Needs::Header,

@@ -1,4 +1,4 @@
-//! How long the caption is.
+//! The length of the caption in characters.
 
 use super::{Needs, Signal, SignalType};
 

@@ -1,4 +1,4 @@
-//! How many words the caption has.
+//! The length of the caption in words.
 
 use super::{Needs, Signal, SignalType};
 

@@ -1,4 +1,4 @@
-//! How far apart the bright and dark parts of the picture are.
+//! The contrast of the image.
 
 use super::{Needs, Signal, SignalType};
 use crate::image_data::ImageData;
@@ -6,7 +6,7 @@ use crate::image_data::ImageData;
 /// The standard deviation of the luma.
 pub(super) const SIGNAL: Signal = Signal {
     name: "contrast",
-    description: "Population standard deviation of the 8-bit luma plane (root-mean-square contrast): 0 for a picture of one \
+    description: "Population standard deviation of the 8-bit luma plane (root-mean-square contrast): 0 for an image of one \
      grey, 127.5 for half black, half white.",
     unit: "luma steps",
     range: (Some(0.0), Some(127.5)),

@@ -1,4 +1,4 @@
-//! What the picture looks like, as a hash of its gradients.
+//! A perceptual hash of the gradients of the image.
 
 use super::{Needs, Signal, SignalType};
 use crate::hash;

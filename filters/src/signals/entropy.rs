@@ -1,4 +1,4 @@
-//! How many different greys the picture has, and how evenly.
+//! The variety of greys in the image.
 
 use super::{Needs, Signal, SignalType};
 use crate::image_data::ImageData;
@@ -6,7 +6,7 @@ use crate::image_data::ImageData;
 /// The Shannon entropy of the luma histogram.
 pub(super) const SIGNAL: Signal = Signal {
     name: "entropy",
-    description: "Shannon entropy of the histogram of the 8-bit luma plane: 0 bits for a picture of one grey, 1 for two equally \
+    description: "Shannon entropy of the histogram of the 8-bit luma plane: 0 bits for an image of one grey, 1 for two equally \
      frequent greys, 8 where all 256 are. It ignores where the greys are.",
     unit: "bits",
     range: (Some(0.0), Some(8.0)),

@@ -1,12 +1,12 @@
-//! How high the picture is.
+//! The height of the image.
 
 use super::{Needs, Signal, SignalType};
 use crate::image_data::ImageData;
 
-/// The number of pixel rows of the picture.
+/// The number of pixel rows of the image.
 pub(super) const SIGNAL: Signal = Signal {
     name: "height",
-    description: "Number of pixel rows of the picture as stored in the file, before any EXIF rotation.",
+    description: "Number of pixel rows of the image as stored in the file, before any EXIF rotation.",
     unit: "pixels",
     range: (Some(1.0), None),
     needs: Needs::Header,

@@ -1,4 +1,4 @@
-//! Which language the caption is in.
+//! The language of the caption.
 
 use whatlang::Lang;
 

@@ -1,4 +1,4 @@
-//! How sure the language of the caption is.
+//! The confidence of the language detector.
 
 use super::{Needs, Signal, SignalType};
 

@@ -1,4 +1,4 @@
-//! How much of the caption is letters.
+//! The share of letters in the caption.
 
 use super::{Needs, Signal, SignalType};
 
@@ -6,7 +6,7 @@ use super::{Needs, Signal, SignalType};
 pub(super) const SIGNAL: Signal = Signal {
     name: "letter_share",
     description: "Letters of any script (Unicode property Alphabetic) divided by all characters that are not white space; \
-     0 for a caption of white space. Sentences are above 0.9; file names, prices and markup lie below.",
+     0 for a caption of white space. Sentences are above 0.9; file names, prices and markup are below.",
     unit: "share",
     range: (Some(0.0), Some(1.0)),
     needs: Needs::Text,

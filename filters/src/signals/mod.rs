@@ -29,7 +29,7 @@ use crate::sample::Sample;
 pub struct Group {
     /// Its name in the run folder; snake_case.
     pub name: &'static str,
-    /// Increased when one of its signals gives another value for the same pair.
+    /// Version; increased when one of its signals gives another value for the same pair.
     pub version: u32,
     /// Whether its signals identify a pair, as perceptual hashes do. Their distribution says
     /// nothing, so the report has no histogram of them.
@@ -87,7 +87,7 @@ pub struct Signal {
     pub description: &'static str,
     /// Unit of the value in words, such as "pixels"; "none" for a ratio or a text.
     pub unit: &'static str,
-    /// Smallest and largest possible value, both inclusive; `None` if there is no bound, and for
+    /// Minimum and maximum of the value, both inclusive; `None` if there is no bound, and for
     /// texts.
     pub range: (Option<f64>, Option<f64>),
     /// The input that it needs, which determines its cost.
@@ -96,7 +96,7 @@ pub struct Signal {
     pub signal_type: SignalType,
     /// The source of the definition: a publication, a standard or the program that it agrees with.
     pub source: &'static str,
-    /// The value of a pair.
+    /// The function that measures a pair.
     measure: fn(&Sample<'_>) -> Value,
 }
 

@@ -1,4 +1,4 @@
-//! What the picture looks like, as a hash of its low frequencies.
+//! A perceptual hash of the low frequencies of the image.
 
 use super::{Needs, Signal, SignalType};
 use crate::hash;

@@ -1,14 +1,14 @@
-//! How much the caption repeats itself.
+//! The share of repeated words in the caption.
 
 use std::collections::HashSet;
 
 use super::{Needs, Signal, SignalType};
 
-/// The share of words of the caption that came before.
+/// The share of words of the caption that occur earlier in it.
 pub(super) const SIGNAL: Signal = Signal {
     name: "repeated_words",
     description: "Share of the words (as caption_words counts them, in lower case) that occurred earlier in the caption; 0 \
-     without words. Sentences repeat their articles and lie around 0.1; keyword spam lies above 0.5.",
+     without words. Sentences repeat their articles and are around 0.1; keyword spam is above 0.5.",
     unit: "share",
     range: (Some(0.0), Some(1.0)),
     needs: Needs::Text,

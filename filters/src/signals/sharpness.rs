@@ -1,4 +1,4 @@
-//! How much fine detail the picture has.
+//! The amount of fine detail in the image.
 
 use super::{Needs, Signal, SignalType};
 use crate::image_data::{ImageData, Luma};
@@ -8,7 +8,7 @@ pub(super) const SIGNAL: Signal = Signal {
     name: "sharpness",
     description: "Population variance of the Laplacian of the 8-bit luma plane: the sum of the four neighbours minus four times \
      the pixel, mirrored at the border without repeating it, as OpenCV's Laplacian(luma, CV_64F).var(). Blurred \
-     and flat pictures are low. It falls when a picture is enlarged, so compare pictures of one size.",
+     and flat images are low. It falls when an image is enlarged, so compare images of one size.",
     unit: "squared luma steps",
     range: (Some(0.0), Some(MAX_VARIANCE)),
     needs: Needs::Pixels,
@@ -18,7 +18,7 @@ pub(super) const SIGNAL: Signal = Signal {
     measure: |sample| sample.image.map(ImageData::luma).map(laplacian_variance).into(),
 };
 
-/// Largest variance of values between -1020 and 1020, which are the bounds of the Laplacian of
+/// Maximum variance of values between -1020 and 1020, which are the bounds of the Laplacian of
 /// 8-bit values: their square (Popoviciu's inequality).
 const MAX_VARIANCE: f64 = 1020.0 * 1020.0;
 

@@ -1,12 +1,12 @@
-//! How wide the picture is.
+//! The width of the image.
 
 use super::{Needs, Signal, SignalType};
 use crate::image_data::ImageData;
 
-/// The number of pixel columns of the picture.
+/// The number of pixel columns of the image.
 pub(super) const SIGNAL: Signal = Signal {
     name: "width",
-    description: "Number of pixel columns of the picture as stored in the file, before any EXIF rotation.",
+    description: "Number of pixel columns of the image as stored in the file, before any EXIF rotation.",
     unit: "pixels",
     range: (Some(1.0), None),
     needs: Needs::Header,

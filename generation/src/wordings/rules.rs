@@ -161,14 +161,10 @@ pub struct Rule {
 /// All rules in the order in which they are applied. The first one that refuses a candidate is
 /// reported.
 pub const RULES: &[Rule] = &[
-    Rule {
-        name: "meta_text",
-        about: "speaks of wordings, or is a model's reply to us or its refusal",
-        fault: meta_text,
-    },
+    Rule { name: "meta_text", about: "mentions wordings, or is a reply or a refusal of the model", fault: meta_text },
     Rule {
         name: "new_placeholder",
-        about: "has a slot, tag or gap that no wording by hand has",
+        about: "has a slot, tag or gap that no handwritten wording has",
         fault: new_placeholder,
     },
     Rule { name: "slots", about: "lacks a slot, or has one twice", fault: slots },
@@ -178,7 +174,7 @@ pub const RULES: &[Rule] = &[
     Rule { name: "answer_shape", about: "asks for another shape of answer (English only)", fault: answer_shape },
     Rule {
         name: "media",
-        about: "speaks of an image where there is a video or nothing, or the reverse (English only)",
+        about: "mentions an image where there is a video or nothing, or the reverse (English only)",
         fault: media,
     },
     Rule {
@@ -227,7 +223,7 @@ fn new_placeholder(context: &Context, text: &str) -> Option<String> {
         context.task.wordings.iter().flat_map(|wording| super::split_slots(&wording.text).1).collect();
     let (rest, found) = super::split_slots(text);
     if let Some(new) = found.iter().find(|slot| !known.contains(*slot)) {
-        return Some(format!("has {{{{ {new} }}}}, which no wording by hand has"));
+        return Some(format!("has {{{{ {new} }}}}, which no handwritten wording has"));
     }
     let lower = rest.to_lowercase();
     let slot = |slot: &str| [format!("[{slot}]"), format!("<{slot}>"), format!("({slot})"), format!("${slot}")];
@@ -312,7 +308,7 @@ fn media(context: &Context, text: &str) -> Option<String> {
         Media::Video => (&[IMAGE], "a video"),
         Media::None => (&[IMAGE, VIDEO], "text alone"),
     };
-    context.new_cue(&words(text), wrong).map(|cue| format!("speaks of \"{cue}\", where there is {about}"))
+    context.new_cue(&words(text), wrong).map(|cue| format!("mentions \"{cue}\", but the wording is for {about}"))
 }
 
 fn variant(context: &Context, text: &str) -> Option<String> {

@@ -126,7 +126,7 @@ fn the_request_has_the_meta_prompt_of_the_paper() {
 fn too_few_wordings_and_wrong_slots_are_told() {
     let mut few = task();
     few.wordings.truncate(2);
-    assert_eq!(few.check().unwrap_err().to_string(), "there are 2 wordings by hand, but 3 or more are needed");
+    assert_eq!(few.check().unwrap_err().to_string(), "there are 2 handwritten wordings, but 3 or more are needed");
     let wrong = Task { slots: vec!["caption".to_owned()], ..task() };
     assert!(wrong.check().unwrap_err().to_string().starts_with("the wording a has the slots"));
 }

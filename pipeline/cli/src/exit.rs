@@ -1,4 +1,4 @@
-//! Exit codes, which scripts rely on.
+//! Exit codes. Scripts depend on them.
 
 use lynxdata_run::Ending;
 pub(crate) use lynxdata_run::Failure;

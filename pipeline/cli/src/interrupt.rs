@@ -1,4 +1,4 @@
-//! Ctrl-C: unfinished files are removed, finished parts stay, and the exit code is 130.
+//! Handles Ctrl-C: removes unfinished files, keeps finished parts, and exits with code 130.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -1,4 +1,4 @@
-//! Limits that the process sets before it begins.
+//! Sets limits of the process before it begins its work.
 
 /// Raises the limit of open files and connections to the maximum that the process may set. Most
 /// shells start with 1024, for programs that call `select`, and every URL in flight takes one or

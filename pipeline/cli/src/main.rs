@@ -135,7 +135,7 @@ fn main() -> ExitCode {
 }
 
 /// Returns the arguments of `lynxdata download` with the underscores in flag names, as img2dataset
-/// writes them, replaced by hyphens. Flags of the whole program may stand before the command.
+/// writes them, replaced by hyphens. Flags of the whole program may come before the command.
 fn spelled_our_way(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.collect();
     let mut place = 1;
@@ -187,7 +187,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
     }
 }
 
-/// Returns whether the reader of our output went away, as `head` does, which is not a failure.
+/// Returns whether the reader of our output has closed it, as `head` does, which is not a failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)

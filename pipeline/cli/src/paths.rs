@@ -13,11 +13,11 @@ pub(crate) fn path_parser() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| expanded(&path).map_err(|error| error.to_string()))
 }
 
-/// Refuses an output that is an input of the same command or lies in a folder that it reads:
-/// writing it would destroy the input, or add to it for the next run.
+/// Refuses an output that is an input of the same command or is in a folder that it reads. Writing
+/// it would destroy the input, or add to it for the next run.
 ///
 /// # Errors
-/// Wrong usage, with both paths.
+/// [`Failure::Usage`], with both paths.
 pub(crate) fn check_output<'a>(out: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<(), Failure> {
     let place = place(out);
     for input in inputs {
@@ -33,7 +33,8 @@ pub(crate) fn check_output<'a>(out: &Path, inputs: impl IntoIterator<Item = &'a 
     Ok(())
 }
 
-/// Returns where a path leads, of which the last parts may not exist yet.
+/// Returns the absolute path of a file or folder, with links resolved. Its last parts need not
+/// exist yet.
 fn place(path: &Path) -> PathBuf {
     let mut missing = Vec::new();
     let mut existing = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());

@@ -20,18 +20,19 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DedupConfig {
-    /// Pairs whose pictures were served as the same bytes (SHA-256).
+    /// Whether pairs whose images were served as the same bytes (SHA-256) are duplicates.
     pub exact: bool,
-    /// Pairs with the same URL.
+    /// Whether pairs with the same URL are duplicates.
     pub url: bool,
-    /// Pairs whose pHash values differ in at most this many of 64 bits; -1 switches the comparison
-    /// off. At 6, recall is 1.00 for JPEG quality 30, half size and grey copies, 0.98 for a crop of
-    /// 1 % and 0.01 for a crop of 10 %, measured on 300 photos. Clip art and drawings on a plain
-    /// ground need less than photos.
+    /// Maximum number of the 64 bits in which the pHash values of duplicates differ; -1 switches
+    /// the comparison off. At 6, recall is 1.00 for JPEG quality 30, half size and grey copies,
+    /// 0.98 for a crop of 1 % and 0.01 for a crop of 10 %, measured on 300 photos. Clip art and
+    /// drawings on a plain ground need less than photos.
     pub phash_distance: i32,
-    /// The least entropy, bits, of a picture whose pHash is compared. The hash of a flat drawing
-    /// says little: of 121 pairs of clip art within 4 bits, 102 held a picture below 3 bits, nearly
-    /// all of them different flags and outlines. All of 142 photographs lay above 5.5.
+    /// Minimum entropy, in bits, of an image whose pHash is compared. The hash of a flat drawing
+    /// says little: of 121 pairs of clip art within 4 bits, 102 had an image below 3 bits, and
+    /// nearly all of these were different flags and outlines. All of 142 photographs were above
+    /// 5.5.
     pub phash_min_entropy: f64,
     /// The order that decides which of two duplicates is kept.
     pub keep: Keep,
@@ -56,15 +57,15 @@ impl DedupConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
-    /// Most original pixels, then the longest caption.
+    /// The pair with the most original pixels, then the one with the longest caption.
     Largest,
-    /// The longest caption, then most original pixels.
+    /// The pair with the longest caption, then the one with the most original pixels.
     LongestCaption,
-    /// The earliest row of the source.
+    /// The pair of the earliest row of the source.
     First,
 }
 
-/// What deduplication needs to know about a pair. A missing value is `None` and equals no other
+/// The data of a pair that deduplication needs. A missing value is `None` and equals no other
 /// value.
 #[derive(Debug, Clone)]
 pub struct Candidate {
@@ -154,11 +155,12 @@ impl Key {
 /// A key (high, low) and the index of its pair: 16 bytes.
 type Entry = (u64, u32, u32);
 
-/// The least number of entries of a pass. A smaller memory budget is raised to this.
+/// Minimum number of entries of a pass. A smaller memory budget is raised to this.
 const LEAST_ENTRIES: u64 = 1 << 16;
 
-/// Calls the closure with the index and key of every pair for one comparison. It can be called many
-/// times. It leaves out pairs without a key and pairs whose pHash is not compared.
+/// A function that calls the closure with the index and key of every pair for one comparison. It
+/// can be called many times. It leaves out pairs without a key and pairs whose pHash is not
+/// compared.
 pub type Scan<'a, E> = dyn FnMut(Match, &mut dyn FnMut(u32, Key)) -> Result<(), E> + 'a;
 
 /// The connected components of "is a duplicate of". Only pairs that have duplicates are kept.
@@ -388,7 +390,7 @@ pub fn stars(pairs: &[Candidate], chosen: &[usize], config: &DedupConfig) -> Vec
 /// The kept pairs, indexed by URL, by bytes and by the slices of the pHash.
 struct KeptPairs<'a> {
     config: &'a DedupConfig,
-    /// The largest number of bits in which the pHash values of duplicates differ; `None` if pHash
+    /// Maximum number of bits in which the pHash values of duplicates differ; `None` if pHash
     /// values are not compared.
     distance: Option<u32>,
     by_url: HashMap<Key, usize>,
@@ -546,7 +548,7 @@ mod tests {
 
     #[test]
     fn a_row_of_pictures_each_four_bits_from_the_next_does_not_shrink_to_one() {
-        // Picture n has the lowest 4 n bits set: 0, 0xf, 0xff, ….
+        // Image n has the lowest 4 n bits set: 0, 0xf, 0xff, ….
         let pairs: Vec<Candidate> = (0..16_u32).map(|n| pair(n, n, u64::MAX.unbounded_shr(64 - 4 * n))).collect();
         let config = DedupConfig::default();
         assert_eq!(cluster(&pairs, &config)[15].size, 16, "the chain is one component");

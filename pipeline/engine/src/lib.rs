@@ -1,15 +1,16 @@
-//! Signals, deduplication and selection as plans over the parts of a pool. This is the only crate
-//! that uses DataFusion.
+//! Measures signals, finds duplicates and evaluates rules on the parts of a pool. This is the only
+//! crate that depends on DataFusion.
 //!
 //! In the order in which data flows:
 //!
-//! * [`session`]: a DataFusion session in which every signal is an SQL function of the same name;
-//! * [`signals`]: one scan of a pool part, which decodes each image once and measures all signals;
-//! * [`dedup`]: clusters of duplicate pairs;
-//! * [`select`]: rules as SQL predicates over signals, and one kept pair per cluster.
+//! * [`session`]: makes a DataFusion session in which every signal is an SQL function of the same
+//!   name;
+//! * [`signals`]: measures a group of signals in one scan of a pool part, and makes its table;
+//! * [`dedup`]: finds clusters of duplicate pairs, and decides which pairs of them are kept;
+//! * [`select`]: evaluates rules, which are SQL predicates over the columns of a pair.
 //!
-//! Image bytes never leave the scan that measures them: everything after it works on numbers, texts
-//! and hashes. This crate writes no files and no manifest. The stages in the command line crate do
+//! Only the scan that measures signals reads image bytes. Deduplication and rules use numbers,
+//! texts and hashes. This crate writes no files and no manifest; the stages in `lynxdata-run` do
 //! that.
 
 pub mod dedup;

@@ -1,6 +1,6 @@
 //! Selection: rules as SQL predicates, evaluated on the rows of one part at a time.
 //!
-//! A rule has an answer for every row. A value that cannot be computed is null, and a row on which
+//! A rule has a result for every row. A value that cannot be computed is null, and a row on which
 //! the predicate is null does not pass. Null is also used for NaN (which pandas and NumPy write for
 //! a missing value), for a division by zero, and for a text that is not a number where one is
 //! needed. If a function still fails on some rows, only these rows do not pass, and they are

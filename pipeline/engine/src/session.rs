@@ -9,10 +9,10 @@ use crate::functions;
 const BATCH_ROWS: usize = 256;
 
 /// Returns a session on this machine. Every signal is registered as an SQL function of the same
-/// name: text signals take a caption, image signals take the encoded bytes of an image.
+/// name. Text signals take a caption, and image signals take the encoded bytes of an image.
 ///
-/// Plans run in one partition, so that rows keep their order. The caller runs several parts in
-/// parallel instead.
+/// Plans run in one partition, so that rows keep their order. The function of a group of signals
+/// measures the rows of a batch in parallel instead.
 pub fn local() -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1).with_batch_size(BATCH_ROWS);
     // The tables are written with Utf8 and Binary, so they are read as these and not as view types.

@@ -1,4 +1,4 @@
-//! Measuring: one scan per pool part and group of signals, one decode per image.
+//! Measures a group of signals in one scan of a pool part, which decodes each image once.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Bodies as they arrive: in memory as far as there is room, otherwise in nameless temporary files,
-//! which the system removes when they are closed.
+//! Stores bodies as they arrive: in memory as far as there is room, otherwise in nameless temporary
+//! files, which the system removes when they are closed.
 //!
 //! Only room for the first part of the announced length is reserved in advance. The header may be
 //! wrong, and long bodies of a slow host would take the room of others. A growing body does not

@@ -26,15 +26,15 @@ impl Budget {
     }
 
     /// Waits for room for `bytes` bytes, but for at most half of the budget. Otherwise a large
-    /// request would wait for all others to end, and everybody behind it would wait too. The caller
+    /// request would wait for all others to end, and all later requests would wait too. The caller
     /// must hold no other share, because holders that wait could deadlock.
     pub(crate) async fn take(&self, bytes: u64) -> Share {
         let units = units_of(bytes).min(self.total.div_ceil(2));
         Share(Some(self.units.clone().acquire_many_owned(units).await.expect("the semaphore is never closed")))
     }
 
-    /// Grows a share to `bytes` bytes if there is room that nobody waits for. Returns whether it
-    /// did.
+    /// Grows a share to `bytes` bytes if there is room for which no request waits. Returns whether
+    /// it did.
     pub(crate) fn try_grow(&self, share: &mut Share, bytes: u64) -> bool {
         let held = share.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = units_of(bytes).saturating_sub(held as u32);

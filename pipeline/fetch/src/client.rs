@@ -30,13 +30,14 @@ use crate::{DownloadConfig, Error, Result, address, coding, retry};
 /// The answer to a request.
 pub(crate) type Response = hyper::Response<Incoming>;
 
-/// Length of the longest failure detail that is kept, characters.
+/// Maximum length of a failure detail that is kept, in characters.
 const MAX_DETAIL: usize = 200;
 
 /// Time window over which the speed of a body is measured. Like curl's `--speed-time`, it spans
 /// several seconds.
 const SPEED_WINDOW: Duration = Duration::from_secs(10);
-/// Bytes of a `robots.txt` that are read at most: RFC 9309, section 2.5, asks for at least 500 KiB.
+/// Maximum number of bytes of a `robots.txt` that are read: RFC 9309, section 2.5, asks for at
+/// least 500 KiB.
 const MAX_ROBOTS_BYTES: u64 = 500 << 10;
 
 /// A complete body.

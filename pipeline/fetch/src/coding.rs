@@ -27,10 +27,10 @@ const PIECE: usize = 16 << 10;
 const FIRST_BYTES: usize = 18;
 /// Maximum number of codings of one body: curl's `MAX_ENCODE_STACK` (`lib/content_encoding.c`).
 const MOST_CODINGS: usize = 5;
-/// Largest window of zstd, as a power of two: 8 MiB, as RFC 9659 allows.
+/// Maximum window of zstd, as a power of two: 8 MiB, as RFC 9659 allows.
 const ZSTD_WINDOW_LOG: u32 = 23;
-/// Longest accepted header of a gzip member, bytes. It holds two texts and a field of at most 64
-/// KiB.
+/// Maximum length of a header of a gzip member that is accepted, in bytes. It holds two texts and a
+/// field of at most 64 KiB.
 const LONGEST_GZIP_HEADER: usize = 256 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,8 +22,7 @@ pub struct DownloadConfig {
     /// Total time for one URL: name resolution, connecting, redirects, all attempts and their
     /// bodies; seconds.
     pub timeout_seconds: f64,
-    /// Further attempts after the first one fails with a temporary failure (a status that is
-    /// retryable); at most 20.
+    /// Number of further attempts after a temporary failure (a retryable status); at most 20.
     pub retries: u32,
     /// Minimum speed of a body, over every ten seconds; bytes per second. A URL that stays below it
     /// ends with `timeout` and is not tried again; 0 for no limit.
@@ -61,16 +60,16 @@ pub struct DownloadConfig {
     /// connects, so private addresses are only refused where a URL contains the address itself.
     /// Proxies from environment variables are not used.
     pub proxy: Option<String>,
-    /// How images are resized: `keep` stores the bytes as served; `shorter` and `longer` scale that
-    /// side to `size` and keep the aspect ratio; `centre_crop` scales the shorter side to `size`
-    /// and cuts out the square at the centre; `border` scales the longer side to `size` and pads
-    /// with white to a square. img2dataset's names `no`, `keep_ratio`, `keep_ratio_largest` and
-    /// `center_crop` are accepted as well. Images that need no change keep their bytes in every
-    /// mode.
+    /// The way in which images are resized: `keep` stores the bytes as served; `shorter` and
+    /// `longer` scale that side to `size` and keep the aspect ratio; `centre_crop` scales the
+    /// shorter side to `size` and cuts out the square at the centre; `border` scales the longer
+    /// side to `size` and pads with white to a square. img2dataset's names `no`, `keep_ratio`,
+    /// `keep_ratio_largest` and `center_crop` are accepted as well. Images that need no change keep
+    /// their bytes in every mode.
     pub resize: Resize,
-    /// How an image is checked with `resize = "keep"`: `pixels` decodes it; `structure` only
-    /// follows the parts of its file from the header to the end. This is many times faster and
-    /// finds files that are cut off, but not files that are damaged inside.
+    /// The check of an image with `resize = "keep"`: `pixels` decodes it; `structure` only follows
+    /// the parts of its file from the header to the end. The latter is many times faster, and finds
+    /// files that are cut off but not files that are damaged inside.
     pub check: Check,
     /// Length of the side that `resize` scales, or of the square that it makes; pixels, 1 to
     /// 16,384. Without effect with `resize = "keep"`.
@@ -112,7 +111,7 @@ pub struct DownloadConfig {
     /// another digest ends with `hash_mismatch`. Not compared are rows with an empty cell, rows
     /// whose cell holds no digest (a warning reports these), and images that exist already.
     pub verify_hash: bool,
-    /// Column with boxes to blur, such as faces: for every image a list of `[left, top, right,
+    /// Column with the boxes to blur, such as faces: for every image a list of `[left, top, right,
     /// bottom]`, as fractions from 0 to 1 of its width and height.
     pub blur_boxes: Option<String>,
     /// File format of the pool. `webdataset` and `files` are for lists that only need to be
@@ -120,7 +119,7 @@ pub struct DownloadConfig {
     pub format: PoolFormat,
 }
 
-/// The settings that decide which pairs there are and what is stored of them. They enter the
+/// The settings that decide which pairs there are and what is stored of them. They are part of the
 /// fingerprints of parts. The other settings of [`DownloadConfig`] say how to ask servers and when
 /// to give up.
 #[derive(Debug, Serialize)]

@@ -181,7 +181,7 @@ pub(crate) fn user_of(url: &Url) -> Option<(String, String)> {
 
 type ToProxy = HttpsConnector<HttpConnector<GuardedNames>>;
 
-/// Where connections go first: directly to the target, or to a proxy.
+/// The first destination of connections: the target itself, or a proxy.
 #[derive(Clone)]
 pub(crate) enum Route {
     Direct(HttpConnector<GuardedNames>),

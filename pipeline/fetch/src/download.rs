@@ -2,8 +2,8 @@
 //!
 //! A part is written in the order of its source, whatever the order of answers. Rows begin in
 //! order, over several parts at once. An image that arrives early waits in memory, or beyond 8 MiB
-//! in a nameless file (`spill`). Images whose turn has come are handed over to be written, a
-//! megabyte at a time.
+//! in a nameless file (`spill`). Images are passed on to be written, a megabyte at a time, as soon
+//! as all rows before them have ended.
 //!
 //! Bodies take room in memory as they arrive. A body that is longer than 256 KiB and finds no more
 //! room continues in a nameless file, so that long bodies of a slow host take no room from others
@@ -54,7 +54,7 @@ const OPEN_ROWS_PER_REQUEST: usize = 16;
 /// Minimum number of open rows, so that slow hosts do not hold up a run with few requests in
 /// flight.
 const LEAST_OPEN_ROWS: usize = 4096;
-/// Longest wait for a `robots.txt`. The rows of its host wait for it.
+/// Maximum wait for a `robots.txt`. The rows of its host wait for it.
 const ROBOTS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Attempts to fetch a `robots.txt` before the rows of its host fail.
 const ROBOTS_ATTEMPTS: u32 = 3;
@@ -159,7 +159,7 @@ impl Downloader {
             decoders: ThreadPoolBuilder::new()
                 .num_threads(cores)
                 .thread_name(|index| format!("decoder-{index}"))
-                .panic_handler(|_| {}) // the row that waits for it hears of it
+                .panic_handler(|_| {}) // the row that waits for it gets an error
                 .build()
                 .expect("the system lets us have a thread for every core"),
             handover: Budget::new(HANDOVER_BYTES),
@@ -322,7 +322,7 @@ struct Jobs<'a> {
     embedded: Embedded,
 }
 
-/// Where the image of a row comes from.
+/// The origin of the image of a row.
 #[derive(Debug)]
 enum Origin {
     Web(Url),
@@ -426,7 +426,7 @@ struct Outcome {
     elapsed: Option<Duration>,
     body_bytes: Option<u64>,
     stored: Option<Stored>,
-    /// What is needed to try the row again if the host comes back.
+    /// The data for another try of the row if the host comes back.
     unreached: Option<Unreached>,
 }
 
@@ -488,7 +488,7 @@ impl Asked {
 
 /// The result of fetching a row.
 struct Fetched {
-    /// Requests begun, redirects not counted.
+    /// Number of requests that were started, without redirects.
     attempts: u32,
     elapsed: Option<Duration>,
     /// The host that was asked last, if it could not be reached.
@@ -763,7 +763,7 @@ impl Shared {
         Ok(stored)
     }
 
-    /// Waits until there is room for an image among the finished ones.
+    /// Waits until there is room for an image among those that wait to be written.
     async fn hand_over(&self, stored: Stored) -> Stored {
         let share = self.handover.take(stored.picture.bytes.len() as u64).await;
         Stored { share, ..stored }

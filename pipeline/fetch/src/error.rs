@@ -29,7 +29,7 @@ pub enum Error {
         path: PathBuf,
         /// The suffixes that were looked for.
         expected: String,
-        /// What the folder holds instead, after a semicolon, or nothing.
+        /// A description of the content of the folder, after a semicolon, or nothing.
         there: String,
     },
     /// The format cannot be recognised by the file name.

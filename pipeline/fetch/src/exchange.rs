@@ -26,9 +26,9 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 /// Maximum size of the read buffer of a connection, bytes. A connection keeps its buffer once it
 /// has grown. With Hyper's default limit of 400 kB, 256 connections took fifty megabytes.
 const READ_BUFFER: usize = 32 << 10;
-/// Longest head of an answer, bytes: curl's `MAX_HTTP_RESP_HEADER_SIZE` (`lib/http.h`). If a head
-/// does not fit into [`READ_BUFFER`], the request is sent again over a connection with a buffer of
-/// this size.
+/// Maximum length of the head of an answer, in bytes: curl's `MAX_HTTP_RESP_HEADER_SIZE`
+/// (`lib/http.h`). If a head does not fit into [`READ_BUFFER`], the request is sent again over a
+/// connection with a buffer of this size.
 const LONGEST_HEAD: usize = 300 << 10;
 /// Maximum number of headers of an answer: curl's `MAX_HTTP_RESP_HEADER_COUNT` (`lib/http.h`).
 const MOST_HEADERS: usize = 5000;
@@ -37,8 +37,8 @@ const MOST_HEADERS: usize = 5000;
 /// MiB. With a round trip of 100 ms, a body still arrives at 2.6 MB/s.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Interval at which an HTTP/2 connection with open requests is pinged, and the longest wait for
-/// the answer. Without pings, all rows of a dead connection would wait in vain.
+/// Interval at which an HTTP/2 connection with open requests is pinged, and the maximum wait for
+/// the answer. Without pings, all rows of a broken connection would wait in vain.
 const HTTP2_PING: Duration = Duration::from_secs(10);
 
 /// Sends requests over pooled connections.

@@ -1,6 +1,6 @@
-//! Which addresses may be connected to. Lists of URLs are untrusted: without this check, a row such
-//! as `http://169.254.169.254/` would read secrets of the downloading machine (server-side request
-//! forgery).
+//! Decides which addresses may be connected to. Lists of URLs are untrusted: without this check, a
+//! row such as `http://169.254.169.254/` would read secrets of the downloading machine (server-side
+//! request forgery).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

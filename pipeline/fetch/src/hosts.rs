@@ -1,5 +1,5 @@
 //! The state of each host: how many of its rows are in flight, how often it may be requested, what
-//! its `robots.txt` says, and whether it is dead.
+//! its `robots.txt` says, and whether it was given up.
 //!
 //! Rows in flight are counted for the host and port of the row's URL. Everything else is counted
 //! for the hosts that are requested, including targets of redirects. A host that was given up is
@@ -12,7 +12,7 @@
 //! servers may just be starting. Otherwise it is not, because lists are full of hosts that no
 //! longer exist.
 //!
-//! Whether a row of a dead host is still tried depends on the order in which the answers to earlier
+//! Whether a row of such a host is still tried depends on the order in which the answers to earlier
 //! rows arrive. So do its number of attempts and its failure. If a host answers only some rows, a
 //! row may fail in one run and succeed in another.
 
@@ -35,7 +35,7 @@ use crate::robots::Robots;
 const FIRST_SWEEP: usize = 16_384;
 /// Bytes of `robots.txt` rules at which those of hosts without rows are removed for the first time.
 const FIRST_ROBOTS_SWEEP: usize = 64 << 20;
-/// Longest time for which the `Retry-After` of one row delays the other rows of its host. It is
+/// Maximum time for which the `Retry-After` of one row delays the other rows of its host. It is
 /// short because servers may limit single paths only.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Interval between probes of a host that was given up. A probe is one row that tries the host.
@@ -48,13 +48,13 @@ const ROBOTS_LIFE: Duration = Duration::from_hours(24);
 /// Cache lifetime of a failure to fetch a `robots.txt`.
 const NO_ROBOTS_LIFE: Duration = Duration::from_mins(1);
 
-/// How long unreachable hosts are expected back.
+/// The times for which unreachable hosts are expected back.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
-    /// Longest expected outage of a host that has answered before, counted from its first failure.
+    /// Maximum expected outage of a host that has answered before, counted from its first failure.
     pub(crate) outage: Duration,
-    /// Longest wait while no host has answered, counted from the first failure of any host. Also
-    /// the longest wait for hosts that failed before the first answer of any host, counted from
+    /// Maximum wait while no host has answered, counted from the first failure of any host. Also
+    /// the maximum wait for hosts that failed before the first answer of any host, counted from
     /// that answer.
     pub(crate) start: Duration,
     /// Interval between probes of a host that is expected back.
@@ -276,7 +276,7 @@ impl Host {
     }
 
     /// Returns the failure of a row that is not tried because its host was given up. Returns `None`
-    /// if the host is alive or if the row is the next probe.
+    /// if the host was not given up or if the row is the next probe.
     pub(crate) fn given_up(&self, now: Instant) -> Option<Failure> {
         let mut state = lock(&self.state);
         let status = state.last_failure.filter(|_| self.failure_limit > 0 && state.failures >= self.failure_limit)?;
@@ -300,7 +300,8 @@ impl Host {
         }
     }
 
-    /// Returns whether the host is alive or expected back, so that its rows are worth trying again.
+    /// Returns whether the host was not given up or is expected back, so that its rows are worth
+    /// trying again.
     pub(crate) fn is_expected(&self, now: Instant) -> bool {
         let state = lock(&self.state);
         state.failures == 0 || self.expected_until(&state).is_some_and(|until| until > now)

@@ -19,20 +19,21 @@
 //!
 //! * [`Source`]: files of URLs and captions, or images that exist already, read as parts of a fixed
 //!   number of rows;
-//! * [`objects`]: objects in object stores, copied to local files;
-//! * `names`: addresses of host names, from several name servers;
-//! * [`guard`]: which IP addresses may be connected to;
-//! * `hosts`: how many rows of a host are in flight, how often it is requested, and whether it is
-//!   dead;
-//! * `robots`: which paths a `robots.txt` allows;
-//! * `client`: one request: resolving, connecting, reading; `deadline` limits its time, `body` and
+//! * [`objects`]: copies objects of object stores to local files;
+//! * `names`: resolves host names with several name servers;
+//! * [`guard`]: decides which IP addresses may be connected to;
+//! * `hosts`: how many rows of a host are in flight, how often it is requested, and whether it was
+//!   given up;
+//! * `robots`: decides which paths a `robots.txt` allows;
+//! * `client`: makes one request: resolves, connects, reads; `deadline` limits its time, `body` and
 //!   `budget` its memory;
-//! * `coding`: content codings such as gzip, also where a server names one wrongly;
-//! * `opt_out`: whether the headers of an answer say that the image must not be used;
-//! * `retry`: whether and when to try again;
-//! * [`lynxdata_picture`]: which format the bytes have, whether they decode, and the stored form;
-//! * `spill`: images that wait for the rows before them;
-//! * [`Downloader`]: all of this for a part, with one status for every row;
+//! * `coding`: undoes content codings such as gzip, also where a server names one wrongly;
+//! * `opt_out`: checks whether the headers of an answer forbid the use of its image;
+//! * `retry`: computes the wait before another attempt;
+//! * [`lynxdata_picture`]: detects the format of the bytes, decodes them, and makes the stored
+//!   form;
+//! * `spill`: keeps images that wait for the rows before them;
+//! * [`Downloader`]: does all of this for a part, and gives every row one status;
 //! * [`Metrics`]: counters of a running downloader.
 //!
 //! This crate does not use the run folder. The caller writes and commits what it returns.

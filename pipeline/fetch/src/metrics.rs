@@ -1,4 +1,4 @@
-//! Counters of a running downloader, for monitoring. No number in a table comes from here.
+//! Counters of a running downloader, for monitoring. They are not used for any table.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -108,7 +108,7 @@ impl Metrics {
         Status::ALL.iter().map(|status| (*status, self.rows[*status as usize].load(Ordering::Relaxed)))
     }
 
-    /// Returns the number of requests begun, without redirects.
+    /// Returns the number of requests that were started, without redirects.
     pub fn attempts(&self) -> u64 {
         self.attempts.load(Ordering::Relaxed)
     }

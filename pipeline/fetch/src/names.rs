@@ -48,10 +48,10 @@ use tokio::sync::Semaphore;
 /// has IPv6. By default BIND serves 1,000 recursive clients at once (`recursive-clients`) and
 /// Unbound 1,024 queries per thread (`num-queries-per-thread`).
 const LOOK_UPS_IN_FLIGHT: (usize, usize) = (128, 512);
-/// Longest wait for a server before another one is asked as well. A healthy resolver takes some
+/// Maximum wait for a server before another one is asked as well. A healthy resolver takes some
 /// hundred milliseconds for a name that it has not cached.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Longest wait for the answer for one address family after that for the other. RFC 8305, section
+/// Maximum wait for the answer for one address family after that for the other. RFC 8305, section
 /// 3, recommends 50 ms for interactive clients.
 const FAMILY_DELAY: Duration = Duration::from_millis(500);
 /// Number of consecutive look-ups that another server had to answer instead, after which a server
@@ -60,11 +60,11 @@ const STAND_INS: u32 = 3;
 /// Time for which such a server is asked last.
 const AILING: Duration = Duration::from_secs(10);
 
-/// Shortest and longest time that addresses are cached. Many hosts of a large list are on networks
+/// Minimum and maximum time that addresses are cached. Many hosts of a large list are on networks
 /// whose records have a TTL of 20 to 60 s for load balancing. Without a lower limit, each of their
 /// rows would need a query.
 const POSITIVE_TTL: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(24));
-/// Shortest and longest time that "no such name" and "no address" are cached. The shortest is also
+/// Minimum and maximum time that "no such name" and "no address" are cached. The minimum is also
 /// used if the answer has no TTL.
 const NEGATIVE_TTL: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(10));
 /// Time that a server failure is cached: less than the shortest wait before a row's next attempt
@@ -108,7 +108,7 @@ impl NoAddress {
     }
 }
 
-/// Which name servers to ask, and the limits of look-ups.
+/// The name servers to ask, and the limits of look-ups.
 #[derive(Debug, Clone)]
 pub(crate) struct NamesSettings {
     /// Name servers, for UDP and TCP. If empty, the hosts file and the system's name servers are
@@ -169,7 +169,7 @@ struct Inner {
     counts: Arc<NameCounts>,
 }
 
-/// Cached answers and look-ups in flight. Both are under one lock, so that nobody asks for an
+/// Cached answers and look-ups in flight. Both are under one lock, so that no look-up asks for an
 /// answer that has just arrived.
 #[derive(Debug)]
 struct Known {

@@ -188,7 +188,7 @@ impl Location {
         match answer {
             Ok(meta) => Ok(Some(object(meta, self.url.clone()))),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.error("look at", &self.url, &error)),
+            Err(error) => Err(self.error("look up", &self.url, &error)),
         }
     }
 

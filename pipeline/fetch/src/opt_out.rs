@@ -1,4 +1,4 @@
-//! Whether the headers of an answer say that its image must not be used.
+//! Checks whether the headers of an answer forbid the use of its image.
 
 use hyper::header::HeaderMap;
 

@@ -1,14 +1,14 @@
-//! How long to wait before a URL is tried again.
+//! The wait before a URL is tried again.
 
 use std::time::{Duration, SystemTime};
 
 /// Wait before the second attempt, before jitter.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
-/// Longest wait before an attempt, so that the waits do not use up the default deadline.
+/// Maximum wait before an attempt, so that the waits do not use up the default deadline.
 const LONGEST_DELAY: Duration = Duration::from_secs(8);
 
-/// Returns how long to wait after `attempt` (from 1) at `url` has failed: the back-off, or the wait
-/// that the server `asked` for if that is longer.
+/// Returns the wait after `attempt` (from 1) at `url` has failed: the back-off, or the wait that
+/// the server `asked` for if that is longer.
 pub(crate) fn delay(url: &str, attempt: u32, asked: Option<Duration>) -> Duration {
     back_off(url, attempt).max(asked.unwrap_or_default())
 }
@@ -30,7 +30,7 @@ fn back_off(url: &str, attempt: u32) -> Duration {
 pub(crate) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     let header = header.trim();
     if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
-        // A number that does not fit in 64 bits means for ever.
+        // A number that does not fit in 64 bits means forever.
         return Some(Duration::from_secs(header.parse().unwrap_or(u64::MAX)));
     }
     let date = httpdate::parse_http_date(header).ok()?;

@@ -12,7 +12,7 @@ use image::RgbImage;
 /// standard deviation of the blur.
 const GROWTH: f64 = 0.1;
 
-/// Largest standard deviation, pixels. Only boxes of 100,000 pixels would have a larger one.
+/// Maximum standard deviation, pixels. Only boxes of 100,000 pixels would have a larger one.
 const MAX_SIGMA: f64 = 10_000.0;
 
 /// Returns whether a box `[x0, y0, x1, y1]` covers any part of the image, whose coordinates are
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn boxes_are_blurred_as_img2dataset_does() {
         // Two boxes that overlap, a small one with the blur of the largest, and one at the edge of
-        // the picture.
+        // the image.
         let boxes = [[0.15, 0.2, 0.4, 0.6], [0.3, 0.5, 0.5, 0.7], [0.72, 0.1, 0.8, 0.25], [-0.1, 0.75, 0.1, 0.9]];
         let mut blurred = tiles();
         blur_boxes(&mut blurred, &boxes);

@@ -26,7 +26,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, PictureEr
     let mut decoder = options.read_info(bytes).map_err(damaged)?;
     let screen = (u32::from(decoder.width()), u32::from(decoder.height()));
     check_size(u64::from(screen.0), u64::from(screen.1), max_pixels)?;
-    let frame = decoder.next_frame_info().map_err(damaged)?.ok_or_else(|| broken("it has no picture"))?;
+    let frame = decoder.next_frame_info().map_err(damaged)?.ok_or_else(|| broken("it has no image"))?;
     let [left, top, width, height] = [frame.left, frame.top, frame.width, frame.height].map(u32::from);
     let transparent = frame.transparent;
     let size = (screen.0.max(left + width), screen.1.max(top + height));

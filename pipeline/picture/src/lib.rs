@@ -80,8 +80,8 @@ use resize::Layout;
 pub use sniff::{Format, begins_as_picture};
 use tiff::directory::Directory;
 
-/// How an image is resized before it is stored. The names in brackets are those of img2dataset,
-/// with the same meaning.
+/// The way in which an image is resized before it is stored. The names in brackets are those of
+/// img2dataset, with the same meaning.
 ///
 /// Before an image is resized, cropped or padded, it is turned upright by its EXIF orientation,
 /// converted to sRGB if it has the colour profile of another colour space, and blended with white
@@ -138,7 +138,7 @@ impl Encode {
     }
 }
 
-/// How an image that is stored as served is checked.
+/// The check of an image that is stored as served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
@@ -155,7 +155,7 @@ pub enum Check {
 /// The settings of [`prepare`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PictureSettings {
-    /// How the image is resized.
+    /// The way in which the image is resized.
     pub resize: Resize,
     /// Length of the scaled side or of the square, pixels, at least 1. Ignored by [`Resize::Keep`].
     pub size: u32,
@@ -169,7 +169,7 @@ pub struct PictureSettings {
     pub quality: u8,
     /// Maximum number of pixels that are decoded or stored.
     pub max_pixels: u64,
-    /// How an image is checked with [`Resize::Keep`]; in the other modes all images are decoded.
+    /// The check of an image with [`Resize::Keep`]. In the other modes all images are decoded.
     pub check: Check,
 }
 
@@ -530,9 +530,9 @@ fn decode_with_image_crate(
     Ok(decoded(Pixels::Image(image), to_srgb))
 }
 
-/// Longest side that is decoded or stored, pixels: four times the limit of JPEG. Scaling holds a
-/// strip of the image along its whole width. A line of 100 million pixels, which a PNG of a few
-/// kilobytes can hold, would take gigabytes.
+/// Maximum length of a side that is decoded or stored, pixels: four times the limit of JPEG.
+/// Scaling holds a strip of the image along its whole width. A line of 100 million pixels, which a
+/// PNG of a few kilobytes can hold, would take gigabytes.
 const MAX_SIDE: u64 = 1 << 18;
 
 fn check_size(width: u64, height: u64, max_pixels: u64) -> Result<(), PictureError> {

@@ -277,7 +277,7 @@ mod tests {
         [&png[..place], inserted, &png[place..]].concat()
     }
 
-    /// A frame of the size of the picture, so many pixels from its left.
+    /// A frame of the size of the image, so many pixels from its left.
     fn frame(sequence: u32, left: u32) -> Vec<u8> {
         let [sequence, left, top] = [sequence, left, 0].map(u32::to_be_bytes);
         let png = fixture("alpha.png");

@@ -152,7 +152,7 @@ mod tests {
     fn every_mode_gives_the_size_that_its_name_says() {
         type Size = (u32, u32);
         const SQUARE: Size = (100, 100);
-        // Landscape pictures and squares, only_if_larger, and what is stored at size 100 by:
+        // Landscape images and squares, only_if_larger, and what is stored at size 100 by:
         // shorter, longer, centre_crop, border.
         let cases: &[(Size, bool, [Size; 4])] = &[
             // larger
@@ -276,7 +276,7 @@ mod tests {
             let most = found.as_raw().iter().zip(wanted.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
             assert!(most <= Some(1), "{original:?} to {size}: {most:?}");
         }
-        // The whole picture, scaled, would have 1.6 gigapixels.
+        // The whole image, scaled, would have 1.6 gigapixels.
         let layout = Layout::new(Resize::CentreCrop, (100_000, 1), 128, false);
         assert_eq!(lay_out(picture(100_000, 1), layout).dimensions(), (128, 128));
     }

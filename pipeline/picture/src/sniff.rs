@@ -74,7 +74,7 @@ pub fn begins_as_picture(bytes: &[u8]) -> bool {
 const HEAD_BYTES: usize = 1024;
 
 fn other_kind(bytes: &[u8]) -> PictureError {
-    let unsupported = |name: &str| PictureError::Unsupported(format!("{name} pictures are not decoded"));
+    let unsupported = |name: &str| PictureError::Unsupported(format!("{name} images are not decoded"));
     match bytes {
         [_, _, _, _, b'f', b't', b'y', b'p', b'a', b'v', b'i', b'f' | b's', ..] => return unsupported("AVIF"),
         [_, _, _, _, b'f', b't', b'y', b'p', b'h', b'e', ..]
@@ -99,7 +99,7 @@ fn other_kind(bytes: &[u8]) -> PictureError {
     if head.starts_with(['<', '{', '[']) {
         return PictureError::NotAnImage("XML or JSON");
     }
-    PictureError::NotAnImage("no known picture format")
+    PictureError::NotAnImage("no known image format")
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ fn gif(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
                 position + 10 + colour_table_bytes(flags) + 1
             }
             0x3b if has_picture => return Ok(size),
-            0x3b => return Err(broken("the file ends without a picture")),
+            0x3b => return Err(broken("the file ends without an image")),
             // Zeros between blocks are skipped by all readers.
             0 => {
                 position += 1;
@@ -212,7 +212,7 @@ fn webp(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     }
     match size {
         Some(size) if has_picture => Ok(size),
-        _ => Err(broken("no WebP chunk holds a picture")),
+        _ => Err(broken("no WebP chunk holds an image")),
     }
 }
 

@@ -74,7 +74,7 @@ fn pixels_are_those_that_pillow_sees() {
 
 #[test]
 fn jpegs_of_every_layout_have_the_pixels_of_libjpeg() {
-    // Pillow 13.0.0 with libjpeg-turbo 3.2.0 on pictures of every order and number of samples; see
+    // Pillow 13.0.0 with libjpeg-turbo 3.2.0 on images of every order and number of samples; see
     // fixtures/make_sampling.py.
     let table = String::from_utf8(fixture("sampling.tsv")).unwrap();
     let mut files = 0;
@@ -166,7 +166,7 @@ fn damage_to_a_tiff_ends_with_a_picture_or_an_error() {
 
 #[test]
 fn the_screen_of_a_gif_grows_to_hold_its_first_picture_and_is_transparent_around_it() {
-    // A screen of 2 x 1 with a picture of 2 x 2 at (1, 0); its four pixels have the colours 1, 2, 1
+    // A screen of 2 x 1 with an image of 2 x 2 at (1, 0); its four pixels have the colours 1, 2, 1
     // and 1 of red, green and blue, in codes of 3 bits (the last two of 4): clear, 1, 2, 1, 1, end.
     let gif = |control: &[u8]| {
         [
@@ -556,7 +556,7 @@ fn scaling_is_pillows_bicubic() {
 #[test]
 fn pictures_are_made_smaller_while_they_are_decoded() {
     // Nearly the whole size, half of it, a quarter, an eighth, and between. The reference is
-    // Pillow's decoder, then the filter of all other pictures.
+    // Pillow's decoder, then the filter of all other images.
     for (name, most_mean) in [
         ("plain.jpg", 1.5),
         ("progressive.jpg", 1.5),
@@ -777,7 +777,7 @@ fn every_mode_keeps_bytes_that_need_no_change() {
 
 #[test]
 fn cropped_and_padded_pixels_are_pillows() {
-    // Bicubic scaling of the same pixels differs by rounding only; the orientation's picture goes
+    // Bicubic scaling of the same pixels differs by rounding only; the orientation's image goes
     // through another JPEG decoder first. One pixel off the centre would be a mean difference of 6
     // or more.
     for (name, resize, size, wanted, most, mean) in [

@@ -1,4 +1,4 @@
-//! What all lynxdata crates share: the key of a pair, the status of a download, the schemas of the
+//! Shared by all lynxdata crates: the key of a pair, the status of a download, the schemas of the
 //! tables, and the folder in which a run keeps its parts.
 //!
 //! ```

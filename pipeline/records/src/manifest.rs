@@ -1,5 +1,5 @@
 //! The manifest: one JSON line for every committed part and every completed stage. If several lines
-//! speak of one part or stage, the last one holds.
+//! are about one part or stage, the last one is valid.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};

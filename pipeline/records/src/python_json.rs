@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::rewritten::{Rewrite, Rewritten};
 
-/// Length of the longest number or word that is examined, and so the most bytes that wait at the
-/// end of a chunk. A double has at most 767 significant decimal digits.
+/// Maximum length of a number or word that is examined, and so the maximum number of bytes that
+/// wait at the end of a chunk. A double has at most 767 significant decimal digits.
 const LONGEST_LITERAL: usize = 1024;
 
 /// Maximum nesting depth of lists and objects. `serde_json` fails at 128.
@@ -149,7 +149,7 @@ fn end_of_string(bytes: &[u8], start: usize) -> usize {
 /// A reader that rewrites JSON of any length as [`normalise`] does.
 pub type Lenient<R> = Rewritten<R, Normaliser>;
 
-/// What happens to the bytes at the current position.
+/// The treatment of the bytes at the current position.
 enum Piece {
     /// This number of bytes stays unchanged.
     Same(usize),
@@ -295,7 +295,7 @@ fn literal(rest: &[u8], is_last: bool) -> Piece {
     Piece::Instead(length, b"null".into(), (!is_of_python).then_some(Refused::Number))
 }
 
-/// Whether bytes start with the escape of one UTF-16 unit, such as `\u00e9`.
+/// The result of reading the escape of one UTF-16 unit, such as `\u00e9`.
 enum Unit {
     Is(u16),
     Unfinished,

@@ -14,8 +14,8 @@ use crate::{Error, FileEntry, Manifest, Measured, PartEntry, Result, StageEntry}
 const LOCK: &str = ".lock";
 const TEMPORARY: &str = ".partial";
 
-/// Bytes of a file that are read to find out whether it is a manifest. A line names the files of
-/// one part, with a few hundred bytes each.
+/// Number of bytes of a file that are read to find out whether it is a manifest. A line names the
+/// files of one part, with a few hundred bytes each.
 const LONGEST_FIRST_LINE: u64 = 1 << 20;
 
 /// A run folder that this process has locked or inspects.
@@ -429,7 +429,7 @@ impl RunFolder {
     }
 
     /// Removes the temporary files and blocks all later commits: every other use of the folder
-    /// waits for ever. This is for a process that is about to end because it was interrupted.
+    /// waits forever. This is for a process that is about to end because it was interrupted.
     pub fn halt(&self) -> Result<()> {
         std::mem::forget(self.state());
         remove_folder(&self.root.join(TEMPORARY))

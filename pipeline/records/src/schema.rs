@@ -72,15 +72,15 @@ pub fn pool() -> Table {
         description: "one downloaded pair",
         columns: vec![
             column(UID, DataType::Utf8, true, "key of the pair, 32 hexadecimal digits"),
-            column(URL, DataType::Utf8, true, "where the picture came from"),
+            column(URL, DataType::Utf8, true, "the address of the image"),
             column(CAPTION, DataType::Utf8, true, "its text in the source"),
-            column(IMAGE, image_type(), true, "the stored picture and its name"),
-            column("width", DataType::Int64, true, "of the stored picture, pixels"),
-            column("height", DataType::Int64, true, "of the stored picture, pixels"),
+            column(IMAGE, image_type(), true, "the stored image and its name"),
+            column("width", DataType::Int64, true, "of the stored image, pixels"),
+            column("height", DataType::Int64, true, "of the stored image, pixels"),
             column("original_width", DataType::Int64, true, "as served, pixels, before orientation"),
             column("original_height", DataType::Int64, true, "as served, pixels, before orientation"),
-            column("format", DataType::Utf8, true, "of the stored picture: jpeg, png, webp, gif, bmp or tiff"),
-            column("bytes", DataType::Int64, true, "size of the stored picture, bytes"),
+            column("format", DataType::Utf8, true, "of the stored image: jpeg, png, webp, gif, bmp or tiff"),
+            column("bytes", DataType::Int64, true, "size of the stored image, bytes"),
             column(SHA256, DataType::Utf8, true, "SHA-256 of the bytes as served, hexadecimal"),
         ],
     }
@@ -98,7 +98,7 @@ pub fn download_log() -> Table {
             column("host", DataType::Utf8, true, "of the URL; null if it has none"),
             column("status", DataType::Utf8, true, "the one outcome of the row"),
             column("http_status", DataType::Int64, true, "of the last answer, if there was one"),
-            column("attempts", DataType::Int64, true, "requests begun, redirects not counted"),
+            column("attempts", DataType::Int64, true, "requests that were started, without redirects"),
             column(
                 "elapsed_ms",
                 DataType::Int64,
@@ -106,7 +106,7 @@ pub fn download_log() -> Table {
                 "from the first request to the end, with pauses between attempts, without waits for a permit or a rate limit; null without a request",
             ),
             column("body_bytes", DataType::Int64, true, "size of the body that arrived whole; null if none did"),
-            column("detail", DataType::Utf8, true, "what the network or the decoder said"),
+            column("detail", DataType::Utf8, true, "the message of the network or the decoder"),
         ],
     }
 }

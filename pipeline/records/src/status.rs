@@ -199,7 +199,7 @@ impl Status {
     }
 }
 
-/// Whether and when another attempt at a row may succeed.
+/// The chance that another attempt at a row succeeds, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RetryClass {
     /// The row succeeded and needs no other attempt.

@@ -16,9 +16,9 @@ pub(crate) const WIDE: f64 = 720.0;
 /// Width of a chart on a phone and in a grid of small charts, in CSS pixels.
 pub(crate) const NARROW: f64 = 340.0;
 
-/// Most points of a training curve; longer curves are averaged over equal stretches.
+/// Maximum number of points of a training curve; longer curves are averaged over equal stretches.
 const MOST_CURVE_POINTS: usize = 160;
-/// Colours for arms that the style sheet defines.
+/// Number of colours for arms that the style sheet defines.
 const ARM_COLOURS: usize = 4;
 
 /// Draws the steps of the funnel as bars: what is left, what the step lost, and what was lost

@@ -43,8 +43,8 @@ pub struct ReportData {
 
 /// One step of the funnel.
 ///
-/// `rows` must equal the `rows` of the step before minus the sum of `losses`; the page computes
-/// what is unaccounted for and shows it.
+/// `rows` must equal the `rows` of the step before minus the sum of `losses`; the page computes and
+/// shows the rows that are unaccounted for.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FunnelStep {
     /// Short name, such as `downloaded`.
@@ -200,7 +200,7 @@ pub struct Thumbnail {
     pub note: String,
 }
 
-/// An example pair with the reasons for its fate.
+/// An example pair with the reasons for which it was rejected.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Sample {
     /// The pair.
@@ -312,7 +312,7 @@ pub struct ConversationSample {
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks: `user`, `assistant` or `system`.
+    /// The speaker: `user`, `assistant` or `system`.
     pub role: String,
     /// The text of the turn.
     pub content: String,
@@ -339,7 +339,7 @@ pub struct CheckSummary {
     pub controls: Vec<Comparison>,
     /// The conditions of a verdict.
     pub gates: Vec<Gate>,
-    /// Facts that matter for trusting the verdict.
+    /// Facts that limit the verdict.
     pub notes: Vec<String>,
 }
 

@@ -5,28 +5,30 @@ use std::collections::BTreeMap;
 
 use super::data::{Bin, Category, Scale, SignalHistogram};
 
-/// Most bars of a linear histogram, without open bars and one for rounding; rounding the edges
-/// gives up to 2.5 times fewer.
+/// Maximum number of bars of a linear histogram, without open bars and one for rounding; rounding
+/// the edges gives up to 2.5 times fewer.
 const MOST_LINEAR_BINS: f64 = 32.0;
-/// Most bars of a logarithmic histogram with five bars a decade; wider ranges get one bar a decade.
+/// Maximum number of bars of a logarithmic histogram with five bars per decade; wider ranges get
+/// one bar per decade.
 const MOST_LOG_BINS: i32 = 35;
 /// Share of the values at either end that may be treated as outliers.
 const OUTLIER_SHARE: f64 = 0.01;
 /// Outliers are separated only if showing them would widen the axis by more than this share of the
 /// rest.
 const WIDENING_ALLOWED: f64 = 0.25;
-/// A logarithmic axis is for ranges of more than three decades ...
+/// Minimum ratio of the range of a logarithmic axis: three decades.
 const LOG_FROM_RATIO: f64 = 1000.0;
-/// ... whose median would sit in this lowest part of a linear axis.
+/// The lowest part of a linear axis, as a share. A logarithmic axis is used if the median would be
+/// in this part.
 const LOG_MEDIAN_PLACE: f64 = 0.15;
-/// Most bars of a text signal; rarer values share one more bar.
+/// Maximum number of bars of a text signal; rarer values share one more bar.
 const MOST_CATEGORIES: usize = 12;
-/// Sizes of values. Values beyond `LARGEST` are not measurements and count as missing, because
-/// rounding edges around them would overflow. Values up to `SMALLEST` do not start a logarithmic
-/// axis.
+/// Limits of the sizes of values. Values beyond `LARGEST` are not measurements and count as
+/// missing, because rounding edges around them would overflow. Values up to `SMALLEST` do not start
+/// a logarithmic axis.
 const SMALLEST: f64 = 1e-300;
 const LARGEST: f64 = 1e300;
-/// Five steps a decade, nearly equal in ratio: the R5 series of preferred numbers (ISO 3).
+/// Five steps per decade, nearly equal in ratio: the R5 series of preferred numbers (ISO 3).
 const R5: [f64; 5] = [10.0, 16.0, 25.0, 40.0, 63.0];
 
 /// Binary digits after the leading one that distinguish values before the axis is known: values
@@ -74,7 +76,7 @@ impl Values {
     ///
     /// Edges are round numbers. Far outliers go into one open bin at either end. The axis is
     /// logarithmic if the values span more than three decades and a linear axis would crush them.
-    /// `thresholds` of the histogram widen the axis if they lie among outliers, so that they can be
+    /// `thresholds` of the histogram widen the axis if they are among outliers, so that they can be
     /// drawn.
     pub fn bars(&self, histogram: SignalHistogram) -> Bars {
         let thresholds: Vec<f64> = histogram.thresholds.iter().map(|threshold| threshold.value).collect();

@@ -30,10 +30,11 @@ const PAGE: &str = "report.html";
 /// Name of the template of one pair.
 const CARD: &str = "report_card.html";
 
-/// Length in characters from which a text is cut; the whole text is shown after a click.
+/// Maximum length of a text in characters. A longer text is cut, and all of it is shown after a
+/// click.
 const SHOWN_CHARACTERS: usize = 220;
 
-/// Most reasons that the summary names.
+/// Maximum number of reasons that the summary names.
 const NAMED_LOSSES: usize = 3;
 
 /// Writes the report as one HTML page. The same data give the same bytes.
@@ -78,8 +79,8 @@ pub fn render(data: &ReportData) -> Result<String, minijinja::Error> {
     template.render(page)
 }
 
-/// Draws one pair as a card; the template calls it. `say_fate`: whether the card says in words if
-/// the pair was kept.
+/// Draws one pair as a card; the template calls it. `say_fate` says whether the card has words for
+/// whether the pair was kept.
 fn card(state: &State, pair: Value, reasons: Value, say_fate: bool) -> Result<Value, minijinja::Error> {
     let card = state.env().get_template(CARD)?;
     card.render(context! { pair, reasons, say_fate }).map(Value::from_safe_string)

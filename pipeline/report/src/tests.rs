@@ -382,7 +382,7 @@ fn renders_every_section() {
     let page = render(&data).unwrap();
     for heading in [
         "In short",
-        "Where every row went",
+        "What happened to every row",
         "Which data is better to train on",
         "What each rule rejected",
         "What was measured",
@@ -393,7 +393,7 @@ fn renders_every_section() {
         assert!(page.contains(&format!("{heading}</h2>")), "{heading}");
     }
     let verdict = page.find("clean is better").expect("the verdict is on the page");
-    assert!(verdict < page.find("Where every row went").unwrap(), "the verdict comes first");
+    assert!(verdict < page.find("What happened to every row").unwrap(), "the verdict comes first");
     assert_eq!(page, render(&data).unwrap(), "the same data give the same bytes");
     if let Some(folder) = std::env::var_os("LYNXDATA_REPORT_SAMPLE") {
         let folder = std::path::PathBuf::from(folder);

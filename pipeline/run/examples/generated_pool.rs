@@ -1,5 +1,5 @@
 //! Writes a run folder whose pool has generated pairs, to measure the stages after the download on:
-//! `cargo run -p lynxdata-run --example generated_pool -- FOLDER PAIRS [BYTES]`, with pictures of
+//! `cargo run -p lynxdata-run --example generated_pool -- FOLDER PAIRS [BYTES]`, with images of
 //! so many bytes, 1 by default. See benches/select and benches/shards.
 
 use std::ops::Range;
@@ -20,7 +20,7 @@ use lynxdata_run::{Context, Silent, recipe};
 /// Pairs of a part.
 const PART: u64 = 100_000;
 
-/// Pairs that are written together: their pictures must fit into one array.
+/// Pairs that are written together: their images must fit into one array.
 const BATCH: u64 = 10_000;
 
 /// One pair of so many shares its bytes, its URL or nearly its hash with an earlier one.

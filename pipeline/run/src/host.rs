@@ -10,11 +10,12 @@ use lynxdata_records::RunFolder;
 
 /// The program that runs recipes. The default methods suit a program without a terminal.
 pub trait Host: Send + Sync {
-    /// Is called when a run folder was opened. An interrupt should remove its unfinished files with
+    /// Receives a run folder that was opened. An interrupt should remove its unfinished files with
     /// [`RunFolder::halt`].
     fn opened(&self, _run: &Arc<RunFolder>) {}
 
-    /// Begins to show the progress of a stage; `parts` is how many it has, if that is known.
+    /// Begins to show the progress of a stage; `parts` is the number of its parts, if that is
+    /// known.
     fn stage(&self, _name: &'static str, _parts: Option<u64>) -> Arc<dyn StageProgress> {
         Arc::new(Silent)
     }

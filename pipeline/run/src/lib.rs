@@ -1,4 +1,5 @@
-//! Runs recipes: the stages of a run, the run folder that they fill, and how progress is shown.
+//! Runs recipes: has the stages of a run, the run folder that they fill, and the interface to the
+//! program that shows progress.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -186,7 +187,7 @@ pub fn plan(loaded: LoadedRecipe, wanted: &Wanted) -> Result<Vec<StagePlan>, Fai
 }
 
 /// Writes the recipe into its run folder before the first change of its parts, unless the recipe
-/// lies there already.
+/// is there already.
 ///
 /// # Errors
 /// [`Failure::Usage`] if flags would replace a recipe that they did not write or that was edited,
@@ -200,7 +201,7 @@ pub fn keep_recipe(context: &Context) -> Result<(), Failure> {
         && !context.loaded.text.ends_with(&there)
     {
         return Err(Failure::Usage(anyhow!(
-            "{0} was edited or is not of flags, and the flags of this command would replace it\nhint: `lynxdata run {0}` runs it; remove it to use the flags",
+            "{0} was edited or was not written from flags, and the flags of this command would replace it\nhint: `lynxdata run {0}` runs it; remove it to use the flags",
             copy.display()
         )));
     }

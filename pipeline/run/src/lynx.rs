@@ -19,7 +19,7 @@ use crate::recipe::{CheckConfig, LoadedRecipe};
 /// Number of principal coordinates of the frozen features that the model sees.
 const COORDINATES: usize = 256;
 
-/// Returns the device that a name stands for on this machine, if it computes correct numbers in a
+/// Returns the device that a name means on this machine, if it computes correct numbers in a
 /// precision.
 ///
 /// The CPU is checked by the tests of this project. Any other device is examined first, in a
@@ -123,7 +123,7 @@ fn refuse_contradiction(own: &ModelConfig, pretrained: &ModelConfig) -> Result<(
 /// Logs which tensors of pretrained files are not used: other parts, layers beyond the depth of the
 /// model, heads of other tasks, buffers.
 pub fn tell_unused(parts: &[(Pretrained, Part)], model: &ModelConfig) -> Result<()> {
-    /// Most names in a message.
+    /// Maximum number of names in a message.
     const NAMED: usize = 4;
     let mut unused: BTreeMap<&Path, BTreeSet<String>> = BTreeMap::new();
     for (pretrained, part) in parts {

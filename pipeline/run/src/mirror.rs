@@ -70,7 +70,8 @@ impl Mirror {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the local folder and the store equal: each gets what only the other has.
+    /// Makes the local folder and the store equal by copying to each the parts that only the other
+    /// one has.
     pub async fn meet(&self, run: &RunFolder, turn: &mut Turn<'_>) -> Result<()> {
         let place = self.at(MANIFEST)?;
         **turn = place.head().await?;
@@ -92,7 +93,7 @@ impl Mirror {
             self.publish_manifest(run, &paths_not_in(manifest.all_parts().flat_map(PartEntry::paths), &kept), turn)
                 .await
         } else if there.starts_with(&here) {
-            tracing::info!("getting the parts that {} has and this machine does not", self.shown);
+            tracing::info!("copying the parts that {} has and this machine does not have", self.shown);
             let folder = run.temporary_folder().join("mirrored");
             let mut files = Vec::new();
             for file in missing(&manifest, &run.manifest()).flat_map(|part| &part.files) {
@@ -145,7 +146,7 @@ impl Mirror {
     /// stopped between the two.
     async fn get(&self, file: &FileEntry, target: &Path) -> Result<bool> {
         let location = self.at(&file.path)?;
-        let parent = target.parent().context("a file of a run lies in a folder")?;
+        let parent = target.parent().context("a file of a run is in a folder")?;
         if let Some(object) = location.head().await? {
             create_folder(parent)?;
             location.get(&object, target).await?;
@@ -153,7 +154,7 @@ impl Mirror {
             create_folder(target)?;
             for (name, object) in location.list_below().await? {
                 let file = target.join(name);
-                create_folder(file.parent().context("a file of a folder lies in it")?)?;
+                create_folder(file.parent().context("a file of a folder is in it")?)?;
                 location.get(&object, &file).await?;
             }
         }
@@ -209,7 +210,7 @@ impl Mirror {
         };
         let Some(manifest) = manifest else {
             bail!(
-                "another process is writing to {url}, but only one may at a time; its parts are there, the later parts of this process are in {folder}",
+                "another process is writing to {url}, but only one may write at a time; the parts of the other process are there, and the later parts of this process are in {folder}",
                 url = self.shown,
                 folder = run.root().display()
             )

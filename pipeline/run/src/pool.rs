@@ -65,8 +65,8 @@ impl Pool {
         fingerprint(digests.iter().map(String::as_str))
     }
 
-    /// Passes the pairs at these places, which must be in order, to `each` in small batches: all
-    /// columns of the pool or the named ones. Images at other places are not read.
+    /// Passes the pairs at these places, which must be in order, to `each` in small batches, with
+    /// all columns of the pool or the named ones. Images at other places are not read.
     ///
     /// # Errors
     /// If a file is damaged or cannot be read, or as `each` says.

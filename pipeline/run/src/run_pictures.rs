@@ -21,12 +21,12 @@ pub struct RunPictures {
     root: PathBuf,
     /// The images of each part of stage `instruct`.
     parts: HashMap<String, Pictures>,
-    /// Why images of some tasks cannot be found.
+    /// The reason why images of some tasks cannot be found.
     note: Option<String>,
 }
 
 impl RunPictures {
-    /// Returns the images of the run that a path lies in; `None` outside of runs.
+    /// Returns the images of the run that contains a path; `None` outside of runs.
     ///
     /// # Errors
     /// If the manifest or the recipe in the run folder cannot be read.

@@ -83,7 +83,7 @@ pub fn run_stage(stage: &dyn Stage, context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Makes and commits a part, and the parts that come along with it.
+/// Makes and commits a part, and the parts that are made along with it.
 fn make(stage: &dyn Stage, planned: Planned<'_>, context: &Context) -> Result<()> {
     let started = Instant::now();
     let mut part = NewPart::new(stage.name(), &planned.name, planned.fingerprint);
@@ -108,7 +108,7 @@ pub struct StagePlan {
     pub skip: Option<u64>,
     /// Number of parts to make.
     pub make: Option<u64>,
-    /// Why parts are made or not, in words.
+    /// The reason why parts are made or not, in words.
     pub reason: String,
 }
 
@@ -156,6 +156,7 @@ fn count_parts(stage: &'static dyn Stage, context: &Context) -> Result<StagePlan
         (_, 0, 0) => "same inputs and settings: every part is there".to_owned(),
         (0, _, 0) => "nothing is there yet".to_owned(),
         (_, _, 0) => "some parts are there already".to_owned(),
+        (_, _, 1) => "inputs, settings or files of 1 part changed".to_owned(),
         _ => format!("inputs, settings or files of {changed} parts changed"),
     };
     Ok(StagePlan { stage: stage.name(), skip: Some(skip), make: Some(new + changed), reason })

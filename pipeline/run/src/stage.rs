@@ -36,10 +36,10 @@ pub struct Context {
     pub is_compared: AtomicBool,
     /// The counters of the download.
     pub metrics: Arc<Metrics>,
-    /// The stage whose parts come along with downloads: signals are measured while the pixels are
-    /// in memory.
+    /// The stage whose parts are made along with downloads: signals are measured while the pixels
+    /// are in memory.
     pub along_download: Option<&'static dyn Stage>,
-    /// Parts that were made along with parts of an earlier stage: names of the stage and of the
+    /// Parts that were made along with parts of an earlier stage: the names of the stage and of the
     /// part.
     along: Mutex<BTreeSet<(&'static str, String)>>,
     /// The mirror of the run folder, if its output is an object store.
@@ -91,7 +91,8 @@ impl Context {
         }
     }
 
-    /// Begins to show the progress of a stage; `parts` is how many it has, if that is known.
+    /// Begins to show the progress of a stage; `parts` is the number of its parts, if that is
+    /// known.
     pub(crate) fn begin(&self, stage: &'static str, parts: Option<u64>) -> Arc<dyn StageProgress> {
         let progress = self.host.stage(stage, parts);
         *self.current.lock().expect("nobody panics with the progress") = Arc::clone(&progress);
@@ -116,12 +117,13 @@ impl Context {
         Ok(entry)
     }
 
-    /// Records that a part of a later stage came along, so that the stage counts it as made.
+    /// Records that a part of a later stage was made along with an earlier one, so that the stage
+    /// counts it as made.
     pub(crate) fn note_along(&self, stage: &dyn Stage, part: String) {
         self.along.lock().expect("nobody panics with the parts").insert((stage.name(), part));
     }
 
-    /// Returns whether a part came along with a part of an earlier stage in this run.
+    /// Returns whether a part was made along with a part of an earlier stage in this run.
     pub(crate) fn came_along(&self, stage: &dyn Stage, part: &str) -> bool {
         self.along.lock().expect("nobody panics with the parts").contains(&(stage.name(), part.to_owned()))
     }
@@ -241,8 +243,8 @@ pub trait Stage: Sync {
     /// Returns the stages whose parts it reads.
     fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage>;
 
-    /// Returns its settings in a recipe, as text. The fingerprints of its parts cover these and
-    /// more, but computing them means reading the inputs: for the download, the whole list.
+    /// Returns its settings in a recipe, as text. The fingerprints of its parts cover more than
+    /// these, but computing them means reading the inputs: for the download, the whole list.
     ///
     /// # Errors
     /// If the recipe names something that does not exist, such as a preset.
@@ -257,13 +259,13 @@ pub trait Stage: Sync {
         Ok(())
     }
 
-    /// Returns what makes its parts along with a part that is being downloaded, if they can be made
-    /// like that.
+    /// Returns an object that makes its parts along with a part that is being downloaded, if they
+    /// can be made like that.
     fn along_download(&self) -> Option<Box<dyn AlongDownload>> {
         None
     }
 
-    /// Returns how many parts are made at the same time.
+    /// Returns the number of parts that are made at the same time.
     fn workers(&self, _context: &Context) -> usize {
         1
     }
@@ -291,7 +293,7 @@ pub trait Stage: Sync {
 pub struct StageOutcome {
     /// Sentences for the last line of a run.
     pub sentences: Vec<String>,
-    /// Whether an output is empty that is not useful if empty.
+    /// Whether an output is useless because it is empty.
     pub is_bad: bool,
     /// Whether more was lost than is allowed, although the outputs are useful.
     pub is_lossy: bool,
@@ -300,8 +302,8 @@ pub struct StageOutcome {
 /// The parts of a stage, planned lazily.
 pub type Parts<'a> = Box<dyn Iterator<Item = Result<Planned<'a>>> + Send + 'a>;
 
-/// Writes the files of a part and fills in its rows and counts. Returns the parts of later stages
-/// that come along.
+/// A function that writes the files of a part and fills in its rows and counts. It returns the
+/// parts of later stages that are made along with it.
 type Make<'a> = Box<dyn FnOnce(&mut NewPart) -> Result<Vec<Along<'a>>> + Send + 'a>;
 
 /// A part of a later stage that can be made together with a part of an earlier one, such as the
@@ -315,9 +317,9 @@ pub struct Along<'a> {
 }
 
 /// Measures the pairs of a part of the pool while they are downloaded, so that parts of a later
-/// stage come along with it.
+/// stage are made along with it.
 pub trait AlongDownload: Send {
-    /// Returns what measures a pair while its pixels are in memory.
+    /// Returns the measurement of a pair, which runs while its pixels are in memory.
     fn measure(&self) -> Arc<dyn Measure>;
 
     /// Adds the measurements of these pairs, which are these rows of the part.
@@ -326,7 +328,7 @@ pub trait AlongDownload: Send {
     /// If the pairs are not those of a pool.
     fn add(&mut self, pairs: &RecordBatch, rows: &[u32]) -> Result<()>;
 
-    /// Returns the parts that come along.
+    /// Returns the parts that are made along with it.
     fn finish(self: Box<Self>, context: &Context) -> Vec<Along<'_>>;
 }
 
@@ -341,7 +343,7 @@ pub struct Planned<'a> {
 }
 
 impl<'a> Planned<'a> {
-    /// Plans a part with which nothing comes along.
+    /// Plans a part with which no other part is made.
     pub fn new(
         name: impl Into<String>,
         fingerprint: String,

@@ -1,4 +1,4 @@
-//! Reading the tables of committed parts.
+//! Reads the tables of committed parts.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use lynxdata_records::schema::IMAGE;
 use lynxdata_records::{FileEntry, PartEntry, RunFolder, parquet};
 
-/// Returns the file of a part that lies in a folder of the run, such as `pool`, after checking its
-/// digest.
+/// Returns the file of a part in a folder of the run, such as `pool`, after checking its digest.
 ///
 /// # Errors
 /// If the part has no such file, or the file is damaged.

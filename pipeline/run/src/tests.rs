@@ -70,7 +70,7 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Twelve pictures with captions, two of which show the same, in a folder with the recipe.
+/// Twelve images with captions, two of which show the same, in a folder with the recipe.
 fn folder_with_recipe() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let pairs = folder.path().join("pairs");

@@ -1,4 +1,5 @@
-//! `lynxdata audit`: what conversations cost a trainer, and which records would break its run.
+//! `lynxdata audit`: counts the tokens of conversations, and finds records that would break a
+//! training.
 
 use std::path::{Path, PathBuf};
 
@@ -37,7 +38,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     counting: Counting,
 
-    /// Most tokens of a record that the trainer accepts
+    /// Maximum number of tokens of a record that the trainer accepts
     #[arg(long, value_name = "N")]
     max_length: Option<u64>,
 
@@ -46,7 +47,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// How tokens are counted.
+/// Settings of the count of tokens.
 #[derive(Args)]
 pub(super) struct Counting {
     /// The model to train, by its name here or on Hugging Face, followed by settings after commas;
@@ -67,11 +68,11 @@ pub(super) struct Counting {
     template: Option<String>,
 
     /// The folder that relative image paths start from [default: the image folders of the run that
-    /// the conversations lie in, and the folder of the conversations]
+    /// contains the conversations, and the folder of the conversations]
     #[arg(long, value_name = "DIR", value_parser = path_parser())]
     images: Option<PathBuf>,
 
-    /// Where image sizes come from
+    /// Source of image sizes
     #[arg(long, value_enum, default_value_t = SizesFrom::Files)]
     sizes: SizesFrom,
 }
@@ -104,7 +105,8 @@ pub(super) struct Counted {
 }
 
 impl Counting {
-    /// Opens what counts the conversations at a path.
+    /// Opens the model, the tokenizer and the template, and finds the images of the conversations
+    /// at a path.
     pub(super) fn open(&self, path: &Path) -> Result<Counted, Failure> {
         let usage = |error: lynxdata_budgets::Error| Failure::Usage(anyhow!(error));
         let model = Model::parse(&self.model).map_err(usage)?;

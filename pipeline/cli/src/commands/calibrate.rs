@@ -1,4 +1,4 @@
-//! `lynxdata check calibrate`: checks whose truth is known, and what came of them.
+//! `lynxdata check calibrate`: runs checks whose right outcome is known, and counts their outcomes.
 
 use std::path::{Path, PathBuf};
 
@@ -24,9 +24,10 @@ use std::sync::Arc;
 /// Test the check where the answer is known: halves of one set, wrong captions, duplicates,
 /// boilerplate and more
 ///
-/// Each case makes a second arm from clean pairs, so that the better arm is known, or known to be
-/// none, and runs the check. Each draw has its own held-out pairs, halves and wrong captions. The
-/// exit code is 1 if a wrong winner was named in more than 2 × check.alpha of the draws of a case.
+/// Each case makes a second arm from clean pairs and runs the check. It is known which of the arms
+/// is better, or that neither is. Each draw has its own held-out pairs, halves and wrong captions.
+/// The exit code is 1 if a wrong winner was named in more than 2 × check.alpha of the draws of a
+/// case.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -218,8 +219,8 @@ pub(super) fn refuse_training(device: Option<&DeviceName>, sets: &[String]) -> a
     }
 }
 
-/// Returns the recipe that the flags stand for: a check of the folder against itself, of which only
-/// the pairs are read.
+/// Returns the recipe that is made from the flags: a check of the folder against itself, of which
+/// only the pairs are read.
 fn load(arguments: &Arguments) -> anyhow::Result<recipe::LoadedRecipe> {
     if arguments.quick {
         refuse_training(arguments.device.as_ref(), &arguments.sets)?;

@@ -1,4 +1,4 @@
-//! `lynxdata check`: which of two or more data choices is better to train on.
+//! `lynxdata check`: decides which of two or more data choices is better to train on.
 
 use std::path::{Path, PathBuf};
 
@@ -101,9 +101,9 @@ enum Action {
 /// The metric that decides.
 #[derive(Clone, Copy, ValueEnum)]
 enum Asked {
-    /// Which arm has texts that fit their images better
+    /// The arm whose texts fit their images better
     Fit,
-    /// Which arm predicts held-out texts better, by images and language together
+    /// The arm that is better for predicting held-out texts, by images and language together
     Loss,
 }
 
@@ -150,7 +150,7 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
         calibrate::refuse_training(arguments.device.as_ref(), &arguments.sets)?;
     }
     if let Some(path) = &arguments.recipe {
-        // The last one wins, so that --set can change what the other flags stand for.
+        // The last one wins, so that --set can change the settings of the other flags.
         let mut sets = Vec::new();
         if arguments.quick {
             sets.push("check.gear=\"quick\"".to_owned());

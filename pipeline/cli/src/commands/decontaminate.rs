@@ -1,4 +1,4 @@
-//! `lynxdata decontaminate`: which benchmark items are in the data.
+//! `lynxdata decontaminate`: finds benchmark items in the data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::{grouped, print, print_json};
 use crate::exit::{BROKEN_RECORDS, DONE, FAILED, Failure};
 use crate::paths::{check_output, path_parser};
 
-/// Hits that are shown without `--json`.
+/// Maximum number of hits that are shown without `--json`.
 const SHOWN: usize = 20;
 
 /// Find conversations that contain benchmark questions or images, with the evidence of every hit
@@ -79,7 +79,7 @@ fn likeness(name: &str) -> Result<Likeness, String> {
     known.ok_or_else(|| "expected image_id, image_hash or question".to_owned())
 }
 
-/// Counts of what was found and of what was written.
+/// Counts of the hits that were found and of the records that were written.
 #[derive(Serialize)]
 struct Outcome {
     #[serde(flatten)]
@@ -157,7 +157,7 @@ fn text(found: &Contamination) -> String {
         (found.unreadable_references, "references cannot be read and were not compared"),
         (
             found.incomparable_references,
-            "references are like nothing: no image that is known by name or pHash, no question of enough words with an \
+            "references cannot match any record: they have no image that is known by name or pHash, and no question of enough words with an \
              answer",
         ),
         (found.without_hash, "images are missing, broken or flat drawings, and are not compared by pHash"),

@@ -1,4 +1,4 @@
-//! `lynxdata doctor`: whether the devices of this machine compute correctly.
+//! `lynxdata doctor`: checks that the devices of this machine compute correctly.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -49,11 +49,11 @@ struct Entry {
     backend: &'static str,
     kind: &'static str,
     pass: bool,
-    /// The largest difference of the outputs from PyTorch's.
+    /// Maximum difference of the outputs from those of PyTorch.
     max_abs_diff: Option<f32>,
-    /// The largest difference of a gradient, relative to the largest number in its tensor.
+    /// Maximum difference of a gradient, relative to the largest number in its tensor.
     max_gradient_diff: Option<f32>,
-    /// The largest difference of the losses of four steps.
+    /// Maximum difference of the losses of four steps.
     max_loss_diff: Option<f32>,
     step_ms: Option<f64>,
     /// The numbers of every precision that the device supports.

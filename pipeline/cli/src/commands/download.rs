@@ -43,20 +43,20 @@ pub(crate) struct Arguments {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
-    /// Print what would be done and what would be skipped, and do nothing else; a source in an
-    /// object store is copied all the same
+    /// Print what would be done and what would be skipped, and do nothing else, except that a
+    /// source in an object store is copied
     #[arg(long)]
     dry_run: bool,
 
-    /// Also retry rows that failed: those that may pass now, or those with the given statuses or
+    /// Also retry rows that failed: those that may succeed now, or those with the given statuses or
     /// retry classes. Class network: dns_error, connect_error, timeout, truncated_body, empty_body
     /// and protocol_error. Class server: rate_limited and http_server_error. Class final: all
     /// others. Rows that succeeded are not downloaded again
     #[arg(long, value_name = "STATUS|CLASS,…", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "dry_run")]
     retry_failed: Option<String>,
 
-    /// Continue even if pairs of the pool would be lost: it was made from another list, or its
-    /// images cannot be downloaded any more
+    /// Continue even if pairs of the pool would be lost because it was made from another list or
+    /// its images cannot be downloaded any more
     #[arg(long)]
     replace: bool,
 
@@ -107,7 +107,7 @@ struct ListArguments {
     #[arg(long, value_enum, default_value_t = OutputFormat::Parquet, requires = "url_list")]
     output_format: OutputFormat,
 
-    /// How images are resized; `no` keeps the bytes as served, if they decode
+    /// Mode of resizing; `no` keeps the bytes as served, if they decode
     #[arg(long, value_enum, default_value_t = ResizeMode::KeepRatio, requires = "url_list")]
     resize_mode: ResizeMode,
 
@@ -127,7 +127,7 @@ struct ListArguments {
     #[arg(long, value_name = "N", default_value_t = 1_000, requires = "url_list")]
     number_sample_per_shard: usize,
 
-    /// Most requests in flight at the same time
+    /// Maximum number of requests in flight at the same time
     #[arg(long, value_name = "N", default_value_t = 64, requires = "url_list")]
     thread_count: usize,
 
@@ -135,19 +135,19 @@ struct ListArguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0, requires = "url_list")]
     timeout: f64,
 
-    /// Further attempts after an error that may pass
+    /// Number of further attempts after a temporary error
     #[arg(long, value_name = "N", default_value_t = 2, requires = "url_list")]
     retries: u32,
 
-    /// Least length of the shorter side as served; smaller images are not stored
+    /// Minimum length of the shorter side as served; smaller images are not stored
     #[arg(long, value_name = "PIXELS", default_value_t = 0, requires = "url_list")]
     min_image_size: u32,
 
-    /// Most pixels as served; larger images are not stored
+    /// Maximum number of pixels as served; larger images are not stored
     #[arg(long, value_name = "PIXELS", default_value = "inf", value_parser = limit, requires = "url_list")]
     max_image_area: f64,
 
-    /// Largest ratio of the longer to the shorter side as served; images above it are not stored
+    /// Maximum ratio of the longer to the shorter side as served; images above it are not stored
     #[arg(long, value_name = "RATIO", default_value = "inf", value_parser = limit, requires = "url_list")]
     max_aspect_ratio: f64,
 
@@ -247,7 +247,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     Ok(exit::code(outcome(&context, &[&Download])?))
 }
 
-/// Returns the recipe, or the recipe that the flags stand for.
+/// Returns the recipe, or the recipe that is made from the flags.
 fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     if let Some(path) = &arguments.recipe {
         let loaded = recipe::load(path, &arguments.sets)?;
@@ -266,13 +266,13 @@ pub(super) fn output_of_flags(output: &Path) -> anyhow::Result<(PathBuf, PathBuf
     let output = absolute(output)?;
     let folder = match mirror::local_folder(&output) {
         None => output.clone(),
-        Some(_) => std::env::current_dir()?, // the local folder of the run lies in it
+        Some(_) => std::env::current_dir()?, // the local folder of the run is in it
     };
     Ok((output, folder))
 }
 
-/// Returns a local path as an absolute one, so that it is valid wherever the recipe is read. A URL
-/// of an object store is returned unchanged.
+/// Returns the absolute form of a local path, which is valid wherever the recipe is read. Returns a
+/// URL of an object store unchanged.
 fn absolute(path: &Path) -> std::io::Result<PathBuf> {
     if objects::is_url(path) { Ok(path.to_owned()) } else { std::path::absolute(path) }
 }
@@ -350,13 +350,13 @@ impl ListArguments {
     }
 }
 
-/// Returns the name of a flag's value, which recipes take as well.
+/// Returns the name of a flag's value, which is the same in recipes.
 fn name_of(value: &impl ValueEnum) -> String {
     value.to_possible_value().expect("no value is hidden").get_name().to_owned()
 }
 
 /// Returns the statuses that a comma-separated list of statuses and classes names; for an empty
-/// list, those that may pass.
+/// list, those that may succeed now.
 fn statuses(names: &str) -> anyhow::Result<BTreeSet<Status>> {
     if names.is_empty() {
         return Ok(Status::ALL.iter().copied().filter(|status| status.is_retryable()).collect());

@@ -1,4 +1,4 @@
-//! `lynxdata eval`: scores of a model's answers.
+//! `lynxdata eval`: scores a model's answers.
 
 mod ask;
 mod judge;
@@ -85,7 +85,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "VAR", help_heading = "Server")]
     api_key_env: Option<String>,
 
-    /// Most concurrent requests to the server [default: 4]
+    /// Maximum number of concurrent requests to the server [default: 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Server")]
     requests: Option<u16>,
 }

@@ -30,10 +30,10 @@ const ALPHA: f64 = 0.05;
 /// Questions of Open-VQA: 302 about images and 148 about videos.
 const QUESTIONS: f64 = 450.0;
 
-/// Held-out share of the drawings: one in this many.
+/// Number of drawings of which one is held out.
 const HELD_OUT_SHARE: usize = 5;
 
-/// Share of wrong captions among noisy pairs: one in this many.
+/// Number of noisy pairs of which one has a wrong caption.
 const WRONG_ONE_IN: usize = 3;
 
 /// Principal coordinates of the frozen features, as in a check.
@@ -122,7 +122,7 @@ struct Printed {
     second: String,
     paper: Paper,
     metric: &'static str,
-    /// Visual gain of first minus second, in bits a byte: above 0 where the finding holds.
+    /// Visual gain of first minus second, in bits per byte: above 0 if the finding holds.
     difference: Difference,
     visual_gain: [f64; 2],
     bits_per_byte: [f64; 2],
@@ -210,7 +210,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     Ok(DONE)
 }
 
-/// Returns whether the right picture clearly helps a side.
+/// Returns whether the right image clearly helps the model of a side.
 fn looks(gains: &[f64]) -> bool {
     let nothing = vec![0.0; gains.len()];
     difference(gains, &nothing, ALPHA).interval.is_some_and(|[low, _]| low > 0.0)

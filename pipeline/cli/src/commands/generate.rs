@@ -1,5 +1,5 @@
-//! `lynxdata generate`: captions and conversations that a language model writes from captions and
-//! boxes.
+//! `lynxdata generate`: writes captions and conversations from captions and boxes with a language
+//! model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

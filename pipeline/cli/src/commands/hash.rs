@@ -1,4 +1,4 @@
-//! `lynxdata hash`: digests and perceptual hashes of image files.
+//! `lynxdata hash`: prints digests and perceptual hashes of image files.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -118,6 +118,6 @@ fn text_signal(name: &str, image: &ImageData) -> String {
     let signal = signal(name).expect("the hashes are in the list of signals");
     match signal.measure(&Sample::new(None, Some(image))) {
         Value::Text(text) => text,
-        other => unreachable!("{name} of a decoded picture is a text, not {other:?}"),
+        other => unreachable!("{name} of a decoded image is a text, not {other:?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! `lynxdata hydrate`: the images that are not shipped with annotations.
+//! `lynxdata hydrate`: finds and downloads the images that are not shipped with annotations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use super::{grouped, print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
 use crate::paths::path_parser;
 
-/// Most addresses that are listed for a collection.
+/// Maximum number of addresses that are listed for a collection.
 const SHOWN: usize = 4;
 
 /// List the missing images of a task and their sources, and download them
@@ -68,7 +68,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// What was copied and downloaded.
+/// Counts of the images that were copied and of the addresses that were requested.
 #[derive(Default, Serialize)]
 struct Brought {
     /// Images that were found elsewhere and copied.
@@ -232,7 +232,7 @@ fn bring(found: &Inventory, images: &Path, config: &DownloadConfig) -> anyhow::R
 fn put_all(images: &Path, batch: &RecordBatch, written: &mut BTreeSet<String>) -> anyhow::Result<()> {
     let column = |name: &str| batch.column_by_name(name).with_context(|| format!("a batch has no column {name}"));
     let (paths, pictures) = (column("path")?.as_string::<i32>(), column("image")?.as_struct());
-    let bytes = pictures.column_by_name("bytes").context("a picture has bytes")?.as_binary::<i32>();
+    let bytes = pictures.column_by_name("bytes").context("an image has bytes")?.as_binary::<i32>();
     for row in 0..batch.num_rows() {
         if !bytes.is_null(row) {
             put(images, paths.value(row), bytes.value(row))?;

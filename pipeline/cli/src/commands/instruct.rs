@@ -52,8 +52,8 @@ pub(crate) struct Arguments {
 
     /// A dataset and the folder of its files, as its authors publish them, instead of a recipe.
     /// SPLIT is by default `train`, or the only split that is present; if the task names its file
-    /// by the split, such as `llava_json`, any name of a file is one. N is the largest number of
-    /// records, which are drawn by the seed. Repeatable
+    /// by the split, such as `llava_json`, any name of a file is one. N is the maximum number of
+    /// records, which are drawn with the seed. Repeatable
     #[arg(
         long = "task",
         value_name = "NAME=DIR[:SPLIT][#N]",
@@ -128,7 +128,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     run_loaded(loaded, &wanted, arguments.dry_run)
 }
 
-/// Returns the recipe that the flags stand for.
+/// Returns the recipe that is made from the flags.
 fn of_flags(arguments: &Arguments) -> Result<LoadedRecipe, Failure> {
     let (catalogue, _) = load(&arguments.own).map_err(Failure::Usage)?;
     let mut tasks = Vec::new();

@@ -14,7 +14,7 @@ use lynxdata_run::Host as _;
 
 use crate::host::Terminal;
 
-/// The model to ask, and the most that it may cost.
+/// The model to ask, and the maximum cost.
 #[derive(Args)]
 #[command(next_help_heading = "Language model")]
 pub(super) struct ModelArguments {
@@ -31,7 +31,7 @@ pub(super) struct ModelArguments {
     #[arg(long, value_name = "VAR")]
     api_key_env: Option<String>,
 
-    /// Most concurrent requests to the server
+    /// Maximum number of concurrent requests to the server
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) requests: u16,
 
@@ -39,7 +39,7 @@ pub(super) struct ModelArguments {
     #[arg(long, value_name = "FILE", value_parser = path_parser())]
     prices: Option<PathBuf>,
 
-    /// Stop before this run has cost more than this amount in dollars
+    /// Stop before the cost of this run exceeds this amount in dollars
     #[arg(long, value_name = "DOLLARS", value_parser = dollars, requires = "prices")]
     max_cost: Option<Dollars>,
 
@@ -47,7 +47,7 @@ pub(super) struct ModelArguments {
     #[arg(long, value_name = "DIR", value_parser = path_parser(), default_value = "replies")]
     replies: PathBuf,
 
-    /// Send nothing; use only replies that an earlier run kept, a missing one is an error
+    /// Send nothing and use only replies that an earlier run kept; a missing reply is an error
     #[arg(long)]
     replay: bool,
 

@@ -1,4 +1,4 @@
-//! `lynxdata mixture`: the shares of tasks in an instruction set.
+//! `lynxdata mixture`: shows the shares of tasks in an instruction set.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -51,7 +51,7 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&text)
 }
 
-/// Returns a path as text, for the recipe that flags stand for.
+/// Returns a path as text, for the recipe that is made from flags.
 fn text_of(path: &Path) -> anyhow::Result<String> {
     Ok(path.to_str().with_context(|| format!("{} is not valid UTF-8", path.display()))?.to_owned())
 }

@@ -1,4 +1,4 @@
-//! `lynxdata pack`: which records go into which training sequence.
+//! `lynxdata pack`: plans the training sequence of every record.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use super::{grouped, print, print_json};
 use crate::exit::{BROKEN_RECORDS, DONE, Failure};
 use crate::paths::{check_output, path_parser};
 
-/// Records that are shown without `--json`.
+/// Maximum number of records that are shown without `--json`.
 const SHOWN: usize = 5;
 
 /// Plan how to pack whole conversations into sequences of one length

@@ -1,5 +1,5 @@
-//! `lynxdata prompts`: the prompt banks, measures of how varied instructions are, and more
-//! wordings.
+//! `lynxdata prompts`: shows the prompt banks, measures how varied instructions are, and generates
+//! more wordings.
 
 mod stats;
 
@@ -127,7 +127,7 @@ struct GenerateArguments {
     #[arg(long, value_name = "MEDIA", value_parser = media)]
     media: Option<Media>,
 
-    /// How the new wordings differ from the given ones [default: all kinds in turn]
+    /// Kinds of new wordings, by their difference from the given ones [default: all kinds in turn]
     #[arg(long, value_enum, value_delimiter = ',')]
     variants: Vec<Kind>,
 
@@ -279,7 +279,7 @@ fn run_generate(arguments: &GenerateArguments) -> Result<u8, Failure> {
         let reviewed = reviewed(out);
         if reviewed > 0 {
             let out = out.display();
-            let fault = anyhow!("{out} has {reviewed} wordings that somebody reviewed; give another --out");
+            let fault = anyhow!("{out} has {reviewed} wordings that a person reviewed; give another --out");
             return Err(Failure::Usage(fault));
         }
     }

@@ -1,4 +1,4 @@
-//! `lynxdata quickstart`: the whole pipeline on bundled images.
+//! `lynxdata quickstart`: runs the whole pipeline on bundled images.
 
 mod server;
 

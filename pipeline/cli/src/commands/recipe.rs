@@ -1,4 +1,4 @@
-//! `lynxdata recipe`: write, check and describe recipes.
+//! `lynxdata recipe`: writes, checks and describes recipes.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `lynxdata render`: conversations as tokens with their loss masks.
+//! `lynxdata render`: prints conversations as tokens with their loss masks.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;

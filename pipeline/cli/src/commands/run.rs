@@ -27,8 +27,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     common: StageArguments,
 
-    /// Continue even if pairs of the pool would be lost: it was made from another list, or its
-    /// images cannot be downloaded any more
+    /// Continue even if pairs of the pool would be lost because it was made from another list or
+    /// its images cannot be downloaded any more
     #[arg(long)]
     replace: bool,
 }
@@ -44,8 +44,8 @@ pub(crate) struct StageArguments {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
-    /// Print what would be done and what would be skipped, and do nothing else; a source in an
-    /// object store is copied all the same
+    /// Print what would be done and what would be skipped, and do nothing else, except that a
+    /// source in an object store is copied
     #[arg(long)]
     dry_run: bool,
 }

@@ -1,4 +1,4 @@
-//! `lynxdata status`: what a run folder holds.
+//! `lynxdata status`: shows the content of a run folder.
 
 mod failed;
 
@@ -28,7 +28,8 @@ use lynxdata_run::stage::{Stage, is_current};
 use lynxdata_run::stages::{STAGES, instruct, select};
 use lynxdata_run::table;
 
-/// Show the stages of a run, what became of its rows, how many pairs were rejected, and the verdict
+/// Show the stages of a run, the outcomes of its rows, the numbers of rejected pairs, and the
+/// verdict
 ///
 /// A stage is out of date if its inputs, or its settings in the recipe of the run, have changed
 /// since it was made.
@@ -183,7 +184,7 @@ fn buckets<const N: usize>(histogram: &Histogram<N>, unit: f64) -> Vec<Bucket> {
     bounded.chain([(None, histogram.count())]).map(|(up_to, count)| bucket(up_to, count)).collect()
 }
 
-/// Most hosts that are shown.
+/// Maximum number of hosts that are shown.
 const MOST_HOSTS: usize = 20;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {

@@ -98,7 +98,7 @@ Examples:
         /// The split [default: the first one whose files are present]
         #[arg(long)]
         split: Option<String>,
-        /// Most records to print
+        /// Maximum number of records to print
         #[arg(long, default_value_t = 10)]
         limit: usize,
         /// Print one JSON object per line
@@ -267,7 +267,7 @@ fn show(name: &str, own: &Own, json: bool) -> Result<u8, Failure> {
         ("media", modality(task)),
         ("annotations", format!("{}, commercial use: {}", task.licence, task.commercial_use.name())),
         (
-            "pictures",
+            "images",
             pictures.map_or_else(
                 || "none".to_owned(),
                 |own| format!("{}, commercial use: {}", own.licence, own.commercial_use.name()),
@@ -370,7 +370,7 @@ fn fail_if_nothing(counts: &TaskCounts, task: &Task, folder: &Path) -> Result<()
 fn spoken(conversation: &Conversation) -> String {
     let mut text = format!("{} ({}, {})\n", conversation.id, conversation.template, conversation.answer_shape.name());
     for image in &conversation.images {
-        text.push_str(&format!("  picture    {}\n", image.path));
+        text.push_str(&format!("  image      {}\n", image.path));
     }
     if let Some(video) = &conversation.video {
         let seconds = |time: Option<f64>| time.map_or_else(|| "…".to_owned(), |time| format!("{time} s"));

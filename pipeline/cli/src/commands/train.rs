@@ -1,4 +1,4 @@
-//! `lynxdata train`: a compact Lynx from pairs or conversations.
+//! `lynxdata train`: trains a compact Lynx on pairs or conversations.
 
 use std::path::{Path, PathBuf};
 

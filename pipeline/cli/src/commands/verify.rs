@@ -20,7 +20,7 @@ use lynxdata_run::stages::train::CHECKPOINTS;
 /// Compare every file of a run with the digest in its manifest
 ///
 /// Reads all files on all cores. Lists each missing or damaged file with the stage that made it.
-/// Also lists files that no stage made but that lie in a folder of the run, because readers of the
+/// Also lists files that no stage made but that are in a folder of the run, because readers of the
 /// folder would take them for data of the run.
 #[derive(Args)]
 #[command(after_help = "\
@@ -90,7 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let root = &arguments.run;
     if Mirror::of(root).is_some() {
         let error = anyhow!(
-            "{} lies in an object store, but verify reads only local files; verify the local folder of the run instead, which lies beside its recipe",
+            "{} is in an object store, but verify reads only local files; verify the local folder of the run instead, which is beside its recipe",
             root.display()
         );
         return Err(Failure::Usage(error));
@@ -146,7 +146,7 @@ fn verify(root: &Path) -> Result<Verified> {
     Ok(Verified { files: files.len() as u64, bytes, faults, others, removed: false })
 }
 
-/// Returns whether a file lies where readers of the run look: in a folder that the manifest names,
+/// Returns whether readers of the run would find a file: it is in a folder that the manifest names,
 /// and not hidden.
 fn is_taken_for_ours(path: &str, manifest: &Manifest) -> bool {
     let is_hidden = path.split('/').any(|name| name.starts_with('.'));

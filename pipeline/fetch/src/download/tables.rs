@@ -20,24 +20,24 @@ use crate::budget::Share;
 use crate::source::column;
 use crate::spill::{Place, Waiting};
 
-/// Bytes of images that are handed over at a time: a page of Parquet. Small, because several parts
-/// are downloaded at once.
+/// Number of bytes of images that are passed to the caller at a time: a page of Parquet. It is
+/// small because several parts are downloaded at once.
 pub const PAIRS_CHUNK_BYTES: usize = 1 << 20;
 
 /// Receives pairs, and the indices of their rows in the part.
 pub type OnPairs<'a, E> = dyn FnMut(RecordBatch, &[u32]) -> Result<(), E> + Send + 'a;
 
-/// Collects the outcomes of the rows of a part and hands pairs over in order.
+/// Collects the outcomes of the rows of a part and passes pairs to the caller in order.
 pub(super) struct Assembly<'a> {
     part: &'a SourcePart,
     uids: Vec<String>,
     shown_urls: ArrayRef,
     /// Outcomes of the rows; `None` until a row has ended.
     outcomes: Vec<Option<Outcome>>,
-    /// Places of the images of rows that were not handed over yet.
+    /// Places of the images of rows that were not passed on yet.
     places: Vec<Option<Place>>,
     waiting: Waiting,
-    /// The first row that was not handed over yet or has not ended.
+    /// The first row that was not passed on yet or has not ended.
     next: usize,
     pairs: Pairs,
 }
@@ -72,7 +72,7 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// Hands over rows up to the first one that has not ended.
+    /// Passes on rows up to the first one that has not ended.
     pub(super) fn advance<E: From<io::Error>>(&mut self, on_pairs: &mut OnPairs<'_, E>) -> Result<(), E> {
         while let Some(Some(outcome)) = self.outcomes.get_mut(self.next) {
             if let (Some(stored), Some(place)) = (outcome.stored.take(), self.places[self.next].take()) {
@@ -93,7 +93,7 @@ impl<'a> Assembly<'a> {
         (0..self.outcomes.len()).filter(|row| self.outcomes[*row].is_none()).collect()
     }
 
-    /// Hands over the last rows. Returns the outcomes of all rows, with the columns of
+    /// Passes on the last rows. Returns the outcomes of all rows, with the columns of
     /// [`schema::download_log`].
     pub(super) fn finish<E: From<io::Error>>(mut self, on_pairs: &mut OnPairs<'_, E>) -> Result<RecordBatch, E> {
         self.advance(on_pairs)?;
@@ -128,7 +128,7 @@ fn host(url: &str) -> Option<String> {
     Url::parse(url.trim()).ok()?.host_str().map(str::to_owned)
 }
 
-/// Pairs that are ready to be handed over.
+/// Pairs that are ready to be passed on.
 #[derive(Default)]
 struct Pairs {
     /// Rows of the part.

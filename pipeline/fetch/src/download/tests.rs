@@ -28,7 +28,7 @@ use super::*;
 use crate::client::tests::FixedNames;
 use crate::guard;
 
-/// What the server does after it has read a request.
+/// The action of the server after it has read a request.
 #[derive(Clone)]
 enum Reply {
     /// Writes these bytes and closes.
@@ -51,12 +51,12 @@ enum Reply {
     Together(Arc<Barrier>, Vec<u8>),
 }
 
-/// What a server counts.
+/// The counts of a server.
 #[derive(Default)]
 struct Load {
     requests: AtomicUsize,
     in_flight: AtomicUsize,
-    /// Most in flight at once.
+    /// Maximum number of requests in flight at once.
     peak: AtomicUsize,
 }
 
@@ -103,7 +103,7 @@ impl Server {
     }
 }
 
-/// How a request names a path, or to a proxy a URL.
+/// Returns the name of a path in a request, or a URL in a request to a proxy.
 fn requested(path: &str) -> String {
     if path.contains("://") { path.to_owned() } else { format!("/{path}") }
 }
@@ -659,7 +659,7 @@ fn tls_server_config() -> rustls::ServerConfig {
     config.with_no_client_auth().with_single_cert(certificates, key).unwrap()
 }
 
-/// Answers one picture to every request on every connection, over TLS, until the process ends.
+/// Answers one image to every request on every connection, over TLS, until the process ends.
 /// Returns the port.
 fn start_tls_server(body: Vec<u8>) -> u16 {
     let config = Arc::new(tls_server_config());

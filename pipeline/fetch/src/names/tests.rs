@@ -24,7 +24,7 @@ struct Reply {
     alias: Option<&'static str>,
     /// Of the addresses, seconds.
     ttl: u32,
-    /// How long a negative answer holds, seconds.
+    /// Time that a negative answer is valid, seconds.
     negative_ttl: Option<u32>,
     is_cut_off: bool,
 }
@@ -162,7 +162,7 @@ async fn look_up(resolver: &Resolver, host: &str) -> Result<Vec<IpAddr>, NoAddre
     resolver.look_up(host.to_owned()).await
 }
 
-/// How long the answer for a host is kept from now on, seconds.
+/// Returns the time for which the answer for a host is kept from now on, seconds.
 fn kept_for(resolver: &Resolver, key: &str) -> u64 {
     let until = lock(&resolver.shared.known).cache.answers[key].until;
     until.saturating_duration_since(Instant::now()).as_secs_f64().ceil() as u64

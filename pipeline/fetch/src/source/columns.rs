@@ -21,11 +21,11 @@ pub(super) struct Columns {
     pub(super) has_caption_lists: bool,
     /// Number of all columns of the file.
     pub(super) count: usize,
-    /// Where the images are.
+    /// The place of the images.
     pub(super) pictures: Pictures,
 }
 
-/// Where the images of a list are.
+/// The place of the images of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Pictures {
     /// At their URLs, or for folders and archives in the source itself.

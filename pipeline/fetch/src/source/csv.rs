@@ -21,7 +21,7 @@ impl Field {
     }
 }
 
-/// How a quote inside a quoted field is escaped.
+/// The way in which a quote inside a quoted field is escaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Escape {
     /// By doubling it, as in RFC 4180.

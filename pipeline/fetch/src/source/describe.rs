@@ -1,4 +1,5 @@
-//! Describes each file of a source: its columns, the layout of its text, and where its images are.
+//! Describes each file of a source: its columns, the layout of its text, and the place of its
+//! images.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};

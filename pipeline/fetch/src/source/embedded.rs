@@ -104,7 +104,7 @@ fn is_image(data_type: &DataType) -> bool {
     }
 }
 
-/// Where the image of a row is.
+/// The place of the image of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EmbeddedPicture {
     /// In [`Embedded::file`].

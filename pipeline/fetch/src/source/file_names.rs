@@ -1,4 +1,4 @@
-//! What the name of a file says about it.
+//! Recognises kinds of files by their names.
 
 use super::left_out::Kind;
 use super::pictures;

@@ -380,7 +380,7 @@ async fn objects_below(
     }
     let shown = PathBuf::from(location.url());
     if format == SourceFormat::Folder {
-        let reason = "single pictures of an object store are not read; pack them into tar archives".to_owned();
+        let reason = "single images of an object store are not read; pack them into tar archives".to_owned();
         return Err(Error::Format { path: shown, format: "a folder of images", reason });
     }
     let mut own = LeftOut::default();

@@ -252,7 +252,7 @@ impl Walk {
         for (file_name, file_type) in list(&path)? {
             let shown = format!("{name}{}", file_name.to_string_lossy());
             if is_hidden(&shown) {
-                self.left_out.add(Kind::Hidden, &shown); // such as the `._` files of macOS, which have the names of pictures
+                self.left_out.add(Kind::Hidden, &shown); // such as the `._` files of macOS, which have the names of images
                 continue;
             }
             let this = path.join(&file_name);

@@ -99,7 +99,7 @@ pub struct SourceConfig {
     /// called `column_0`, `column_1`, ….
     #[serde(default = "default_header")]
     pub header: bool,
-    /// Which image to read if a row or a sample may have several. In Parquet, the column with the
+    /// The image to read if a row or a sample may have several. In Parquet, the column with the
     /// images; the default is `image`, otherwise the first column that holds images; with an empty
     /// name, all images are downloaded by their URLs. In an archive, the extension of the member,
     /// which is everything after its key, such as `jpg` or `seg.png`; the default is all members

@@ -113,7 +113,7 @@ impl Beside {
     /// Returns the caption: that of the key that the recipe names, otherwise the text file. If the
     /// recipe names no key: the text file, otherwise the key `caption`.
     fn caption(&self, columns: &Columns) -> Option<String> {
-        // Of several captions of one picture, the first that is one.
+        // Of several captions of one image, the first that is one.
         let first = |key: &str| match self.object.as_ref()?.get(key)? {
             Value::Array(values) => values.iter().filter_map(Value::as_str).find(|text| !text.trim().is_empty()),
             _ => None,

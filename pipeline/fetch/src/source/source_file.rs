@@ -37,7 +37,7 @@ impl SourceFile {
         let (path, columns) = (self.found.path.as_path(), self.columns.clone());
         if let (Some(root), Pictures::Named(column)) = (&self.found.metadata_in, &self.columns.pictures) {
             let position = columns.extras.iter().position(|extra| extra.column.name == *column);
-            let position = position.expect("the names of pictures are carried");
+            let position = position.expect("the names of images are carried");
             let links = Links::of(root, self.follow_links).map_err(|source| Error::read(root, source))?;
             let rows = self.read_list(columns)?;
             return Ok(Box::new(MetadataRows::new(rows, path, &self.found.name, links, position)));

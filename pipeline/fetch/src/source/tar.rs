@@ -13,11 +13,12 @@ use tar::Header;
 
 const BLOCK: u64 = 512;
 
-/// Longest name of a member, bytes: Linux's `PATH_MAX`, which no real path exceeds.
+/// Maximum length of the name of a member, in bytes: Linux's `PATH_MAX`, which no real path
+/// exceeds.
 const MAX_NAME_BYTES: u64 = 4096;
 
-/// Longest pax header that is read, bytes. Real pax headers hold a name, times and perhaps
-/// attributes.
+/// Maximum length of a pax header that is read, in bytes. Real pax headers hold a name, times and
+/// perhaps attributes.
 const MAX_PAX_BYTES: u64 = 1 << 20;
 
 /// An entry of an archive.
@@ -60,7 +61,7 @@ enum Block {
     Broken(String),
 }
 
-/// What extra headers say about the member that follows them.
+/// The content of extra headers, which is about the member that follows them.
 #[derive(Default)]
 struct Extended {
     name: Option<Vec<u8>>,
@@ -121,7 +122,7 @@ impl Archive {
                 Block::Header(header) => header,
             };
             let broken = |problem: &str| {
-                let problem = format!("the archive is damaged at byte {start}: {problem}; what follows is not read");
+                let problem = format!("the archive is damaged at byte {start}: {problem}; the rest is not read");
                 Ok(Some(Entry::Broken(problem)))
             };
             let kind = header.as_old().linkflag[0];
@@ -162,13 +163,13 @@ impl Archive {
     /// Reads the block at `start`.
     fn block(&mut self, start: u64) -> io::Result<Block> {
         if start.saturating_add(BLOCK) > self.length {
-            let problem = format!("the archive is cut off at byte {}, without a mark of its end", self.length);
+            let problem = format!("the archive is cut off at byte {}, without an end mark", self.length);
             return Ok(Block::Broken(problem));
         }
         let bytes = self.read(start, BLOCK)?;
         if bytes.iter().all(|byte| *byte == 0) {
             let rest = self.is_blank_to_the_end()?;
-            let problem = || format!("the archive goes on behind its end at byte {start}; that is not read");
+            let problem = || format!("the archive has data after its end mark at byte {start}, which are not read");
             return Ok(if rest { Block::End } else { Block::Broken(problem()) });
         }
         let header = Header::from_byte_slice(&bytes).clone();
@@ -179,7 +180,8 @@ impl Archive {
         if header.cksum().ok() == Some(sum.sum()) {
             return Ok(Block::Header(Box::new(header)));
         }
-        let problem = format!("the archive is damaged at byte {start}: no header is there; what follows is not read");
+        let problem =
+            format!("the archive is damaged at byte {start}, where a header is missing; the rest is not read");
         Ok(Block::Broken(problem))
     }
 

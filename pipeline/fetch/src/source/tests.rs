@@ -610,7 +610,7 @@ fn lists_of_fixed_size_and_what_is_not_utf8() {
 
 #[test]
 fn parts_cut_through_lists_and_count_rows_over_all_files() {
-    // 3,000 pictures in one row are more than a batch.
+    // 3,000 images in one row are more than a batch.
     let long: Vec<String> = (0..3000).map(|index| format!("\"http://a.example/{index}.jpg\"")).collect();
     let jsonl = format!("{{\"url\": [{}], \"source_row\": 7}}\n{{\"url\": [\"x\", \"y\"]}}\n", long.join(","));
     let folder = folder(&[

@@ -132,7 +132,7 @@ fn write_header(bytes: &mut Vec<u8>, (width, height): (u16, u16), quantisation: 
             segment(bytes, 0xc4, &[&[class | index], &codes.counts, codes.symbols]);
         }
     }
-    // The components with their tables; the one scan of a sequential picture.
+    // The components with their tables; the one scan of a sequential image.
     segment(bytes, 0xda, &[&[3, 1, 0x00, 2, 0x11, 3, 0x11], &[0, 63, 0]]);
 }
 

@@ -77,7 +77,7 @@ struct Decoder<'a> {
     segments: Segments<'a>,
     /// Width and height that the frame must have: those that were checked against the limits.
     size: (u32, u32),
-    /// What the planes are for; `None` if all samples are wanted.
+    /// The use of the planes; `None` if all samples are wanted.
     wanted: Option<Wanted>,
     /// Quantisation tables, in natural order.
     quantisation: [Option<[u16; 64]>; 4],

@@ -4,7 +4,7 @@
 /// and the table takes only a few kilobytes of the fastest cache.
 const LOOKAHEAD: u32 = 10;
 
-/// Longest code, bits (T.81, B.2.4.2).
+/// Maximum length of a code, bits (T.81, B.2.4.2).
 const LONGEST_CODE: usize = 16;
 
 /// Number of short coefficients that a full reader holds.

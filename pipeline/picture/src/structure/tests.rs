@@ -12,7 +12,7 @@ fn checked(bytes: &[u8]) -> Result<Size, PictureError> {
     check(bytes, sniff::format(bytes)?, MAX_PIXELS)
 }
 
-/// Names and bytes of all pictures among the fixtures.
+/// Names and bytes of all images among the fixtures.
 fn fixtures() -> Vec<(String, Vec<u8>)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder)

@@ -47,7 +47,7 @@ struct Entry<'a> {
 
 /// The positions of the strips or tiles of an image.
 pub(in super::super) struct Chunks<'a> {
-    /// What they are called in messages.
+    /// Their name in messages.
     pub name: &'static str,
     file: &'a [u8],
     /// Offset and length of each.

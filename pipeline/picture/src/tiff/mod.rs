@@ -84,7 +84,7 @@ enum Colours {
     Cmyk,
 }
 
-/// How the alpha sample relates to the colours.
+/// The relation of the alpha sample to the colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Alpha {
     Straight,

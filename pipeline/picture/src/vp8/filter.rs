@@ -19,11 +19,11 @@ const BEFORE: usize = 4;
 /// The strength of the filter in a macroblock.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Strength {
-    /// Largest difference across the edges of macroblocks.
+    /// Maximum difference across the edges of macroblocks.
     pub outer_limit: i16,
-    /// Largest difference across the edges inside.
+    /// Maximum difference across the edges inside.
     pub inner_limit: i16,
-    /// Largest difference between neighbours on one side.
+    /// Maximum difference between neighbours on one side.
     pub interior_limit: i16,
     /// Differences above this count as an edge of the image itself.
     pub variance_threshold: i16,

@@ -77,8 +77,8 @@ pub struct CheckConfig {
     /// or of the arms are held out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluate_on: Option<PathBuf>,
-    /// How models learn from the arms: `lynx` trains a compact Lynx, which takes minutes; `quick`
-    /// fits a probe of the words of texts in closed form, which takes seconds.
+    /// The way in which models learn from the arms: `lynx` trains a compact Lynx, which takes
+    /// minutes; `quick` fits a probe of the words of texts in closed form, which takes seconds.
     #[serde(default = "lynx")]
     pub gear: Gear,
     /// The question that decides: `fit` asks whose texts fit their images, by the visual gain;
@@ -91,36 +91,40 @@ pub struct CheckConfig {
     /// make it smaller.
     #[serde(default = "eight")]
     pub replicates: usize,
-    /// Numbers of replicates at which the verdict is read, if at several: the probability of error
-    /// is then spent over them (Lan and DeMets). One of them must be `replicates`.
+    /// Numbers of replicates at which the verdict is read, if it is read more than once. The
+    /// probability of error is then divided among them (Lan and DeMets). One of them must be
+    /// `replicates`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub looks: Vec<usize>,
     /// The probability of naming a winner where there is none; with more than two arms, over all
     /// comparisons (Holm).
     #[serde(default = "five_percent")]
     pub alpha: f64,
-    /// Arms are equivalent if they differ by less than this percentage of wrong texts would cause.
+    /// Margin of equivalence: arms are equivalent if they differ by less than this percentage of
+    /// wrong texts would cause.
     #[serde(default = "ten_percent")]
     pub margin_percent: f64,
-    /// The fewest differing pairs of an arm; with fewer, the verdict is invalid. Below 100,
+    /// Minimum number of different pairs of an arm; with fewer, the verdict is invalid. Below 100,
     /// intervals are not reliable.
     #[serde(default = "fewest_pairs")]
     pub fewest_pairs: usize,
-    /// The fewest pairs to measure on; with fewer, the verdict is invalid.
+    /// Minimum number of pairs to measure on; with fewer, the verdict is invalid.
     #[serde(default = "fewest_held_out")]
     pub fewest_held_out: usize,
     /// Share of the image clusters that is held out: no pair of them is trained on, and the pairs
     /// for measurement come from them.
     #[serde(default = "one_fifth")]
     pub held_out_fraction: f64,
-    /// The most clusters that are held out.
+    /// Maximum number of clusters that are held out.
     #[serde(default = "one_thousand")]
     pub held_out_most: usize,
-    /// SQL over the same columns as rules: which pairs of the pool may be held out, for example
-    /// only those with captions that people wrote. By default, every pair with a caption.
+    /// Condition for the pairs of the pool that may be held out, as SQL over the same columns as
+    /// rules. For example, only pairs with captions that people wrote. By default, every pair with
+    /// a caption.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_out_where: Option<String>,
-    /// The most pairs of an arm. If it has more, a hash of seed and key chooses.
+    /// Maximum number of pairs of an arm. If it has more, a hash of seed and key chooses among
+    /// them.
     #[serde(default = "twenty_thousand")]
     pub most_pairs: usize,
     /// The device for the gear `lynx`: `"auto"` uses the first GPU that this build supports, or
@@ -139,9 +143,9 @@ pub struct CheckConfig {
     /// are averaged, which reduces the noise of the training.
     #[serde(default = "two")]
     pub members: usize,
-    /// The most epochs over the smallest arm, on average. If it has too few pairs, all arms are
-    /// trained for fewer steps than `train.steps`. Up to about four epochs train language models
-    /// nearly as well as new text (Muennighoff et al., arXiv 2305.16264).
+    /// Maximum number of epochs over the smallest arm, on average. If it has too few pairs, all
+    /// arms are trained for fewer steps than `train.steps`. Up to about four epochs train language
+    /// models nearly as well as new text (Muennighoff et al., arXiv 2305.16264).
     #[serde(default = "four")]
     pub most_epochs: f64,
     /// A pretrained decoder of the gear `lynx`, as in `training.pretrained`.

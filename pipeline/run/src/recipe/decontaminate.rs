@@ -26,8 +26,8 @@ pub struct DecontaminateConfig {
     /// Kinds of hits for which conversations are left out; other hits are only reported.
     #[serde(default = "dropped_likenesses")]
     pub drop: BTreeSet<LikenessConfig>,
-    /// The most of 64 bits in which the pHashes of two similar images may differ. By default,
-    /// images are not compared by pHash, because every image has to be decoded for it.
+    /// Maximum number of the 64 bits in which the pHashes of two similar images may differ. By
+    /// default, images are not compared by pHash, because every image has to be decoded for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash_distance: Option<u32>,
     /// Number of consecutive words of a question that must match.
@@ -62,7 +62,7 @@ fn yes() -> bool {
     true
 }
 
-/// How a conversation matches a benchmark.
+/// A kind of match between a conversation and a benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LikenessConfig {

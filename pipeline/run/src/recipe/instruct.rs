@@ -21,8 +21,9 @@ use super::names::NamedPath;
 pub struct InstructConfig {
     /// The datasets to read.
     pub tasks: Vec<TaskSource>,
-    /// Which wordings are drawn for a record: all that suit it (`all`), one of the first three
-    /// written by people (`seed`), or the first (`one`; the ablation of arXiv 2307.02469).
+    /// The wordings from which one is drawn for each record: all that suit it (`all`), the first
+    /// three written by people (`seed`), or only the first (`one`; the ablation of arXiv
+    /// 2307.02469).
     #[serde(default)]
     pub prompts: PromptMode,
     /// The language of the wordings as an ISO 639 code, such as `de`; by default, the language of
@@ -32,11 +33,11 @@ pub struct InstructConfig {
     /// Whether all texts are lowercased, as in the paper.
     #[serde(default)]
     pub lower_case: bool,
-    /// The most questions about one image that are packed into one dialog; by default, no dialogs
-    /// are packed.
+    /// Maximum number of questions about one image that are packed into one dialog; by default, no
+    /// dialogs are packed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack_dialogs: Option<u32>,
-    /// How many of the questions with options are asked without the right option among them.
+    /// Shares of the questions with options that are asked without the right option among them.
     #[serde(default)]
     pub negatives: Negatives,
     /// Whether a conversation needs all of its images. If not, a conversation with missing images
@@ -47,7 +48,7 @@ pub struct InstructConfig {
     /// in arXiv 2307.02469. By default, conversations name their video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frames: Option<u32>,
-    /// Which tasks are used, by the licences of their annotations.
+    /// The choice of tasks by the licences of their annotations.
     #[serde(default, skip_serializing_if = "LicenceChoice::is_any")]
     pub licence: LicenceChoice,
     /// The file formats to write.
@@ -104,7 +105,7 @@ impl InstructConfig {
         }
         self.decontaminate.iter().try_for_each(DecontaminateConfig::validate)?;
         if self.pack_dialogs.is_some_and(|most| most < 2) {
-            bail!("instruct.pack_dialogs is the most questions of a dialog, at least 2");
+            bail!("instruct.pack_dialogs is the maximum number of questions of a dialog; it must be at least 2");
         }
         let mut seen = BTreeSet::new();
         for task in &self.tasks {
@@ -146,11 +147,12 @@ pub struct TaskSource {
     /// The folder or archive of its images, if it is not `root`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
-    /// The most records to use. If there are more, a hash of seed and id chooses.
+    /// Maximum number of records to use. If there are more, a hash of seed and id chooses among
+    /// them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<u64>,
-    /// The share of its records, 0 to 1, that may be lost before a run ends with exit code 3:
-    /// records that cannot be read or converted, or whose images are missing. By default that of
+    /// Share of its records, 0 to 1, that may be lost: records that cannot be read or converted, or
+    /// whose images are missing. If more are lost, a run ends with exit code 3. By default that of
     /// the task, which is usually 0.5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_drop: Option<f64>,
@@ -160,10 +162,10 @@ impl TaskSource {
     /// Returns the name of its set of conversations, which is that of its first part and begins
     /// those of others.
     ///
-    /// A split that ends like the number of a part, as the names of some files do, gets `-0` behind
-    /// it: otherwise `big-00001` would be the name of that split and of the second part of the
-    /// split `big`. So no name of a set ends like a number, and different splits of a task have
-    /// different names: the rule also adds `-0` to what it has made.
+    /// A split whose name ends like the number of a part, as the names of some files do, gets `-0`
+    /// after its name: otherwise `big-00001` would be the name of that split and of the second part
+    /// of the split `big`. So no name of a set ends like a number, and different splits of a task
+    /// have different names: the rule also adds `-0` to what it has made.
     pub fn set_name(&self) -> String {
         let name = format!("{}-{}", self.name, self.split);
         let mut end = name.as_str();
@@ -182,10 +184,10 @@ impl TaskSource {
     }
 }
 
-/// The fewest digits of the number of a part in its name.
+/// Minimum number of digits of the number of a part in its name.
 const PART_DIGITS: usize = 5;
 
-/// Which tasks are used, by the licences of their annotations.
+/// The choice of tasks by the licences of their annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LicenceChoice {

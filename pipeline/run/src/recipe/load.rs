@@ -34,7 +34,7 @@ pub struct LoadedRecipe {
     tasks: OnceLock<Arc<(Catalogue, Banks)>>,
 }
 
-/// The keys of paths that need not exist, or about which the stages say more.
+/// The keys of paths that need not exist, or that the stages check with better messages.
 const CHECKED_LATER: &[&str] =
     &["output", "instruct.tasks[].root", "instruct.tasks[].images", "instruct.catalogue", "instruct.banks"];
 
@@ -97,8 +97,8 @@ impl LoadedRecipe {
         self.folder.join(mirror::local_folder(&self.recipe.output).as_ref().unwrap_or(&self.recipe.output))
     }
 
-    /// Returns the cache for objects of the source. It lies beside the run folder, because it is
-    /// used before that exists.
+    /// Returns the cache for objects of the source. It is beside the run folder, because it is used
+    /// before that exists.
     pub fn cache(&self) -> Cache {
         let run = self.run_folder();
         let mut name = run.file_name().unwrap_or_default().to_owned();
@@ -154,8 +154,8 @@ pub fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
     })
 }
 
-/// Returns the recipe that flags stand for, with their `--set` pairs applied, as it will be written
-/// to `recipe.toml` in `folder`.
+/// Returns the recipe that is made from flags, with their `--set` pairs applied, as it will be
+/// written to `recipe.toml` in `folder`.
 pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Result<LoadedRecipe> {
     for set in sets {
         apply(&mut table, set).and_then(|()| expand_preset(&mut table)).with_context(|| format!("--set {set}"))?;
@@ -185,8 +185,8 @@ pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Res
     })
 }
 
-/// The beginning of the first line of a recipe that flags stand for; the digest of the lines below
-/// follows.
+/// The beginning of the first line of a recipe that is made from flags; the digest of the lines
+/// below it follows.
 const OF_FLAGS: &str =
     "# Written from the flags of a command, which replace this file while its lines have the digest ";
 

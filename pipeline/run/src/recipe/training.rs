@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::NamedPath;
 
-/// The largest side of the images of a model, in pixels; Lynx uses 420.
+/// Maximum side of the images of a model, in pixels; Lynx uses 420.
 const MOST_PIXELS: usize = 1024;
 
 /// A compact Lynx that is trained on pairs or conversations.
@@ -23,7 +23,7 @@ pub struct TrainingConfig {
     /// The folder of a trained model to start from: its weights, sizes and tokenizer are used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start: Option<PathBuf>,
-    /// The most examples. If there are more, a hash of seed and key chooses.
+    /// Maximum number of examples. If there are more, a hash of seed and key chooses among them.
     #[serde(default = "one_million")]
     pub most_examples: usize,
     /// Number of images whose examples are held out for measurement at the end, at least two.

@@ -17,8 +17,8 @@ use super::select::SelectionConfig;
 use super::shards::ShardsConfig;
 use super::training::TrainingConfig;
 
-/// The longest name of a selection. File names have at most 255 bytes, and temporary ones have the
-/// stage and the part too.
+/// Maximum length of the name of a selection. File names have at most 255 bytes, and temporary ones
+/// also contain the stage and the part.
 const LONGEST_NAME: usize = 100;
 
 /// A whole run. Paths are relative to the folder of the recipe file.
@@ -38,10 +38,10 @@ pub struct Recipe {
     /// of folders, `train` and the report can run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceConfig>,
-    /// How images are downloaded and stored.
+    /// Settings for downloading and storing images.
     #[serde(default)]
     pub download: DownloadConfig,
-    /// Which pairs count as duplicates of each other.
+    /// Settings that decide which pairs are duplicates.
     #[serde(default)]
     pub dedup: DedupConfig,
     /// Named selections over the pool: `[select.NAME]`.

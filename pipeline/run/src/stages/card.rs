@@ -21,8 +21,8 @@ use crate::recipe::{InstructConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
 use crate::table;
 
-/// Raise it when the same sets get other cards.
-const FORMAT_VERSION: &str = "3";
+/// Version of the cards. Raise it when the same sets get other cards.
+const FORMAT_VERSION: &str = "4";
 
 /// Writes the cards of the sets of conversations.
 pub struct Card;
@@ -83,7 +83,7 @@ struct Described<'a> {
     /// The splits with conversations in the set.
     splits: BTreeSet<&'a str>,
     conversations: u64,
-    /// How many of them formats cannot represent, by format.
+    /// The number of them that formats cannot represent, by format.
     left_out: BTreeMap<String, u64>,
 }
 
@@ -307,7 +307,7 @@ impl Set<'_> {
         for warning in self.warnings() {
             text += &format!("> **Licences.** {warning}\n\n");
         }
-        text += "| task | splits | conversations | licence of annotations | commercial use | pictures or videos | commercial use | source |\n|---|---|---:|---|---|---|---|---|\n";
+        text += "| task | splits | conversations | licence of annotations | commercial use | images or videos | commercial use | source |\n|---|---|---:|---|---|---|---|---|\n";
         for Described { task, splits, conversations, .. } in self.tasks.iter().copied() {
             let splits: Vec<&str> = splits.iter().copied().collect();
             let (pictures, of_pictures) = task
@@ -327,7 +327,7 @@ impl Set<'_> {
             .map(|cell| cell.replace('|', "\\|"));
             text += &format!("| {} |\n", cells.join(" | "));
         }
-        text + "\nlynxdata gives no legal advice: the table says what its catalogue knows; read the licences themselves."
+        text + "\nThis is no legal advice. The table has what the catalogue of lynxdata says; read the licences themselves."
     }
 
     /// Returns what licences forbid or leave open.
@@ -344,12 +344,12 @@ impl Set<'_> {
                 "Whether commercial use is allowed is unclear for the annotations of",
                 names(&annotations, CommercialUse::Unclear),
             ),
-            ("Commercial use is forbidden for the pictures or videos of", names(&pictures, CommercialUse::No)),
+            ("Commercial use is forbidden for the images or videos of", names(&pictures, CommercialUse::No)),
             (
-                "Whether commercial use is allowed is unclear for the pictures or videos of",
+                "Whether commercial use is allowed is unclear for the images or videos of",
                 names(&pictures, CommercialUse::Unclear),
             ),
-            ("Left out, as their licences do not allow commercial use:", self.left_out.clone()),
+            ("Left out because their licences do not allow commercial use:", self.left_out.clone()),
         ];
         let some = all.iter().filter(|(_, tasks)| !tasks.is_empty());
         some.map(|(what, tasks)| format!("{what} {}.", tasks.join(", "))).collect()

@@ -18,8 +18,8 @@ use crate::stages::arms::Arms;
 use crate::stages::train::Controls;
 use crate::stages::train::Train;
 
-/// Raise it when the same fits give another verdict.
-const FORMAT_VERSION: &str = "4";
+/// Version of the verdict. Raise it when the same fits give another verdict.
+const FORMAT_VERSION: &str = "5";
 
 /// Path of the verdict in the run folder.
 pub const VERDICT: &str = "check/verdict.json";
@@ -135,7 +135,7 @@ fn not_read(context: &Context) -> Result<Vec<String>> {
         let reasons = part.counts.iter().filter(|(reason, count)| *reason != READ && **count > 0);
         let reasons: Vec<String> =
             reasons.map(|(reason, count)| format!("{count} {}", reason.replace('_', " "))).collect();
-        (!reasons.is_empty()).then(|| format!("of {}, these take no part: {}", part.part, reasons.join(", ")))
+        (!reasons.is_empty()).then(|| format!("left out of {}: {}", part.part, reasons.join(", ")))
     };
     Ok(parts.iter().filter_map(of_part).collect())
 }
@@ -162,7 +162,7 @@ fn second_opinion(protocol: &Protocol, data: &CheckData) -> String {
         None => first.verdict.name().to_owned(),
     };
     format!(
-        "asked whether texts fit their pictures, the quick gear says of {} and {}: {verdict}{}",
+        "asked whether texts fit their images, the quick gear says of {} and {}: {verdict}{}",
         first.first,
         first.second,
         numbers.unwrap_or_default()

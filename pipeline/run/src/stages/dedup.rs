@@ -17,7 +17,7 @@ use crate::stages::download::Download;
 use crate::stages::signals::Signals;
 use crate::table;
 
-/// Raise it when the same pool gives other clusters.
+/// Version of the clusters. Raise it when the same pool gives other clusters.
 const FORMAT_VERSION: &str = "2";
 
 /// Finds the clusters of duplicate pairs.

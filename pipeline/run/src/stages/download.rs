@@ -24,14 +24,14 @@ use fresh::Fresh;
 use pool::PoolWriter;
 pub use replaced::check_list;
 
-/// Raise it when a part has other bytes for the same rows and settings.
+/// Version of the parts. Raise it when a part has other bytes for the same rows and settings.
 const FORMAT_VERSION: &str = "7";
 
-/// Raise it when a part has other archives for the same pairs.
+/// Version of the archives. Raise it when a part has other archives for the same pairs.
 const TAR_VERSION: &str = "2";
 
-/// Parts that are downloaded at the same time. Most of them wait for their last slow rows while
-/// rows of later parts arrive.
+/// Number of parts that are downloaded at the same time. Most of them wait for their last slow rows
+/// while rows of later parts arrive.
 const OPEN_PARTS: usize = 4;
 
 /// Downloads the rows of the source.
@@ -201,7 +201,7 @@ fn make<'a>(
 }
 
 /// Refuses to replace a committed part if most of its rows fail now, and did not before, because a
-/// server is not reached or refuses: then the network is at fault, and the pairs would be lost.
+/// server cannot be reached or refuses. The cause is then the network, and the pairs would be lost.
 /// Warns if fewer rows fail.
 fn check_loss(context: &Context, name: &str, statuses: &[Status]) -> Result<()> {
     let Some(old) = context.run.part(Download.name(), name).filter(|old| old.rows_out > 0) else { return Ok(()) };
@@ -339,8 +339,8 @@ pub fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Result<Re
     Ok(total)
 }
 
-/// Most reasons for failures that the last line of a run names; `lynxdata status` lists all of
-/// them.
+/// Maximum number of reasons for failures that the last line of a run names; `lynxdata status`
+/// lists all of them.
 const MOST_REASONS: usize = 3;
 
 fn pool_sentence(ok: u64, rows: u64, by_status: BTreeMap<String, u64>, run: &str) -> String {

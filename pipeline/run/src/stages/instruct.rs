@@ -31,7 +31,7 @@ use lynxdata_report::data::{
     Thumbnail, data_uri,
 };
 
-/// Raise it when the same files give other conversations.
+/// Version of the conversations. Raise it when the same files give other conversations.
 const FORMAT_VERSION: &str = "11";
 
 /// Number of conversations whose images are in memory at the same time.
@@ -40,7 +40,7 @@ pub(super) const BATCH: usize = 64;
 /// Number of conversations whose images are checked together, on all cores.
 const LOOKED_AT: usize = 2048;
 
-/// Most bytes of images embedded in rows that are held with them.
+/// Maximum number of bytes of images embedded in rows that are in memory with them.
 const EMBEDDED_BYTES: usize = 64 << 20;
 
 /// Number of conversations of each task that the report shows.
@@ -114,7 +114,7 @@ impl Stage for Instruct {
         let without = config.tasks.len() - taken(config, catalogue)?.len();
         if without > 0 {
             outcome.sentences.push(format!(
-                "{without} of {} tasks are left out, as their licences do not allow commercial use",
+                "{without} of {} tasks are left out because their licences do not allow commercial use",
                 config.tasks.len()
             ));
         }
@@ -158,7 +158,7 @@ impl Stage for Instruct {
 }
 
 /// The parts of one split of a task. All have the same number of dataset rows, except the last one.
-/// Whether there is another part is only known when the one before it is made.
+/// Whether there is another part is only known after the part before it is made.
 struct Split<'a> {
     context: &'a Context,
     config: &'a InstructConfig,
@@ -318,7 +318,7 @@ fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
     Ok(())
 }
 
-/// Returns the splits of tasks that the licences of their annotations let in.
+/// Returns the splits of tasks that the licences of their annotations allow.
 ///
 /// # Errors
 /// If a task does not exist.
@@ -332,7 +332,8 @@ pub fn taken<'a>(config: &'a InstructConfig, catalogue: &Catalogue) -> Result<Ve
     Ok(taken)
 }
 
-/// Returns the tasks, with their licences, that the licences of their annotations leave out.
+/// Returns the tasks that are left out because of the licences of their annotations, with these
+/// licences.
 ///
 /// # Errors
 /// If a task does not exist.
@@ -357,17 +358,17 @@ pub fn parts_of<'a>(source: &TaskSource, parts: &'a [PartEntry]) -> Vec<&'a Part
     (0..).map_while(of_number).collect()
 }
 
-/// The folder of a task's pictures, or an archive of them.
+/// The folder of a task's images, or an archive of them.
 fn image_folder(context: &Context, source: &TaskSource) -> PathBuf {
     context.loaded.folder.join(source.images.as_ref().unwrap_or(&source.root))
 }
 
-/// Returns the pictures of a committed part.
+/// Returns the images of a committed part.
 pub(super) fn pictures_of(context: &Context, source: &TaskSource, part: &PartEntry) -> lynxdata_datasets::Pictures {
     committed(context.run.root(), &part.part, image_folder(context, source))
 }
 
-/// Makes a part, and returns the conversations behind it if there are any.
+/// Makes a part, and returns the conversations after it if there are any.
 fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut NewPart) -> Result<Option<Build<'a>>> {
     let Split { context, config, source, task, banks, .. } = *split;
     let mut dialogs = Dialogs::new(config.pack_dialogs, &task.wordings(banks, config.language.as_deref())?);
@@ -451,7 +452,7 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
     Ok(counts.goes_on.then_some(build))
 }
 
-/// At the last part, reports a split without conversations, or with fewer than were asked for.
+/// Reports, at the last part, a split without conversations or with fewer than were requested.
 fn tell_what_is_lacking(split: &Split, number: usize, counts: &TaskCounts) {
     let Split { context, source, .. } = *split;
     let run = &context.run;
@@ -459,7 +460,7 @@ fn tell_what_is_lacking(split: &Split, number: usize, counts: &TaskCounts) {
     let kept = counts.kept + before.filter_map(|part| part.counts.get("kept").copied()).sum::<u64>();
     let name = source.set_name();
     if let Some(most) = source.most.filter(|most| kept < *most) {
-        warn!(task = name, "has {} conversations, fewer than the {} asked for", grouped(kept), grouped(most));
+        warn!(task = name, "has {} conversations, fewer than the {} requested", grouped(kept), grouped(most));
     }
     if kept == 0 {
         warn!("{}", counts.nothing_made(&name, &context.loaded.folder.join(&source.root)));
@@ -606,7 +607,7 @@ pub fn report_drops(name: &str, counts: &TaskCounts) {
     let example = |reason: &String| counts.examples.get(reason).map_or("", String::as_str);
     for (reason, rows) in &counts.dropped {
         if reason == NOT_DRAWN {
-            info!(task = name, rows, "not among those that were drawn");
+            info!(task = name, rows, "not drawn");
             continue;
         }
         warn!(task = name, rows, of = counts.records_seen, "left out for {reason}, such as {}", example(reason));

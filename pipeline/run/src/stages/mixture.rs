@@ -26,7 +26,7 @@ use super::task_pictures::{KEPT, kept_folder};
 use crate::recipe::{InstructConfig, LoadedRecipe, MixtureConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 
-/// Raise it when the same conversations and shares give another set.
+/// Version of the set. Raise it when the same conversations and shares give another set.
 const FORMAT_VERSION: &str = "4";
 
 /// Number of conversations whose tokens are counted together, on all cores.
@@ -200,7 +200,7 @@ struct Pick {
     order: u64,
     file: u32,
     offset: u64,
-    /// How often it was taken before, for repeated conversations.
+    /// The number of times that it was taken before, for repeated conversations.
     round: u64,
 }
 
@@ -213,7 +213,7 @@ pub struct Amount {
     pub tokens: Option<u64>,
 }
 
-/// What a mixture draws of a task.
+/// The conversations of one task that a mixture draws.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drawn {
     /// The group of the mixture.
@@ -222,14 +222,14 @@ pub struct Drawn {
     pub there: Amount,
     /// Drawn records and tokens; repeated records are counted each time.
     pub drawn: Amount,
-    /// Chosen records as (place, how often it was taken before).
+    /// Chosen records as (place, number of times that it was taken before).
     chosen: Vec<(usize, u64)>,
 }
 
-/// What a mixture draws of all tasks.
+/// The conversations of all tasks that a mixture draws.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Draw {
-    /// What is drawn of each task.
+    /// The draw of each task.
     pub tasks: BTreeMap<String, Drawn>,
     /// Tasks that are in no group of it.
     pub in_no_group: Vec<String>,
@@ -256,7 +256,7 @@ impl Draw {
     }
 }
 
-/// Checks before any work that a group of the mixture has a task that the licences let in.
+/// Checks before any work that a group of the mixture has a task that the licences allow.
 ///
 /// # Errors
 /// If none has one, or the groups are impossible.
@@ -413,8 +413,8 @@ pub fn tokenizer(loaded: &LoadedRecipe, mixture: &MixtureConfig) -> Result<Optio
     mixture.tokenizer.as_ref().map(read).transpose()
 }
 
-/// Reads which conversations there are without keeping their texts, and counts text tokens if there
-/// is a tokenizer.
+/// Lists the conversations of each task without keeping their texts, and counts text tokens if
+/// there is a tokenizer.
 ///
 /// # Errors
 /// If a file cannot be read, or the tokenizer fails on a text.

@@ -22,7 +22,7 @@ use crate::recipe::{Recipe, TrainingConfig};
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
 use crate::stages::arms::Examples;
 
-/// Raise it when the same examples and settings give another model.
+/// Version of the model. Raise it when the same examples and settings give another model.
 const FORMAT_VERSION: &str = "1";
 
 /// The trained model, in the run folder.

@@ -23,7 +23,7 @@ use crate::stages::select::Select;
 use crate::stages::shards::Shards;
 use crate::table;
 
-/// Raise it when the same tables give another page.
+/// Version of the page. Raise it when the same tables give another page.
 const FORMAT_VERSION: &str = "4";
 
 /// Path of the page in the run folder.

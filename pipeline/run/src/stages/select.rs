@@ -29,7 +29,7 @@ use crate::stages::download::Download;
 use crate::stages::signals::Signals;
 use crate::table;
 
-/// Raise it when the same signals and rules give another selection.
+/// Version of the selections. Raise it when the same signals and rules give another selection.
 const FORMAT_VERSION: &str = "3";
 
 /// Decides for every pair and selection whether it is kept, and if not, why.
@@ -206,7 +206,7 @@ impl Failures {
     }
 }
 
-/// The kept pair that stands for a rejected duplicate.
+/// The kept pair of which a rejected pair is a duplicate.
 struct GaveWay {
     /// Key of the kept pair.
     to: String,
@@ -268,7 +268,7 @@ fn warn_of_improbable_stars(selection: &str, passed: usize, duplicates: &BTreeMa
 
 /// Returns whether this many duplicates of one pair are more likely a mistake than a widespread
 /// image: at least 5, and 5 % of the pairs. This bound is our own: among the 790 images of the
-/// quickstart, which were chosen for their duplicates, no pair stands for more than 1 %.
+/// quickstart, which were chosen for their duplicates, no pair has more than 1 % as its duplicates.
 pub(crate) fn is_improbable(duplicates: u64, passed: u64) -> bool {
     duplicates >= 5 && duplicates * 20 >= passed
 }

@@ -19,10 +19,10 @@ use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::stages::download::Download;
 use crate::stages::select::Select;
 
-/// Raise it when the same selection gives other bytes.
+/// Version of the shards. Raise it when the same selection gives other bytes.
 const FORMAT_VERSION: &str = "3";
 
-/// Raise it when the same selection gives other archives.
+/// Version of the archives. Raise it when the same selection gives other archives.
 const TAR_VERSION: &str = "2";
 
 /// Writes the pairs of a selection as Parquet and WebDataset files.
@@ -184,7 +184,7 @@ fn plan_card<'a>(context: &'a Context, selection: &'a str, rows: u64, content: &
     let name = if recipe.name.is_empty() { selection } else { &recipe.name };
     let text = format!(
         "Selection `{selection}`: {rows} image-text pairs. Written by lynxdata {}; the recipe, the reasons for every rejected pair and the report \
-         lie in the run folder.",
+         are in the run folder.",
         env!("CARGO_PKG_VERSION")
     );
     let configs = [("default".to_owned(), vec!["data/*.parquet".to_owned()])];

@@ -24,7 +24,7 @@ use crate::stage::{Along, AlongDownload, Context, Parts, Planned, Stage};
 use crate::stages::download::Download;
 use crate::table;
 
-/// Raise it when the format of the tables changes.
+/// Version of the tables. Raise it when their format changes.
 const FORMAT_VERSION: &str = "5";
 
 /// Measures every pair of the pool.

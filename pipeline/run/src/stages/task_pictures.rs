@@ -29,8 +29,8 @@ pub(super) const KEPT: &str = "instruct/pictures";
 /// The folder of the lists of missing and broken images.
 pub(super) const LISTED: &str = "instruct/left_out";
 
-/// Most images and videos that are remembered; conversations about one image are usually near each
-/// other.
+/// Maximum number of images and videos that are remembered; conversations about one image are
+/// usually near each other.
 const REMEMBERED: usize = 1 << 16;
 
 /// The result of checking an image.
@@ -78,9 +78,9 @@ pub(super) struct TaskPictures<'a> {
     rules: Rules<'a>,
     /// The folder of the images as published by the authors.
     folder: PathBuf,
-    /// Where images are kept until the part is committed.
+    /// The folder where images are kept until the part is committed.
     kept: PathBuf,
-    /// Where earlier parts of the split keep their images.
+    /// The folders where earlier parts of the split keep their images.
     before: Vec<PathBuf>,
     pictures: Pictures,
     looks: HashMap<String, Look>,
@@ -90,14 +90,14 @@ pub(super) struct TaskPictures<'a> {
     has_loose: bool,
     list: Option<FaultList>,
     left_out: LeftOut,
-    /// The videos, of the conversations that were looked at last, that are missing or broken, with
-    /// their reasons.
+    /// The missing or broken videos of the conversations that were checked last, with their
+    /// reasons.
     faulty_videos: BTreeMap<String, &'static str>,
 }
 
 impl<'a> TaskPictures<'a> {
-    /// Creates it. `name` is the name of the part, `before` where earlier parts of the split keep
-    /// their images, `folder` the folder or archive of the images.
+    /// Creates it. `name` is the name of the part, `before` has the folders where earlier parts of
+    /// the split keep their images, `folder` the folder or archive of the images.
     pub(super) fn new(run: &RunFolder, name: &str, before: Vec<PathBuf>, folder: PathBuf, rules: Rules<'a>) -> Self {
         let kept = run.temporary_folder().join(format!("pictures-{name}"));
         let pictures = Pictures::of([kept.clone(), folder.clone()]);
@@ -159,7 +159,7 @@ impl<'a> TaskPictures<'a> {
         let Some((path, fault)) = reason else { return Ok(true) };
         let example = || {
             if of_row.contains_key(path) {
-                format!("{} with a picture of its row", conversation.id)
+                format!("{} with an image of its row", conversation.id)
             } else {
                 example(&self.folder, &self.pictures, &conversation.id, path, fault)
             }
@@ -168,8 +168,8 @@ impl<'a> TaskPictures<'a> {
         Ok(false)
     }
 
-    /// Returns whether a conversation of those that were looked at last is kept with a missing
-    /// image or video.
+    /// Returns whether a conversation of those that were checked last is kept with a missing image
+    /// or video.
     pub(super) fn is_incomplete(&self, conversation: &Conversation) -> bool {
         faults(&self.looks, &self.faulty_videos, conversation).next().is_some()
     }
@@ -227,7 +227,7 @@ impl<'a> TaskPictures<'a> {
 
     fn keep(&self, path: &str, bytes: &[u8]) -> Result<()> {
         let file = self.kept.join(path);
-        let folder = file.parent().context("a picture lies in a folder")?;
+        let folder = file.parent().context("an image is in a folder")?;
         let failed = || format!("cannot write {}", file.display());
         std::fs::create_dir_all(folder).with_context(failed)?;
         // If an earlier part keeps the image, a hard link saves the space, if the file system has
@@ -318,7 +318,7 @@ impl<'a> TaskPictures<'a> {
                     }
                     path
                 }
-                (Frame::At(_), Video::Frames(_)) => unreachable!("a folder has pictures"),
+                (Frame::At(_), Video::Frames(_)) => unreachable!("a folder has images"),
             });
         }
         Ok(Ok(paths))

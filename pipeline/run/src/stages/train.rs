@@ -17,8 +17,8 @@ use crate::recipe::{CheckConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
 use crate::stages::arms::Arms;
 
-/// Raise it when the same arms and settings give other measurements, also because other pairs are
-/// held out.
+/// Version of the fits. Raise it when the same arms and settings give other measurements, also
+/// because other pairs are held out.
 const FORMAT_VERSION: &str = "5";
 
 /// The folder of checkpoints; it is removed when the check is done.

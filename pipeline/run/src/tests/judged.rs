@@ -7,7 +7,7 @@ use super::*;
 use crate::stages::arms::{self, Arms};
 use crate::stages::check::verdict;
 
-/// Two arms of the same pictures, one of which has the captions of other pictures.
+/// Two arms of the same images, one of which has the captions of other images.
 const ARMS: &str = r#"
 output = "run"
 seed = 7
@@ -46,7 +46,7 @@ model = { image_size = 16, decoder_depth = 1, sight = "pixels" }
 train = { steps = 4, checkpoint_every = 2 }
 "#;
 
-/// The pairs of the quickstart: picture, caption, and the caption of another picture.
+/// The pairs of the quickstart: image, caption, and the caption of another image.
 fn pairs() -> Vec<(PathBuf, String, String)> {
     let examples = repository().join("examples/quickstart");
     let list = std::fs::read_to_string(examples.join("pairs.tsv")).unwrap();

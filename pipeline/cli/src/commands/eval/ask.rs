@@ -42,8 +42,8 @@ pub(super) struct AskArguments {
     #[arg(long, value_name = "TEXT")]
     pub(super) instruction: Option<String>,
 
-    /// Most tokens of an answer of --ask; longer answers are cut and reported. With --lynx, most
-    /// tokens of a question [default: 256]
+    /// Maximum number of tokens of an answer of --ask; longer answers are cut and reported. With
+    /// --lynx, maximum number of tokens of a question [default: 256]
     #[arg(long, value_name = "TOKENS")]
     pub(super) max_tokens: Option<u32>,
 }
@@ -107,7 +107,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     Ok(read(&text)?)
 }
 
-/// Numbers of answers that are reported.
+/// Numbers of unusual answers, which are reported.
 #[derive(Debug, PartialEq, Eq)]
 struct Unusual {
     cut: usize,

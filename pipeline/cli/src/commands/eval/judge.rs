@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::commands::language_model::{Question, ask_all, endpoint_of};
 use crate::paths::path_parser;
 
-/// Most tokens of a reply: enough for one word, and for a sentence around it.
+/// Maximum number of tokens of a reply: enough for one word, and for a sentence around it.
 const MAX_TOKENS: u32 = 64;
 /// Replies of earlier runs, in the folder of `--out`.
 const CACHE: &str = "judge-replies";
@@ -129,7 +129,7 @@ pub(super) fn run(arguments: &super::Arguments, items: &[Item], key: Key) -> Res
         replies.insert(question.id.clone(), text.clone());
         Ok(())
     })?;
-    // The first id of a prompt stands for all of them.
+    // The first id of a prompt represents all of them.
     let of = |ids: &Vec<&str>| ids.iter().map(|id| ((*id).to_owned(), replies[ids[0]].clone())).collect::<Vec<_>>();
     let replies: BTreeMap<String, String> = prompts.values().flat_map(of).collect();
     let agreement = match &settings.labels {

@@ -18,7 +18,7 @@ use crate::commands::language_model::write_whole;
 use crate::host::Terminal;
 use crate::paths::path_parser;
 
-/// Most pixels of an image.
+/// Maximum number of pixels of an image.
 const MAX_PIXELS: u64 = 100_000_000;
 
 #[derive(Args)]
@@ -132,7 +132,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     Ok(read_predictions(Source { name: "the model's answers", text: &lines }, Key::default())?)
 }
 
-/// Returns the file of an image, or the files of the frames that stand for a video.
+/// Returns the file of an image, or the files of the frames that represent a video.
 fn files(images: &Path, image: &str, frames: usize) -> Result<Vec<PathBuf>> {
     // An image first: its name without the suffix may be that of a folder.
     let not_found = match ask::find(images, image) {

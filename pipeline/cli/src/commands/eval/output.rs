@@ -13,7 +13,7 @@ use super::judge::Told;
 use crate::commands::columns;
 use crate::commands::language_model::write_whole;
 
-/// Missing predictions that the table lists.
+/// Maximum number of missing predictions that the table lists.
 const NAMED: usize = 3;
 
 /// Everything that a run of `eval` found.
@@ -66,7 +66,7 @@ impl Results {
         if self.scores.groups.iter().flat_map(|group| &group.figures).any(|figure| figure.value.is_none()) {
             notes.push("–: the figure is undefined there, such as the precision when no answer is yes".to_owned());
         } else if self.scores.groups.iter().flat_map(|group| &group.figures).any(|figure| figure.interval.is_none()) {
-            notes.push("no interval: there are fewer than two images or questions (for mme, in one of the categories), or the figure is undefined in too many of the draws, or the same in all of them".to_owned());
+            notes.push("no interval: there are fewer than two images or questions (for mme, in one of the categories), or the figure is undefined in too many of the draws or the same in all of them".to_owned());
         }
         notes.extend(self.scores.notes.iter().cloned());
         notes.extend(self.judge.iter().flat_map(Told::notes));

@@ -1,4 +1,4 @@
-//! `lynxdata prompts stats`: how varied instructions and answers are.
+//! `lynxdata prompts stats`: measures how varied instructions and answers are.
 
 use std::path::Path;
 

@@ -43,7 +43,7 @@ pub(super) fn start(example: &'static Dir<'static>) -> Result<Server> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = runtime.block_on(listen()).context("cannot listen on the loopback interface")?;
     let address = listener.local_addr()?;
-    let images = example.get_dir("images").context("no pictures are bundled")?;
+    let images = example.get_dir("images").context("no images are bundled")?;
     std::thread::spawn(move || runtime.block_on(serve(&listener, images)));
     Ok(Server { address, pictures: count(images) })
 }

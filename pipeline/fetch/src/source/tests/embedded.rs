@@ -1,4 +1,4 @@
-//! Parquet files with columns of pictures.
+//! Parquet files with columns of images.
 
 use std::collections::HashMap;
 

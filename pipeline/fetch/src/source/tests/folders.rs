@@ -209,7 +209,7 @@ fn one_image(bytes: &[u8], caption: &str) -> Vec<u8> {
     parquet_of(vec![("image", images(&[(Some(bytes), None)])), ("caption", captions)])
 }
 
-/// Pictures or URLs with their captions, the values of extra columns, and how much is left out.
+/// Images or URLs with their captions, the values of extra columns, and how much is left out.
 type Seen = (Vec<(String, Option<String>)>, String, u64);
 
 impl Layout {

@@ -100,7 +100,7 @@ fn errors_of_objects_name_the_url_and_what_to_do() {
             SourceConfig::new("s3://bucket/data/pool/a.jpg", "url"),
             "cannot tell the format of s3://bucket/data/pool/a.jpg",
         ),
-        (as_folder, "single pictures of an object store are not read"),
+        (as_folder, "single images of an object store are not read"),
         (
             SourceConfig::new(format!("{}/bucket/none.csv", server.endpoint), "url"),
             "/bucket/none.csv: nothing is there",

@@ -351,7 +351,7 @@ fn texts_belong_to_pictures_up_to_their_last_suffix() {
     let (seen, has_several, left_out) = captions(masked, Some("depth.png"));
     assert_eq!(seen, pairs(&[("depth", "a dog"), ("depth", "a cat")]));
     assert!(!has_several && left_out.count(Kind::Companion) == 4, "{left_out}");
-    // Several pictures of a sample, with texts of their own and one for all.
+    // Several images of a sample, with texts of their own and one for all.
     let (seen, has_several, left_out) = captions(
         &[
             ("a.jpg", b"a"),
@@ -525,13 +525,13 @@ fn an_archive_that_is_cut_off_or_damaged_keeps_the_rows_before() {
     let twice = [&whole[..], &whole[..]].concat();
     let cases: Vec<(&str, &[u8], usize, &str)> = vec![
         ("inside a picture", &whole[..second + 600], 1, "cut off at byte 2136 inside \"b.jpg\""),
-        ("inside a header", &whole[..second + 100], 1, "cut off at byte 1636, without a mark of its end"),
-        ("between members", &whole[..second], 1, "cut off at byte 1536, without a mark of its end"),
-        ("without end", &whole[..whole.len() - 1024], 3, "without a mark of its end"),
-        ("empty", b"", 0, "cut off at byte 0, without a mark of its end"),
-        ("damaged header", &damaged, 1, "damaged at byte 1536: no header is there"),
+        ("inside a header", &whole[..second + 100], 1, "cut off at byte 1636, without an end mark"),
+        ("between members", &whole[..second], 1, "cut off at byte 1536, without an end mark"),
+        ("without end", &whole[..whole.len() - 1024], 3, "without an end mark"),
+        ("empty", b"", 0, "cut off at byte 0, without an end mark"),
+        ("damaged header", &damaged, 1, "damaged at byte 1536, where a header is missing"),
         ("huge size", &huge, 1, "damaged at byte 1536: a size is too large"),
-        ("concatenated", &twice, 3, "goes on behind its end"),
+        ("concatenated", &twice, 3, "has data after its end mark"),
         ("no tar", &[b'x'; 2000], 0, "damaged at byte 0"),
     ];
     for (name, bytes, good, expected) in cases {

@@ -16,7 +16,7 @@ use super::table::{Membership, RawPair, Writer};
 use crate::table;
 use crate::video::{self, spread};
 
-/// Bytes of a JSON file that are read to detect its content.
+/// Number of bytes of a JSON file that are read to detect its content.
 const BEGINNING: u64 = 64 * 1024;
 
 /// Returns whether a JSON file begins like a list of conversations, in the format of LLaVA or with

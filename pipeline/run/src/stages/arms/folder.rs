@@ -20,8 +20,8 @@ use crate::table;
 /// The column of texts in tables.
 const CAPTION: &str = "caption";
 
-/// Smallest side to which images are scaled on the way. Signals for duplicates are measured on it;
-/// features need 64 pixels.
+/// Length of the shorter side to which images are scaled for the temporary pool. Signals for
+/// duplicates are measured at this size; features need 64 pixels.
 const SIDE: usize = 256;
 
 /// Writes the pairs of a source.

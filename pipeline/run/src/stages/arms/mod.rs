@@ -34,7 +34,7 @@ use crate::stages::download::Download;
 use crate::stages::select::Select;
 use crate::stages::signals::Signals;
 
-/// Raise it when the same inputs give other rows.
+/// Version of the tables. Raise it when the same inputs give other rows.
 const FORMAT_VERSION: &str = "2";
 
 /// The count of the pairs that are read.

@@ -23,7 +23,8 @@ use crate::table as parts;
 /// Number of rows whose images are in memory at the same time.
 const BATCH: usize = 256;
 
-/// Most pixels of an image from a folder of conversations; pools have their own limits.
+/// Maximum number of pixels of an image from a folder of conversations; pools have their own
+/// limits.
 const MAX_PIXELS: u64 = 100_000_000;
 
 /// The arms that have a pair, and whether it may be held out.

@@ -48,7 +48,7 @@ impl<'a> Fresh<'a> {
             };
             Ok(writer.write(&batch)?)
         })?;
-        writer.context("a part hands over its pairs even if there are none")?.finish()?;
+        writer.context("a part passes on its pairs even if there are none")?.finish()?;
         let statuses = statuses_of(&log)?;
         Ok(Fresh { context, part, pairs, log, statuses })
     }

@@ -34,7 +34,7 @@ pub(super) struct PoolWriter {
     pending_bytes: usize,
 }
 
-/// Where the bytes of images go.
+/// The destination of the bytes of images.
 enum Pictures {
     /// Into the table.
     Table,
@@ -112,7 +112,7 @@ impl PoolWriter {
     /// Finishes the files of the part and counts its pairs.
     pub(super) fn finish(mut self, new: &mut NewPart) -> Result<()> {
         self.flush()?;
-        let table = self.table.context("a part hands over its pairs even if there are none")?;
+        let table = self.table.context("a part passes on its pairs even if there are none")?;
         new.set_measured(&self.path, table.finish()?);
         if let Pictures::Tar(path, tar, _) = self.pictures {
             new.set_measured(&path, tar.finish()?.finish()?);

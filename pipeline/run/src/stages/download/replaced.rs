@@ -1,4 +1,4 @@
-//! Which pairs a changed or different list would remove from the existing pool.
+//! Finds the pairs that a changed or different list would remove from the existing pool.
 
 use crate::stage::Stage as _;
 use crate::stages::download::Download;
@@ -65,8 +65,8 @@ fn earlier_recipe(context: &Context) -> Option<Recipe> {
     recipe::load(&resolved, &[]).ok().map(|loaded| loaded.recipe)
 }
 
-/// Logs what the list removes from the pool, and refuses to remove so much that the list must be
-/// another one.
+/// Logs which pairs the list removes from the pool, and refuses to remove so many that it must be
+/// another list.
 pub(super) fn compare(context: &Context, source: &Source, earlier: Option<&Recipe>) -> Result<()> {
     if context.is_compared.swap(true, Ordering::Relaxed) {
         return Ok(());

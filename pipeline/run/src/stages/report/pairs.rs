@@ -23,7 +23,7 @@ const THUMBNAIL_SIDE: u32 = 112;
 /// JPEG quality of the images in the page.
 const THUMBNAIL_QUALITY: u8 = 78;
 
-/// Most members of a cluster that are shown.
+/// Maximum number of members of a cluster that are shown.
 const MEMBERS_SHOWN: usize = 6;
 
 /// The pairs of a selection that the page shows.
