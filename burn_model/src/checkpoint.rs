@@ -25,6 +25,9 @@ struct Head {
     fingerprint: String,
     /// Steps taken.
     steps: usize,
+    /// Digest of all arrays; checkpoints of earlier versions have none.
+    #[serde(default)]
+    digest: Option<String>,
 }
 
 /// Writes the state after `losses.len()` steps to a temporary file and renames it over the old one,
@@ -47,8 +50,9 @@ pub(crate) fn write<M: Module>(
         arrays.add("sum", name, sum);
     }
     arrays.all.insert("losses".to_owned(), (vec![losses.len()], bytes_of(losses)));
-    let head = Head { fingerprint: fingerprint.to_owned(), steps: losses.len() };
-    let head = serde_json::to_string(&head).expect("a struct of a string and a number is valid JSON");
+    let digest = digest(arrays.all.iter().map(|(name, (shape, bytes))| (name.as_str(), shape.as_slice(), &bytes[..])));
+    let head = Head { fingerprint: fingerprint.to_owned(), steps: losses.len(), digest: Some(digest) };
+    let head = serde_json::to_string(&head).expect("a struct of strings and numbers is valid JSON");
     let views = arrays.all.iter().map(|(name, (shape, bytes))| {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("bytes are four per number of the shape");
         (name, view)
@@ -90,6 +94,11 @@ pub(crate) fn read<M: Module>(
         return Err(Error::OtherRun { path: path.to_owned() });
     }
     let tensors = SafeTensors::deserialize(&content).map_err(|error| damaged(error.to_string()))?;
+    let arrays: BTreeMap<String, TensorView<'_>> = tensors.tensors().into_iter().collect();
+    let found = digest(arrays.iter().map(|(name, array)| (name.as_str(), array.shape(), array.data())));
+    if head.digest.is_some_and(|written| written != found) {
+        return Err(damaged("its arrays are not those that were written".to_owned()));
+    }
     let mut loaded = Loaded { tensors: &tensors, path: Vec::new(), names: Vec::new(), missing: None };
     let model = model.map(&mut loaded);
     if let Some(name) = loaded.missing {
@@ -120,6 +129,18 @@ pub(crate) fn read<M: Module>(
     } else {
         Err(damaged("its list of losses is incomplete".to_owned()))
     }
+}
+
+/// Returns the digest of arrays, each with its name, its shape and its bytes, in the order of their
+/// names.
+fn digest<'a>(arrays: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>) -> String {
+    let mut hasher = lynxdata_hash::hash([]);
+    for (name, shape, bytes) in arrays {
+        lynxdata_hash::add(&mut hasher, name.as_bytes());
+        lynxdata_hash::add(&mut hasher, format!("{shape:?}").as_bytes());
+        lynxdata_hash::add(&mut hasher, bytes);
+    }
+    lynxdata_hash::hex(&hasher)
 }
 
 /// Arrays by name, sorted, each with its shape and little-endian bytes.

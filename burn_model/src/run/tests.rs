@@ -200,6 +200,11 @@ fn foreign_and_damaged_checkpoints_are_refused() {
     let whole = fs::read(&path).unwrap();
     fs::write(&path, &whole[..whole.len() - 100]).unwrap();
     assert!(refusal(&spec).contains("is damaged"), "{}", refusal(&spec));
+    let mut flipped = whole.clone();
+    let last = flipped.len() - 100;
+    flipped[last] ^= 1;
+    fs::write(&path, flipped).unwrap();
+    assert!(refusal(&spec).contains("its arrays are not those that were written"), "{}", refusal(&spec));
     fs::write(&path, b"").unwrap();
     assert!(refusal(&spec).contains("is damaged"));
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use lynxdata_burn_model::DeviceName;
 use lynxdata_burn_model::doctor::{Examination, examine};
+use lynxdata_engine::{Session, session};
 use lynxdata_records::RunFolder;
 
 /// The program that runs recipes. The default methods suit a program without a terminal.
@@ -13,6 +14,12 @@ pub trait Host: Send + Sync {
     /// Receives a run folder that was opened. An interrupt should remove its unfinished files with
     /// [`RunFolder::halt`].
     fn opened(&self, _run: &Arc<RunFolder>) {}
+
+    /// Returns the database session of rules and signals. A program may return one with another
+    /// configuration, if it has the functions of [`session::local`].
+    fn session(&self) -> Session {
+        session::local()
+    }
 
     /// Begins to show the progress of a stage; `parts` is the number of its parts, if that is
     /// known.

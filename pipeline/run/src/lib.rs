@@ -150,7 +150,7 @@ pub fn check(loaded: &LoadedRecipe, session: &Session, wanted: &Wanted) -> Resul
 /// [`Failure::Usage`] if the recipe cannot be run, [`Failure::Failed`] if the work fails; the same
 /// call then continues from the parts that exist.
 pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result<Ending, Failure> {
-    let session = lynxdata_engine::session::local();
+    let session = host.session();
     check(&loaded, &session, wanted).map_err(Failure::Usage)?;
     let mut context = Context::new(loaded, session, host)?;
     context.replaces = wanted.replaces;
@@ -175,7 +175,7 @@ pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result
 /// # Errors
 /// As [`run`].
 pub fn plan(loaded: LoadedRecipe, wanted: &Wanted) -> Result<Vec<StagePlan>, Failure> {
-    let session = lynxdata_engine::session::local();
+    let session = Silent.session();
     check(&loaded, &session, wanted).map_err(Failure::Usage)?;
     let mut context = Context::inspecting(loaded, session, Arc::new(Silent))?;
     context.replaces = wanted.replaces;

@@ -405,6 +405,9 @@ fn verdict(root: &Path, manifest: &Manifest) -> Result<Option<Value>> {
     let Some(part) = manifest.parts(Check.name()).next() else { return Ok(None) };
     let Some(file) = part.files.iter().find(|file| file.path.ends_with("verdict.json")) else { return Ok(None) };
     let path = root.join(&file.path);
+    if !file.describes(&path)? {
+        return Err(lynxdata_records::Error::Damaged { path, run: root.to_owned() }.into());
+    }
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(Some(serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?))
 }

@@ -54,7 +54,7 @@ pub(super) fn write(
     table.insert("source".to_owned(), source.into());
     table.insert("download".to_owned(), download.into());
     let loaded = recipe::of_flags(table, folder.path().to_owned(), &[])?;
-    let inner = Context::new(loaded, lynxdata_engine::session::local(), Arc::clone(&context.host))?;
+    let inner = Context::new(loaded, context.session.clone(), Arc::clone(&context.host))?;
     run_stage(&Download, &inner)?;
     let manifest: Manifest = inner.run.manifest();
     let files = manifest
