@@ -1,6 +1,7 @@
 //! A small run in process: no binary, no web.
 
 mod judged;
+mod keys;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
