@@ -224,6 +224,15 @@ fn every_set_has_a_configuration_in_the_card_also_if_its_name_has_dots() {
 }
 
 #[test]
+fn conversations_are_out_of_date_if_the_limits_of_their_images_change() {
+    let folder = folder_with_dialogs();
+    run(load(folder.path(), &[]), &Wanted::only(&[&Instruct]), Arc::new(Silent)).unwrap();
+    let mix = |sets: &[&str]| run(load(folder.path(), sets), &Wanted::only(&[&Mixture]), Arc::new(Silent));
+    assert!(mix(&["download.max_pixels=1"]).unwrap_err().to_string().contains("out of date"));
+    mix(&["download.size=32"]).unwrap();
+}
+
+#[test]
 fn tasks_without_their_images_end_a_run_with_their_names_and_a_card() {
     let folder = folder_with_dialogs();
     std::fs::remove_file(folder.path().join("a.jpg")).unwrap();
