@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
@@ -102,7 +102,7 @@ fn folder_with_whole_recipe() -> tempfile::TempDir {
         std::fs::create_dir_all(at("few")).unwrap();
         std::fs::copy(at("pairs").join(name), at("few").join(name)).unwrap();
     }
-    let question = r#"{"question": "What is this photo taken looking through?", "answers": ["net"]}"#;
+    let question = r#"{"question": "What is this?", "answers": ["net"], "image": "COCO_val2014_000000000009.jpg"}"#;
     write("benchmark.jsonl", question);
     write("other.jsonl", question);
     let own = read("datasets/tasks/vqa/vqav2.toml").replace("name = \"vqav2\"", "name = \"own\"");
@@ -274,8 +274,9 @@ fn every_key_makes_the_stage_anew_that_the_table_says() {
         set(&mut changed, key, value);
         with.into_iter().for_each(|(path, value)| set(&mut changed, &path, value));
         let made = || -> Result<String> {
-            let table = changed.as_table().context("a recipe is a table")?.clone();
-            let mut loaded = recipe::of_flags(table, folder.path().to_owned(), &[])?;
+            let path = folder.path().join("changed.toml");
+            std::fs::write(&path, toml::to_string(&changed)?)?;
+            let mut loaded = recipe::load(&path, &[])?;
             let of_tasks = |recipe: &Recipe| {
                 let instruct = recipe.instruct.as_ref();
                 instruct.map(|instruct| (instruct.catalogue.clone(), instruct.banks.clone()))
