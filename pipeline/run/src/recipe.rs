@@ -12,9 +12,9 @@ mod shards;
 mod training;
 mod whole;
 
-pub use check::{ArmCaptions, ArmConfig, ArmFolder, CheckConfig};
+pub use check::{ArmCaptions, ArmConfig, ArmFolder, CheckConfig, CheckSettings};
 pub use decontaminate::{DecontaminateConfig, LikenessConfig};
-pub use instruct::{InstructConfig, LicenceChoice, TaskSource};
+pub use instruct::{InstructConfig, InstructSettings, LicenceChoice, TaskSource};
 pub use load::{LoadedRecipe, is_as_written, load, of_flags};
 pub use mixture::MixtureConfig;
 pub use select::SelectionConfig;

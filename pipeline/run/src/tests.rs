@@ -2,6 +2,7 @@
 
 mod groups;
 mod judged;
+mod keys;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -319,6 +320,15 @@ fn every_set_has_a_configuration_in_the_card_also_if_its_name_has_dots() {
         behind.split("config_name").next().unwrap().matches(".parquet").count()
     };
     assert_eq!((files_of("llava_json-x"), files_of("llava_json-x.y")), (1, 1));
+}
+
+#[test]
+fn conversations_are_out_of_date_if_the_limits_of_their_images_change() {
+    let folder = folder_with_dialogs();
+    run(load(folder.path(), &[]), &Wanted::only(&[&Instruct]), Arc::new(Silent)).unwrap();
+    let mix = |sets: &[&str]| run(load(folder.path(), sets), &Wanted::only(&[&Mixture]), Arc::new(Silent));
+    assert!(mix(&["download.max_pixels=1"]).unwrap_err().to_string().contains("out of date"));
+    mix(&["download.size=32"]).unwrap();
 }
 
 #[test]

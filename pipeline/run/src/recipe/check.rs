@@ -1,7 +1,7 @@
 //! `[check]`: a comparison of two or more data choices.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use lynxdata_burn_model::{DeviceName, ModelConfig, Part, TokenizerConfig, TrainConfig};
@@ -164,7 +164,64 @@ pub struct CheckConfig {
     pub train: TrainConfig,
 }
 
+/// The settings of a check by what they decide.
+pub struct CheckSettings<'a> {
+    /// The pairs: the arms, the folder to measure on, and which pairs of the pool may be held out.
+    pub pairs: (&'a [ArmConfig], Option<&'a Path>, Option<&'a str>),
+    /// Their division: the share and the most of the held-out clusters, and the most pairs of an
+    /// arm.
+    pub division: (f64, usize, usize),
+    /// The fewest pairs: of an arm, and to measure on.
+    pub fewest: (usize, usize),
+    /// The fits: the second learning rate, the members and the most epochs.
+    pub fits: (f64, usize, f64),
+    /// What is fitted.
+    pub model: (&'a TokenizerConfig, &'a ModelConfig, &'a TrainConfig),
+    /// The names of what is outside the recipe: the device and pretrained parts.
+    pub outside: (&'a DeviceName, &'a BTreeMap<Part, PathBuf>),
+}
+
 impl CheckConfig {
+    /// Returns the settings that parts depend on. Every new setting must be assigned here;
+    /// otherwise the crate does not compile.
+    pub fn settings(&self) -> CheckSettings<'_> {
+        let CheckConfig {
+            arms,
+            evaluate_on,
+            held_out_where,
+            held_out_fraction,
+            held_out_most,
+            most_pairs,
+            fewest_pairs,
+            fewest_held_out,
+            second_learning_rate,
+            members,
+            most_epochs,
+            tokenizer,
+            model,
+            train,
+            device,
+            pretrained,
+            // The protocol has them.
+            gear: _,
+            question: _,
+            replicates: _,
+            looks: _,
+            alpha: _,
+            margin_percent: _,
+            // A fit does not depend on those beside it.
+            threads: _,
+        } = self;
+        CheckSettings {
+            pairs: (arms, evaluate_on.as_deref(), held_out_where.as_deref()),
+            division: (*held_out_fraction, *held_out_most, *most_pairs),
+            fewest: (*fewest_pairs, *fewest_held_out),
+            fits: (*second_learning_rate, *members, *most_epochs),
+            model: (tokenizer, model, train),
+            outside: (device, pretrained),
+        }
+    }
+
     /// Returns `held_out_where` as a rule.
     pub fn held_out_rule(&self) -> Option<Rule> {
         let predicate = self.held_out_where.clone()?;

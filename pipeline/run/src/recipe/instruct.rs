@@ -72,7 +72,49 @@ pub struct InstructConfig {
     pub mixture: Option<MixtureConfig>,
 }
 
+/// The settings of `[instruct]` by what they decide.
+pub struct InstructSettings<'a> {
+    /// The tasks, and which of them are used.
+    pub tasks: (Vec<TaskSource>, LicenceChoice),
+    /// Dialogs, missing images, frames of videos, and the size of parts.
+    pub parts: (Option<u32>, bool, Option<u32>, NonZeroU64),
+    /// The file formats.
+    pub formats: &'a BTreeSet<&'static Format>,
+    /// What is drawn from the conversations.
+    pub mixture: Option<&'a MixtureConfig>,
+}
+
 impl InstructConfig {
+    /// Returns the settings that parts depend on. Every new setting must be assigned here;
+    /// otherwise the crate does not compile.
+    pub fn settings(&self) -> InstructSettings<'_> {
+        let InstructConfig {
+            tasks,
+            licence,
+            pack_dialogs,
+            require_images,
+            frames,
+            rows_per_part,
+            formats,
+            mixture,
+            // `build_settings` has them.
+            prompts: _,
+            language: _,
+            lower_case: _,
+            negatives: _,
+            // What they name is an input.
+            catalogue: _,
+            banks: _,
+            decontaminate: _,
+        } = self;
+        InstructSettings {
+            tasks: (tasks.iter().map(TaskSource::deciding).collect(), *licence),
+            parts: (*pack_dialogs, *require_images, *frames, *rows_per_part),
+            formats,
+            mixture: mixture.as_ref(),
+        }
+    }
+
     /// Returns the settings for turning records into conversations.
     pub fn build_settings(&self, seed: u64) -> BuildSettings {
         BuildSettings {
@@ -159,6 +201,13 @@ pub struct TaskSource {
 }
 
 impl TaskSource {
+    /// Returns the settings that parts depend on. How many records may be lost only decides how a
+    /// run ends.
+    fn deciding(&self) -> TaskSource {
+        let TaskSource { name, root, split, images, most, may_drop: _ } = self.clone();
+        TaskSource { name, root, split, images, most, may_drop: None }
+    }
+
     /// Returns the name of its set of conversations, which is that of its first part and begins
     /// those of others.
     ///

@@ -42,6 +42,13 @@ impl Default for SelectionConfig {
 }
 
 impl SelectionConfig {
+    /// Returns the settings that parts depend on: the rules, and whether duplicates are rejected.
+    pub fn settings(&self) -> Result<(Vec<Rule>, bool)> {
+        // A new setting must be named here. The rules are joined from these three.
+        let SelectionConfig { deduplicate, preset: _, without: _, rules: _ } = self;
+        Ok((self.rules()?, *deduplicate))
+    }
+
     /// Replaces the name of a preset file of the user by its rules.
     pub(super) fn read_own_preset(&mut self, folder: &Path) -> Result<()> {
         let Some(file) = self.preset.as_ref().filter(|name| Path::new(name).extension() == Some("toml".as_ref()))

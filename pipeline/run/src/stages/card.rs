@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::instruct::{COUNTS, Instruct, config_of, parts_of, read_counts, taken};
 use super::mixture::{Mixture, left_out_of_formats};
-use crate::recipe::{InstructConfig, Recipe};
+use crate::recipe::{InstructConfig, InstructSettings, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
 use crate::table;
 
@@ -41,8 +41,11 @@ impl Stage for Card {
     }
 
     fn settings(&self, recipe: &Recipe) -> Result<String> {
-        let instruct = recipe.instruct.as_ref();
-        let instruct = instruct.map(|instruct| (&instruct.tasks, &instruct.formats, instruct.licence));
+        let instruct = recipe.instruct.as_ref().map(|instruct| {
+            // What the parts hold is an input.
+            let InstructSettings { tasks: (tasks, licence), formats, parts: _, mixture: _ } = instruct.settings();
+            (tasks, formats, licence)
+        });
         Ok(settings_text(&(&recipe.name, instruct)))
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::arms::{READ, check_of, check_settings};
 use super::train::{CHECKPOINTS, CheckData, results};
-use crate::recipe::Recipe;
+use crate::recipe::{ArmConfig, CheckSettings, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::stages::arms::Arms;
 use crate::stages::train::Controls;
@@ -69,11 +69,11 @@ impl Stage for Check {
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = check_of(context)?;
         let protocol = config.protocol(context.recipe().seed);
-        let settings = settings_text(&(
-            &protocol,
-            &context.recipe().dedup,
-            (config.held_out_fraction, config.held_out_most, config.most_pairs),
-        ));
+        // Tables and fits are inputs, but do not hold the names of all arms.
+        let CheckSettings { pairs: (arms, _, _), division, fewest: _, fits: _, model: _, outside: _ } =
+            config.settings();
+        let names: Vec<&str> = arms.iter().map(ArmConfig::name).collect();
+        let settings = settings_text(&(&protocol, &context.recipe().dedup, division, names));
         let mut digests = Vec::new();
         for stage in self.reads(context.recipe()) {
             // Parts without a fit all have the same digest; their fingerprints tell why they are

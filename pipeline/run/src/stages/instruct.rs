@@ -22,8 +22,8 @@ use tracing::{info, warn};
 
 use super::benchmarks::{self, Benchmarks, Likenesses};
 use super::folder_digest;
-use super::task_pictures::{LISTED, LeftOut, Rules, TaskPictures, committed, kept_folder};
-use crate::recipe::{InstructConfig, LoadedRecipe, Recipe, TaskSource};
+use super::task_pictures::{LISTED, LeftOut, Limits, Rules, TaskPictures, committed, kept_folder};
+use crate::recipe::{InstructConfig, InstructSettings, LoadedRecipe, Recipe, TaskSource};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::table;
 use lynxdata_report::data::{
@@ -60,8 +60,11 @@ impl Stage for Instruct {
 
     fn settings(&self, recipe: &Recipe) -> Result<String> {
         // A mixture does not change the conversations that it draws from.
-        let instruct = recipe.instruct.clone().map(|instruct| InstructConfig { mixture: None, ..instruct });
-        Ok(settings_text(&(recipe.seed, instruct)))
+        let instruct = recipe.instruct.clone().map(|instruct| {
+            let (tasks, _) = instruct.settings().tasks;
+            InstructConfig { mixture: None, tasks, ..instruct }
+        });
+        Ok(settings_text(&(recipe.seed, instruct, Limits::of(&recipe.download))))
     }
 
     fn check(&self, loaded: &LoadedRecipe, _session: &Session) -> Result<()> {
@@ -184,21 +187,7 @@ impl<'a> Split<'a> {
     ) -> Result<Self> {
         let task = catalogue.get(&source.name)?;
         let root = context.loaded.folder.join(&source.root);
-        let settings = settings_text(&(
-            config.build_settings(context.recipe().seed),
-            config.pack_dialogs,
-            &config.formats,
-            config.require_images,
-            config.frames,
-            &source.images,
-            &source.split,
-            source.most,
-            config.rows_per_part,
-            // Images have the same limits as downloads.
-            context.recipe().download.max_bytes,
-            context.recipe().download.max_pixels,
-            context.recipe().download.check,
-        ));
+        let settings = settings(context.recipe(), config, source);
         // The definitions of the task and the bank are inputs too.
         let wordings = task.wordings(banks, config.language.as_deref())?;
         let wordings: Vec<_> = wordings.iter().map(|own| (&own.bank.name, own.template)).collect();
@@ -291,6 +280,30 @@ impl<'a> Iterator for Split<'a> {
     }
 }
 
+/// Returns the settings that the conversations of a split depend on, without their inputs.
+fn settings(recipe: &Recipe, config: &InstructConfig, source: &TaskSource) -> String {
+    // A mixture draws from the conversations, and does not change them.
+    let InstructSettings { tasks: _, parts, formats, mixture: _ } = config.settings();
+    let (pack_dialogs, require_images, frames, rows_per_part) = parts;
+    // The files of a task are inputs. How many records may be lost only decides how a run ends.
+    let TaskSource { name: _, root: _, split, images, most, may_drop: _ } = source;
+    let Limits { max_bytes, max_pixels, check } = Limits::of(&recipe.download);
+    settings_text(&(
+        config.build_settings(recipe.seed),
+        pack_dialogs,
+        formats,
+        require_images,
+        frames,
+        images,
+        split,
+        most,
+        rows_per_part,
+        max_bytes,
+        max_pixels,
+        check,
+    ))
+}
+
 /// Checks before any work that every task exists and its files are present.
 fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
     let Some(config) = &loaded.recipe.instruct else { return Ok(()) };
@@ -378,7 +391,7 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
     // A part that keeps no image has no folder, and would only be looked through for every image.
     let before = (0..number).map(|before| root.join(kept_folder(&source.part_name(before))));
     let before = before.filter(|folder| folder.is_dir()).collect();
-    let rules = Rules::of(config, &context.recipe().download, split.task);
+    let rules = Rules::of(config, Limits::of(&context.recipe().download), split.task);
     let mut pictures = TaskPictures::new(&context.run, &name, before, image_folder(context, source), rules);
     let of_task = |kind: &str, suffix: &str| format!("instruct/{kind}/{name}{suffix}");
     let mut outputs = Outputs::create(context, &config.formats, &of_task, new)?;

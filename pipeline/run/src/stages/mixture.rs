@@ -23,7 +23,7 @@ use super::instruct::{
     pictures_of, taken, told_of_formats,
 };
 use super::task_pictures::{KEPT, kept_folder};
-use crate::recipe::{InstructConfig, LoadedRecipe, MixtureConfig, Recipe};
+use crate::recipe::{InstructConfig, InstructSettings, LoadedRecipe, MixtureConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 
 /// Version of the set. Raise it when the same conversations and shares give another set.
@@ -55,8 +55,12 @@ impl Stage for Mixture {
     }
 
     fn settings(&self, recipe: &Recipe) -> Result<String> {
-        let instruct = recipe.instruct.as_ref();
-        Ok(settings_text(&(recipe.seed, instruct.map(|instruct| (&instruct.mixture, &instruct.formats)))))
+        let instruct = recipe.instruct.as_ref().map(|instruct| {
+            // What the parts hold is an input.
+            let InstructSettings { mixture, formats, tasks: _, parts: _ } = instruct.settings();
+            (mixture, formats)
+        });
+        Ok(settings_text(&(recipe.seed, instruct)))
     }
 
     fn check(&self, loaded: &LoadedRecipe, _session: &Session) -> Result<()> {

@@ -66,12 +66,15 @@ impl Stage for Model {
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = training_of(context)?;
         let inputs: Vec<String> = context.upstream(&Examples)?.iter().map(PartEntry::digest).collect();
+        // A new setting must be named here. The examples are inputs.
+        let TrainingConfig { held_out, device, tokenizer, model, train, pretrained, start, data: _, most_examples: _ } =
+            config;
         let settings = settings_text(&(
-            (context.recipe().seed, config.held_out, config.device.resolve()?),
-            (&config.tokenizer, &config.model, &config.train),
-            stamps(&config.pretrained, &context.loaded.folder)?,
+            (context.recipe().seed, held_out, device.resolve()?),
+            (tokenizer, model, train),
+            stamps(pretrained, &context.loaded.folder)?,
         ));
-        let start = match &config.start {
+        let start = match start {
             Some(path) => digest_of(&context.loaded.folder.join(path))?,
             None => String::new(),
         };

@@ -47,8 +47,9 @@ impl Stage for Select {
     fn settings(&self, recipe: &Recipe) -> Result<String> {
         let mut texts = Vec::new();
         for (name, selection) in &recipe.select {
-            let rules: Vec<_> = selection.rules()?.into_iter().map(|rule| (rule.name, rule.predicate)).collect();
-            texts.push((name, rules, selection.deduplicate));
+            let (rules, deduplicate) = selection.settings()?;
+            let rules: Vec<_> = rules.into_iter().map(|rule| (rule.name, rule.predicate)).collect();
+            texts.push((name, rules, deduplicate));
         }
         Ok(settings_text(&(texts, &recipe.dedup)))
     }
@@ -91,9 +92,9 @@ impl Stage for Select {
         let clusters = context.upstream(&Dedup)?.into_iter().next().context("stage dedup has no part")?;
         let inputs = fingerprint([pool.digest().as_str(), clusters.digest().as_str()]);
         Ok(Box::new(recipe.select.iter().map(move |(name, selection)| {
-            let rules = selection.rules()?;
+            let (rules, deduplicate) = selection.settings()?;
             let rule_texts: Vec<_> = rules.iter().map(|rule| (&rule.name, &rule.predicate)).collect();
-            let settings = settings_text(&(rule_texts, selection.deduplicate, &recipe.dedup));
+            let settings = settings_text(&(rule_texts, deduplicate, &recipe.dedup));
             let print = fingerprint(["select", FORMAT_VERSION, &settings, &inputs]);
             let (pool, clusters) = (Arc::clone(&pool), clusters.clone());
             let make = Box::new(move |new: &mut NewPart| make(context, name, selection, &rules, &pool, &clusters, new));

@@ -14,7 +14,7 @@ use lynxdata_report::count as grouped;
 use super::samples::{self, Naming};
 use super::select;
 use crate::pool::{Place, Pool};
-use crate::recipe::{Recipe, ShardFormat};
+use crate::recipe::{Recipe, ShardFormat, ShardsConfig};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::stages::download::Download;
 use crate::stages::select::Select;
@@ -76,9 +76,11 @@ impl Stage for Shards {
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = context.recipe().shards.as_ref().context("the recipe has no [shards]")?;
+        // A new setting must be named here. The rows and the format of a shard are its inputs.
+        let ShardsConfig { selection, formats, rows_per_shard } = config;
         let pool = Arc::new(Pool::of_pairs(context.upstream(&Download)?));
-        let kept = kept_places(context, &config.selection, &pool)?;
-        let mut shards: Vec<Vec<Place>> = kept.chunks(config.rows_per_shard).map(<[Place]>::to_vec).collect();
+        let kept = kept_places(context, selection, &pool)?;
+        let mut shards: Vec<Vec<Place>> = kept.chunks(*rows_per_shard).map(<[Place]>::to_vec).collect();
         if shards.is_empty() {
             // One shard without rows, because readers cannot open a folder without any shard.
             shards.push(Vec::new());
@@ -88,7 +90,7 @@ impl Stage for Shards {
 
         let mut planned: Vec<Result<Planned<'a>>> = Vec::new();
         let mut content = vec![FORMAT_VERSION.to_owned()];
-        for format in &config.formats {
+        for format in formats {
             for (index, shard) in shards.iter().enumerate() {
                 let file = file_name(*format, index, count);
                 let mut inputs = vec!["shards".to_owned(), FORMAT_VERSION.to_owned(), file.clone()];
@@ -130,9 +132,9 @@ impl Stage for Shards {
                 planned.push(Ok(Planned::new(name, fingerprint, make)));
             }
         }
-        if config.formats.contains(&ShardFormat::Parquet) {
+        if formats.contains(&ShardFormat::Parquet) {
             let content = fingerprint(content.iter().map(String::as_str));
-            planned.push(Ok(plan_card(context, &config.selection, kept.len() as u64, &content)));
+            planned.push(Ok(plan_card(context, selection, kept.len() as u64, &content)));
         }
         Ok(Box::new(planned.into_iter()))
     }

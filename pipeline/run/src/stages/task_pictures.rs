@@ -13,9 +13,10 @@ use lynxdata_datasets::{
     frame_at,
 };
 use lynxdata_fetch::{DownloadConfig, status_of};
-use lynxdata_picture::{Encode, PictureSettings, Resize, prepare};
+use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_records::{NewPart, RunFolder, Status};
 use rayon::prelude::*;
+use serde::Serialize;
 
 use crate::recipe::InstructConfig;
 
@@ -44,10 +45,27 @@ enum Look {
     Faulty(&'static str),
 }
 
+/// The settings of `[download]` that images of tasks have too.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Limits {
+    /// The maximum size of a file, in bytes.
+    pub(super) max_bytes: u64,
+    /// The maximum size of an image, in pixels.
+    pub(super) max_pixels: u64,
+    /// How an image is checked.
+    pub(super) check: Check,
+}
+
+impl Limits {
+    pub(super) fn of(download: &DownloadConfig) -> Self {
+        Self { max_bytes: download.max_bytes, max_pixels: download.max_pixels, check: download.check }
+    }
+}
+
 /// The limits for images, and what to do with those outside them.
-pub(super) struct Rules<'a> {
-    /// The limits of an image, as for downloads.
-    pub(super) limits: &'a DownloadConfig,
+pub(super) struct Rules {
+    /// The limits of an image.
+    pub(super) limits: Limits,
     /// Whether a conversation needs all of its images.
     pub(super) needs_all: bool,
     /// Number of frames that represent a video.
@@ -58,8 +76,8 @@ pub(super) struct Rules<'a> {
     pub(super) keeps_members: bool,
 }
 
-impl<'a> Rules<'a> {
-    pub(super) fn of(config: &InstructConfig, limits: &'a DownloadConfig, task: &Task) -> Self {
+impl Rules {
+    pub(super) fn of(config: &InstructConfig, limits: Limits, task: &Task) -> Self {
         Self {
             limits,
             needs_all: config.require_images,
@@ -74,8 +92,8 @@ impl<'a> Rules<'a> {
 pub(super) type LeftOut = BTreeMap<&'static str, (u64, String)>;
 
 /// Checks the images of conversations.
-pub(super) struct TaskPictures<'a> {
-    rules: Rules<'a>,
+pub(super) struct TaskPictures {
+    rules: Rules,
     /// The folder of the images as published by the authors.
     folder: PathBuf,
     /// The folder where images are kept until the part is committed.
@@ -95,10 +113,10 @@ pub(super) struct TaskPictures<'a> {
     faulty_videos: BTreeMap<String, &'static str>,
 }
 
-impl<'a> TaskPictures<'a> {
+impl TaskPictures {
     /// Creates it. `name` is the name of the part, `before` has the folders where earlier parts of
     /// the split keep their images, `folder` the folder or archive of the images.
-    pub(super) fn new(run: &RunFolder, name: &str, before: Vec<PathBuf>, folder: PathBuf, rules: Rules<'a>) -> Self {
+    pub(super) fn new(run: &RunFolder, name: &str, before: Vec<PathBuf>, folder: PathBuf, rules: Rules) -> Self {
         let kept = run.temporary_folder().join(format!("pictures-{name}"));
         let pictures = Pictures::of([kept.clone(), folder.clone()]);
         Self {
@@ -441,13 +459,14 @@ fn read(place: &Place, most: u64) -> std::result::Result<Vec<u8>, Status> {
     }
 }
 
-fn fault(bytes: Vec<u8>, limits: &DownloadConfig) -> Option<Look> {
+fn fault(bytes: Vec<u8>, limits: Limits) -> Option<Look> {
+    // Nothing is scaled, so size, encoding and quality decide nothing.
     let settings = PictureSettings {
         resize: Resize::Keep,
-        size: limits.size,
+        size: 1,
         only_if_larger: true,
         encode: Encode::Jpeg,
-        quality: limits.quality,
+        quality: 100,
         max_pixels: limits.max_pixels,
         check: limits.check,
     };
@@ -471,8 +490,8 @@ mod tests {
         .unwrap()
     }
 
-    fn rules(limits: &DownloadConfig) -> Rules<'_> {
-        Rules { limits, needs_all: true, frames: None, frame_rate: None, keeps_members: true }
+    fn rules(limits: &DownloadConfig) -> Rules {
+        Rules { limits: Limits::of(limits), needs_all: true, frames: None, frame_rate: None, keeps_members: true }
     }
 
     fn jpeg() -> Vec<u8> {

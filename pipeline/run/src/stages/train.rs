@@ -13,7 +13,7 @@ use lynxdata_records::{NewPart, PartEntry, fingerprint};
 
 use super::arms::{self, check_of};
 use crate::lynx::{Lynx, stamps};
-use crate::recipe::{CheckConfig, Recipe};
+use crate::recipe::{CheckConfig, CheckSettings, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
 use crate::stages::arms::Arms;
 
@@ -166,14 +166,16 @@ fn fits<'a>(context: &'a Context, config: &'a CheckConfig, stage: &'static str, 
 /// Returns the settings that a fit depends on. The number of replicates is not one of them, so that
 /// more replicates are added to the existing ones.
 fn settings(context: &Context, config: &CheckConfig) -> Result<String> {
-    let device = config.device.resolve()?;
+    // The tables of the arms are inputs.
+    let CheckSettings { pairs: _, division, fewest, fits, model, outside } = config.settings();
+    let (device, pretrained) = outside;
     Ok(settings_text(&(
         (context.recipe().seed, &context.recipe().dedup),
-        (config.held_out_fraction, config.held_out_most, config.most_pairs),
-        (config.fewest_pairs, config.fewest_held_out),
-        (config.second_learning_rate, config.members, config.most_epochs),
-        (&config.tokenizer, &config.model, &config.train),
-        (device, stamps(&config.pretrained, &context.loaded.folder)?),
+        division,
+        fewest,
+        fits,
+        model,
+        (device.resolve()?, stamps(pretrained, &context.loaded.folder)?),
     )))
 }
 

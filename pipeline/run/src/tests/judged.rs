@@ -203,3 +203,16 @@ gear = "quick"
     let with = |arms: u32| universe.pairs.iter().filter(|pair| pair.arms == arms).count();
     assert_eq!((with(1), with(2), with(3)), (7, 7, 5));
 }
+
+#[test]
+fn a_renamed_arm_has_its_new_name_in_the_verdict() {
+    let folder = folder_with_recipe();
+    let named = |name: &str| {
+        let arm = format!("{{ name = \"{name}\", selection = \"clean\", captions = \"caption\" }}");
+        let arms = format!("check.arms=[{arm}, {{ name = \"folder\", path = \"pairs\" }}]");
+        let stages: [&dyn Stage; 6] = [&Download, &Signals, &Dedup, &Select, &Arms, &Check];
+        run(load(folder.path(), &[&arms]), &Wanted::only(&stages), Arc::new(Silent)).unwrap();
+        verdict(&context(folder.path(), &[&arms])).unwrap().first().first.clone()
+    };
+    assert_eq!((named("first"), named("second")), ("first".to_owned(), "second".to_owned()));
+}

@@ -124,8 +124,20 @@ pub fn data_has_changed(recipe: &Recipe, manifest: &Manifest) -> bool {
 
 /// Returns the settings that the table depends on, without its inputs.
 fn table_settings(config: &TrainingConfig) -> (usize, usize, usize) {
-    let Squares { side, frames } = squares(&config.model);
-    (config.most_examples, side, frames)
+    // A new setting must be named here. The data is an input.
+    let TrainingConfig {
+        most_examples,
+        model,
+        data: _,
+        start: _,
+        held_out: _,
+        pretrained: _,
+        device: _,
+        tokenizer: _,
+        train: _,
+    } = config;
+    let Squares { side, frames } = squares(model);
+    (*most_examples, side, frames)
 }
 
 /// Passes every example in order: the digest of its image file, the image as a square in RGB or the

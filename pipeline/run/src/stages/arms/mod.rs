@@ -27,7 +27,7 @@ use self::kind::Kind;
 use self::table::Squares;
 pub use self::universe::base_pairs;
 pub(crate) use self::universe::{load, split_config};
-use crate::recipe::{ArmConfig, CheckConfig, Recipe};
+use crate::recipe::{ArmConfig, CheckConfig, CheckSettings, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
 use crate::stages::dedup::pool_of;
 use crate::stages::download::Download;
@@ -121,7 +121,10 @@ fn print_of_folder(
     kind: &Kind,
 ) -> Result<String> {
     let inputs = kind.inputs()?;
-    let settings = settings_text(&(recipe.seed, config.most_pairs, arm, name));
+    // What the folder holds is an input.
+    let CheckSettings { pairs: _, division, fewest: _, fits: _, model: _, outside: _ } = config.settings();
+    let (_, _, most_pairs) = division;
+    let settings = settings_text(&(recipe.seed, most_pairs, arm, name));
     let inputs = ["arms", FORMAT_VERSION, &settings].into_iter().chain(inputs.iter().map(String::as_str));
     Ok(fingerprint(inputs))
 }
@@ -152,8 +155,12 @@ fn folders(config: &CheckConfig) -> impl Iterator<Item = (Option<usize>, &str, &
 }
 
 /// Returns the settings that the tables of a check depend on, without their inputs.
-pub(crate) fn settings(config: &CheckConfig) -> impl Serialize + '_ {
-    (&config.arms, &config.evaluate_on, &config.held_out_where, (config.most_pairs, config.held_out_most))
+fn settings(config: &CheckConfig) -> impl Serialize + '_ {
+    // The pairs are divided and fitted later.
+    let CheckSettings { pairs, division, fewest: _, fits: _, model: _, outside: _ } = config.settings();
+    let (arms, evaluate_on, held_out_where) = pairs;
+    let (_, held_out_most, most_pairs) = division;
+    (arms, evaluate_on, held_out_where, (most_pairs, held_out_most))
 }
 
 fn pool_inputs(context: &Context, config: &CheckConfig) -> Result<String> {
