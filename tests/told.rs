@@ -107,7 +107,7 @@ fn a_network_that_fails_takes_nothing_from_the_pool() {
     let forgotten = "download --url-list a.tsv --caption-col caption --output-folder run --number-sample-per-shard 2";
     let forgotten: Vec<&str> = forgotten.split(' ').chain(["--image-size", "64"]).collect();
     let said =
-        ["with 2 pairs was downloaded again", "it would have 0: 2 rows failed with forbidden_address", "--replace"];
+        ["has 2 pairs; the list or settings", "it would have 0: 2 rows failed with forbidden_address", "--replace"];
     lynxdata(folder, &forgotten).ended_with(1).says(&said);
     assert_eq!(pool(), before);
     download(folder, "a.tsv", &[]).ended_with(0).says(&["made=0 skipped=2"]);

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::{Array, RecordBatch, StringArray};
-use lynxdata_fetch::{Source, without_userinfo};
+use lynxdata_fetch::{Source, SourceConfig, without_userinfo};
 use lynxdata_records::schema::{CAPTION, URL};
 use lynxdata_records::{parquet, schema};
 use tracing::warn;
@@ -48,9 +48,12 @@ pub fn check_list(context: &Context) -> Result<()> {
     if manifest.parts(Download.name()).next().is_none() {
         return Ok(());
     }
-    let earlier = earlier_recipe(context);
-    match earlier {
-        Some(earlier) if earlier.source.as_ref().is_some_and(|earlier| earlier.path != source.path) => {
+    // Flags name the absolute path of a file, and recipes often one relative to their folder.
+    let paths = |source: &SourceConfig| -> Vec<_> {
+        source.path.as_slice().iter().map(|path| context.loaded.folder.join(path)).collect()
+    };
+    match earlier_recipe(context) {
+        Some(earlier) if earlier.source.as_ref().is_some_and(|earlier| paths(earlier) != paths(source)) => {
             let source = Source::open_cached(source, &context.loaded.folder, &context.loaded.cache())?;
             compare(context, &source, Some(&earlier))
         }
@@ -63,6 +66,12 @@ pub fn check_list(context: &Context) -> Result<()> {
 fn earlier_recipe(context: &Context) -> Option<Recipe> {
     let resolved = context.run.root().join(RESOLVED_RECIPE);
     recipe::load(&resolved, &[]).ok().map(|loaded| loaded.recipe)
+}
+
+/// Returns whether two recipes read the same source with other settings.
+fn has_other_settings(one: &Recipe, other: &Recipe) -> bool {
+    let (Some(one), Some(other)) = (&one.source, &other.source) else { return false };
+    SourceConfig { path: other.path.clone(), ..one.clone() } != *other
 }
 
 /// Logs which pairs the list removes from the pool, and refuses to remove so many that it must be
@@ -85,7 +94,7 @@ pub(super) fn compare(context: &Context, source: &Source, earlier: Option<&Recip
     if is_refused {
         let made_from = match earlier {
             Some(earlier) => format!("another list, {},", lists(earlier)),
-            None if earlier_recipe(context).is_some_and(|earlier| earlier.source != context.recipe().source) => {
+            None if earlier_recipe(context).is_some_and(|earlier| has_other_settings(&earlier, context.recipe())) => {
                 "this list with other settings of [source]".to_owned()
             }
             None => "an earlier version of this list".to_owned(),
