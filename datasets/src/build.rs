@@ -259,7 +259,7 @@ impl<'a> Build<'a> {
     #[must_use]
     pub fn with_images(mut self, folder: &Path) -> Self {
         self.reading.set_images(folder);
-        self.images = folder.to_owned();
+        folder.clone_into(&mut self.images);
         self
     }
 

@@ -361,13 +361,10 @@ impl PictureFolder {
             return Err(format!("{path:?} leads out of the image folder"));
         }
         let inner = self.paths.iter().find_map(|folder| Path::new(&path).strip_prefix(folder).ok()?.to_str());
-        match inner.filter(|inner| stays_inside(inner)) {
-            Some(inner) => Ok(inner.to_owned()),
-            None => {
-                let folder = self.paths.first().map(|folder| format!(" {}", folder.display())).unwrap_or_default();
-                Err(format!("{path:?} is not inside the image folder{folder}"))
-            }
-        }
+        inner.filter(|inner| stays_inside(inner)).map(str::to_owned).ok_or_else(|| {
+            let folder = self.paths.first().map(|folder| format!(" {}", folder.display())).unwrap_or_default();
+            format!("{path:?} is not inside the image folder{folder}")
+        })
     }
 }
 

@@ -252,8 +252,8 @@ fn ffprobe(input: &OsStr, entries: &[&str]) -> Command {
 /// Times of a video in seconds, as ffprobe says them.
 #[derive(Debug, PartialEq)]
 struct Said {
-    /// The time at which the file begins. Times of frames count from 0, those that ffmpeg seeks from
-    /// here.
+    /// The time at which the file begins. Times of frames count from 0, and the times that ffmpeg
+    /// seeks count from here.
     start: f64,
     /// The duration of the pictures.
     of_pictures: Option<f64>,
@@ -451,7 +451,8 @@ mod tests {
             let Video::File(place, seconds) = &video else { panic!("it is a file") };
             assert!((seconds - 2.0).abs() < 0.11, "{name}: {seconds}");
             if name == "long.ts" {
-                // Its times begin at 1.5 seconds. ffmpeg cannot decode this codec there after a seek.
+                // Its times begin at 1.5 seconds. ffmpeg cannot decode this codec there after a
+                // seek.
                 continue;
             }
             let grey = |milliseconds| {

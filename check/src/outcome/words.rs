@@ -155,9 +155,8 @@ fn dependence(comparison: &Comparison) -> Option<String> {
     let own = |arm: &str| counted().find(|origin| origin.name == alone(arm)).map_or(0, |origin| origin.pairs);
     let (most, other) = match &comparison.verdict {
         Verdict::A { .. } => (first, second),
-        Verdict::B { .. } => (second, first),
         Verdict::Equivalent if own(first) >= own(second) => (first, second),
-        Verdict::Equivalent => (second, first),
+        Verdict::B { .. } | Verdict::Equivalent => (second, first),
         _ => return None,
     };
     let total: usize = counted().map(|origin| origin.pairs).sum();

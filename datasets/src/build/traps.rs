@@ -506,7 +506,7 @@ fn rows_with_parts_that_change_what_is_learned_are_left_out() {
         let rows: Vec<Value> = all.enumerate().map(|(id, (part, of_reply))| row(id, part, of_reply)).collect();
         let contents = match ending {
             "json" => Value::from(rows).to_string(),
-            _ => rows.iter().map(|row| format!("{row}\n")).collect(),
+            _ => rows.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"),
         };
         let (kept, counts) = read(task, "t", &[(&format!("t.{ending}"), contents.as_bytes())]).unwrap();
         assert_eq!(kept.len(), harmless.len(), "{task}: {counts:?}");

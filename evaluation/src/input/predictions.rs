@@ -33,8 +33,8 @@ pub struct Prediction {
 /// with an answer for each id. `key` is that of the references.
 ///
 /// # Errors
-/// If the text is not JSON, a row has no id or no answer, two fields may be its answer, an id occurs
-/// twice, or there are no rows.
+/// If the text is not JSON, a row has no id or no answer, two fields may be its answer, an id
+/// occurs twice, or there are no rows.
 pub fn read_predictions(source: Source, key: Key) -> Result<Vec<Prediction>> {
     let predictions = match read(source, "predictions")? {
         Document::Rows(rows) => of_rows(&rows, key)?,
@@ -70,8 +70,8 @@ fn of_rows(rows: &[Row], key: Key) -> Result<Vec<Prediction>> {
     let ids = key.names(rows)?;
     // Without any column, the first row is reported.
     let used = column(rows, ANSWER);
-    // The caption may be the prediction and the answer a reference, or the answer the prediction and
-    // the caption a description of the image.
+    // The caption may be the prediction and the answer a reference. Or the answer is the prediction
+    // and the caption describes the image.
     let two = [CAPTION, "answer"];
     if used == Some(CAPTION)
         && let Some(row) = rows.iter().find(|row| two.iter().all(|name| row.fields.contains_key(*name)))

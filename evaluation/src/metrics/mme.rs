@@ -21,8 +21,8 @@ use crate::input::Item;
 /// Each category is a stratum of the intervals: the benchmark fixes how many images it has, and a
 /// score is a sum over categories. If images were drawn from all categories together, a small
 /// category would be absent from some draws, and up to 200 points of the sum with it. Images of
-/// different categories are different even if their files have the same name, as `0001.png`. Figures
-/// over several categories have no interval if one of them has a single image.
+/// different categories are different even if their files have the same name, as `0001.png`.
+/// Figures over several categories have no interval if one of them has a single image.
 pub(super) const MME: Metric = Metric {
     name: "mme",
     about: "Two questions per image, in 14 categories: score, accuracy and accuracy+ (MME)",

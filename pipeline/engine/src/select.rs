@@ -160,8 +160,8 @@ const ONE_TYPE: &[&str] = &["coalesce", "greatest", "ifnull", "least", "nullif",
 /// * A text that is compared with a number is read as a float. DataFusion would read it as an
 ///   integer beside an integer, so that `score > 5` would miss "7.5". The same holds for the
 ///   arguments of [`ONE_TYPE`].
-/// * A decimal beside a float is read as a float. DataFusion would read the float as a decimal of 15
-///   digits on each side of the point, so that larger floats and infinity would be null.
+/// * A decimal beside a float is read as a float. DataFusion would read the float as a decimal of
+///   15 digits on each side of the point, so that larger floats and infinity would be null.
 /// * Arithmetic on narrow integers uses signed 64-bit integers, so that `first - second` of two
 ///   `uint16` columns can be negative. Arithmetic on wider ones uses decimals, because it would
 ///   wrap. A result beyond signed 64 bits is null, except where it is only compared with a

@@ -204,10 +204,8 @@ impl Mirror {
             [] => true,
             _ => list.replace(&serde_json::to_vec(removed)?, None).await?.is_some(),
         };
-        let manifest = match begun {
-            true => self.at(MANIFEST)?.replace(&run.manifest_lines()?, turn.as_ref()).await?,
-            false => None,
-        };
+        let manifest =
+            if begun { self.at(MANIFEST)?.replace(&run.manifest_lines()?, turn.as_ref()).await? } else { None };
         let Some(manifest) = manifest else {
             bail!(
                 "another process is writing to {url}, but only one may write at a time; the parts of the other process are there, and the later parts of this process are in {folder}",

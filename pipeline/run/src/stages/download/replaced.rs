@@ -50,7 +50,8 @@ pub fn check_list(context: &Context) -> Result<()> {
     }
     // Flags name the absolute path of a file, and recipes often one relative to their folder.
     let paths = |source: &SourceConfig| -> Vec<_> {
-        source.path.as_slice().iter().map(|path| context.loaded.folder.join(path)).collect()
+        let paths = source.path.as_slice().iter().map(|path| context.loaded.folder.join(path));
+        paths.map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
     };
     match earlier_recipe(context) {
         Some(earlier) if earlier.source.as_ref().is_some_and(|earlier| paths(earlier) != paths(source)) => {
