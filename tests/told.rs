@@ -73,8 +73,9 @@ fn another_list_takes_nothing_from_a_pool_without_being_told_to() {
     let said = ["this list with other settings of [source]", "of which 5 are not in"];
     list("a.tsv", &[0, 1, 2, 3, 4]);
     let other = recipe("a.tsv").replace("caption = \"caption\"", "caption = \"url\"");
-    std::fs::write(folder.join("recipe.toml"), other).unwrap();
-    lynxdata(folder, &["run", "recipe.toml"]).ended_with(1).says(&said);
+    std::fs::write(folder.join("captions.toml"), other).unwrap();
+    lynxdata(folder, &["run", "captions.toml"]).ended_with(1).says(&said);
+    list("a.tsv", &[0, 1, 5]);
     assert_eq!(digests(&run), before, "nothing was changed");
 
     // Lists that grow, under any name, and edited rows are accepted.

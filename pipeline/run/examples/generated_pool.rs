@@ -1,6 +1,7 @@
 //! Writes a run folder whose pool has generated pairs, to measure the stages after the download on:
-//! `cargo run -p lynxdata-run --example generated_pool -- FOLDER PAIRS [BYTES]`, with images of
-//! so many bytes, 1 by default. See benches/select and benches/shards.
+//! `cargo run -p lynxdata-run --example generated_pool -- FOLDER PAIRS [BYTES [ONE_DUPLICATE_OF]]`,
+//! with images of so many bytes, 1 by default, and one duplicate of so many pairs, 20 by default.
+//! See benches/select and benches/shards.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -23,11 +24,8 @@ const PART: u64 = 100_000;
 /// Pairs that are written together: their images must fit into one array.
 const BATCH: u64 = 10_000;
 
-/// One pair of so many shares its bytes, its URL or nearly its hash with an earlier one.
-const ONE_DUPLICATE_OF: u64 = 20;
-
 /// The usage, for errors.
-const USAGE: &str = "usage: generated_pool FOLDER PAIRS [BYTES]";
+const USAGE: &str = "usage: generated_pool FOLDER PAIRS [BYTES [ONE_DUPLICATE_OF]]";
 
 /// Keeps one pair of ten for shards.
 const RECIPE_OF_SHARDS: &str = r#"
@@ -65,6 +63,9 @@ fn main() -> Result<()> {
     let folder = PathBuf::from(arguments.next().context(USAGE)?);
     let pairs: u64 = arguments.next().context(USAGE)?.parse()?;
     let bytes: usize = arguments.next().map_or(Ok(1), |bytes| bytes.parse())?;
+    // One pair of so many shares its bytes, its URL or nearly its hash with an earlier one.
+    let one_of: u64 = arguments.next().map_or(Ok(20), |pairs| pairs.parse())?;
+    let original = |row, kind| original(row, kind, one_of);
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("pairs.csv"), "url,caption\nhttp://localhost/a.jpg,a\n")?;
     std::fs::write(folder.join("recipe.toml"), RECIPE)?;
@@ -79,7 +80,7 @@ fn main() -> Result<()> {
         let path = context.run.stage_file(&mut part, &format!("pool/part-{name}.parquet"))?;
         let mut writer = parquet::Writer::create(&path, &schema::pool().schema())?;
         for first in rows.clone().step_by(BATCH as usize) {
-            writer.write(&pool(first..(first + BATCH).min(rows.end), bytes)?)?;
+            writer.write(&pool(first..(first + BATCH).min(rows.end), bytes, &original)?)?;
         }
         writer.finish()?;
         let log = download_log(&uids)?;
@@ -93,7 +94,9 @@ fn main() -> Result<()> {
             let mut part = NewPart::new("signals", &signal_part(group.name, &name), name.clone());
             let values: Vec<Vec<Value>> = rows
                 .clone()
-                .map(|row| group.signals.iter().map(|signal| value(signal.name, signal.signal_type, row)).collect())
+                .map(|row| {
+                    group.signals.iter().map(|signal| value(signal.name, signal.signal_type, row, &original)).collect()
+                })
                 .collect();
             let batch = signals::table(group, uids.clone(), &values);
             let path = context.run.stage_file(&mut part, &format!("{SIGNALS}/{}/part-{name}.parquet", group.name))?;
@@ -127,20 +130,16 @@ fn mixed(number: u64) -> u64 {
 }
 
 /// The pair that a pair is a copy of, in its URL, bytes or hash by `kind`; itself for most.
-fn original(row: u64, kind: u64) -> u64 {
+fn original(row: u64, kind: u64, one_of: u64) -> u64 {
     let hash = mixed(row + 1);
-    if hash.is_multiple_of(ONE_DUPLICATE_OF) && hash / ONE_DUPLICATE_OF % 3 == kind && row > 0 {
-        mixed(hash) % row
-    } else {
-        row
-    }
+    if hash.is_multiple_of(one_of) && hash / one_of % 3 == kind && row > 0 { mixed(hash) % row } else { row }
 }
 
 fn uids(rows: Range<u64>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(rows.map(|row| format!("{row:020}"))))
 }
 
-fn pool(rows: Range<u64>, bytes: usize) -> Result<RecordBatch> {
+fn pool(rows: Range<u64>, bytes: usize, original: &dyn Fn(u64, u64) -> u64) -> Result<RecordBatch> {
     let uids = uids(rows.clone());
     let texts =
         |text: &dyn Fn(u64) -> String| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.clone().map(text))) };
@@ -170,7 +169,7 @@ fn pool(rows: Range<u64>, bytes: usize) -> Result<RecordBatch> {
     RecordBatch::try_new(schema::pool().schema(), columns).context("the columns are those of the schema")
 }
 
-fn value(name: &str, signal_type: SignalType, row: u64) -> Value {
+fn value(name: &str, signal_type: SignalType, row: u64, original: &dyn Fn(u64, u64) -> u64) -> Value {
     match (name, signal_type) {
         ("phash", _) => Value::Text(hash_hex(mixed(original(row, 2) + 7) ^ u64::from(original(row, 2) != row))),
         (_, SignalType::Text) => Value::Text(if name == "language" { "en".to_owned() } else { hash_hex(mixed(row)) }),

@@ -28,6 +28,7 @@ mod runner;
 pub mod stage;
 pub mod stages;
 pub mod table;
+mod temporary;
 pub mod video;
 
 use std::sync::Arc;

@@ -323,6 +323,24 @@ fn every_set_has_a_configuration_in_the_card_also_if_its_name_has_dots() {
 }
 
 #[test]
+fn duplicates_are_the_same_if_clusters_do_not_fit_into_memory() {
+    let folder = folder_with_recipe();
+    let stages: [&dyn Stage; 4] = [&Download, &Signals, &Dedup, &Select];
+    let selected = |sets: &[&str]| {
+        run(load(folder.path(), sets), &Wanted::only(&stages), Arc::new(Silent)).unwrap();
+        let golden = Golden::read(folder.path(), &Select, |part| Some(part.digest()));
+        let path = folder.path().join("run/selection/clean/part-00002.parquet");
+        let duplicate_of = table::read(&path, Some(&["duplicate_of"])).unwrap();
+        std::fs::remove_dir_all(folder.path().join("run")).unwrap();
+        (golden, table::texts(&duplicate_of, "duplicate_of", &path).unwrap().iter().flatten().count())
+    };
+    // Without memory, each pass reads the clusters of one pair.
+    let all_at_once = selected(&[]);
+    assert_eq!(selected(&["resources.memory_mb=0"]), all_at_once);
+    assert_eq!(all_at_once.1, 1);
+}
+
+#[test]
 fn conversations_are_out_of_date_if_the_limits_of_their_images_change() {
     let folder = folder_with_dialogs();
     run(load(folder.path(), &[]), &Wanted::only(&[&Instruct]), Arc::new(Silent)).unwrap();

@@ -188,8 +188,9 @@ impl Default for ReportConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResourcesConfig {
-    /// Memory in MB for the keys that `dedup` compares. With less than 16 bytes per pair, it reads
-    /// the pool several times.
+    /// Memory in MB for the keys that `dedup` compares and for the duplicates that `select` chooses
+    /// from. With less than 16 bytes per pair of the pool, or 500 bytes per pair that has
+    /// duplicates, the pool is read several times.
     pub memory_mb: u64,
 }
 

@@ -1,18 +1,19 @@
 //! Stage `select`: decides for every pair of the pool and every selection of the recipe whether it
 //! is kept, and names all rules that reject it.
 
+mod duplicates;
+
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, ListBuilder, RecordBatch, StringArray, StringBuilder,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, ListBuilder, RecordBatch, StringArray,
+    StringBuilder, UInt64Array,
 };
-use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, UInt64Type};
 use lynxdata_engine::Session;
-use lynxdata_engine::dedup::{Candidate, Duplicate, stars};
 use lynxdata_engine::select::{DUPLICATE, Rule, check, evaluate, texts_read_as_floats};
 use lynxdata_fetch::Source;
 use lynxdata_filters::GROUPS;
@@ -20,7 +21,8 @@ use lynxdata_records::schema::{IMAGE, UID};
 use lynxdata_records::{FileEntry, NewPart, PartEntry, fingerprint, parquet, schema};
 use lynxdata_report::count as grouped;
 
-use super::dedup::{candidates, pool_of};
+use self::duplicates::{DuplicateOfKept, Duplicates};
+use super::dedup::pool_of;
 use crate::pool::{Place, Pool, PoolPart};
 use crate::recipe::{LoadedRecipe, Recipe, SelectionConfig};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
@@ -28,6 +30,7 @@ use crate::stages::dedup::Dedup;
 use crate::stages::download::Download;
 use crate::stages::signals::Signals;
 use crate::table;
+use crate::temporary::TemporaryBatches;
 
 /// Version of the selections. Raise it when the same signals and rules give another selection.
 const FORMAT_VERSION: &str = "3";
@@ -112,7 +115,9 @@ fn make(
     clusters: &PartEntry,
     new: &mut NewPart,
 ) -> Result<()> {
-    let mut rejected = Rejected::new(rules);
+    // A bit of each pair stays in memory; its answers are on disk until the duplicates are known.
+    let mut passing: Vec<BooleanArray> = Vec::new();
+    let mut all_rejected = TemporaryBatches::create(&context.run, &Rejected::schema())?;
     let mut failures: BTreeMap<&str, Failures> = BTreeMap::new();
     for part in &pool.parts {
         let rows = pairs(context, part)?;
@@ -125,36 +130,39 @@ fn make(
                 failures.pairs += answers.failed.len() as u64;
             }
         }
+        let mut rejected = Rejected::new(rules);
         for row in 0..rows.num_rows() {
             rejected.push(answers.iter().map(|answers| !answers.passed.value(row)));
         }
+        passing.push((0..rows.num_rows()).map(|row| Some(rejected.passes(row))).collect());
+        all_rejected.write(&rejected.into_batch()?)?;
     }
     for (rule, Failures { pairs, first, reason }) in &failures {
         tracing::warn!(
             "selection {name}: rule {rule:?} could not be evaluated on {pairs} pairs, which do not pass; the error of {first}: {reason}"
         );
     }
-    let duplicates =
-        if selection.deduplicate { duplicates(context, name, pool, clusters, &rejected)? } else { BTreeMap::new() };
+    let mut duplicates = Duplicates::default();
+    if selection.deduplicate {
+        duplicates = Duplicates::find(context, name, pool, clusters, &passing)?;
+    }
 
-    let mut first = 0;
-    for part in &pool.parts {
+    for (part, rejected) in pool.parts.iter().zip(all_rejected.read()?) {
         let uids = part.columns(&context.run, &[UID])?;
-        let rows = first..first + uids.num_rows();
-        first = rows.end;
-        let batch = to_batch(table::texts(&uids, UID, &part.path(&context.run)?)?, &rejected, &duplicates, rows)?;
+        let uids = table::texts(&uids, UID, &part.path(&context.run)?)?;
+        let batch = to_batch(uids, &Rejected::of_batch(rules, &rejected?), &duplicates.of_next_part()?)?;
         let kept: &BooleanArray = parquet::typed_column(&batch, "kept", Path::new(schema::selection().name))?;
         new.rows_out += kept.true_count() as u64;
         let path = context.run.stage_file(new, &file_name(name, &part.pairs.part))?;
         parquet::write(&path, &batch.schema(), [&batch])?;
+        new.rows_in += uids.len() as u64;
     }
-    new.rows_in = first as u64;
     new.counts.insert("kept".to_owned(), new.rows_out);
     new.counts.insert("rejected".to_owned(), new.rows_in - new.rows_out);
     Ok(())
 }
 
-/// The rules that reject each pair of the pool: one bit per rule, so a pair takes 8 bytes for every
+/// The rules that reject each pair of a part: one bit per rule, so a pair takes 8 bytes for every
 /// 64 rules.
 struct Rejected<'a> {
     rules: &'a [Rule],
@@ -168,6 +176,19 @@ impl<'a> Rejected<'a> {
         Rejected { rules, stride: rules.len().div_ceil(64), words: Vec::new() }
     }
 
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("words", DataType::UInt64, false)]))
+    }
+
+    fn into_batch(self) -> Result<RecordBatch> {
+        Ok(RecordBatch::try_new(Self::schema(), vec![Arc::new(UInt64Array::from(self.words))])?)
+    }
+
+    fn of_batch(rules: &'a [Rule], batch: &RecordBatch) -> Rejected<'a> {
+        let words = batch.column(0).as_primitive::<UInt64Type>().values().to_vec();
+        Rejected { words, ..Rejected::new(rules) }
+    }
+
     /// Appends a pair: for each rule, whether the rule rejects it.
     fn push(&mut self, rejects: impl Iterator<Item = bool>) {
         let first = self.words.len();
@@ -177,17 +198,17 @@ impl<'a> Rejected<'a> {
         }
     }
 
-    fn of(&self, pair: usize) -> &[u64] {
-        &self.words[pair * self.stride..(pair + 1) * self.stride]
+    fn of(&self, row: usize) -> &[u64] {
+        &self.words[row * self.stride..(row + 1) * self.stride]
     }
 
-    fn passes(&self, pair: usize) -> bool {
-        self.of(pair).iter().all(|word| *word == 0)
+    fn passes(&self, row: usize) -> bool {
+        self.of(row).iter().all(|word| *word == 0)
     }
 
     /// Returns the names of the rules that reject a pair, in their order.
-    fn names(&self, pair: usize) -> impl Iterator<Item = &'a str> + '_ {
-        let words = self.of(pair);
+    fn names(&self, row: usize) -> impl Iterator<Item = &'a str> + '_ {
+        let words = self.of(row);
         let rejects = move |(place, _): &(usize, &Rule)| words[place / 64] >> (place % 64) & 1 == 1;
         self.rules.iter().enumerate().filter(rejects).map(|(_, rule)| rule.name.as_str())
     }
@@ -207,66 +228,6 @@ impl Failures {
     }
 }
 
-/// The kept pair of which a rejected pair is a duplicate.
-struct GaveWay {
-    /// Key of the kept pair.
-    to: String,
-    why: Duplicate,
-}
-
-/// Returns the pairs that pass all rules but are duplicates of a kept pair, by their rows in the
-/// pool.
-fn duplicates(
-    context: &Context,
-    selection: &str,
-    pool: &Pool,
-    clusters: &PartEntry,
-    rejected: &Rejected<'_>,
-) -> Result<BTreeMap<usize, GaveWay>> {
-    // A pair that is alone in its cluster has no duplicates, so it needs no further data.
-    let (mut chosen, mut known, mut uids): (Vec<usize>, Vec<Candidate>, Vec<String>) = Default::default();
-    let (mut first, mut passed) = (0, 0);
-    for (entry, part) in clusters.files.iter().zip(&pool.parts) {
-        let path = context.run.intact(entry)?;
-        let rows = table::read(&path, Some(&[UID, "cluster_size"]))?;
-        let keys = table::texts(&rows, UID, &path)?;
-        let sizes = table::integers(&rows, "cluster_size", &path)?;
-        let passing: Vec<u32> =
-            (0..sizes.len()).filter(|row| rejected.passes(first + row)).map(|row| row as u32).collect();
-        passed += passing.len();
-        let of_part: Vec<u32> = passing.into_iter().filter(|row| sizes.value(*row as usize) > 1).collect();
-        known.extend(candidates(context, part, &of_part)?);
-        uids.extend(of_part.iter().map(|row| keys.value(*row as usize).to_owned()));
-        chosen.extend(of_part.iter().map(|row| first + *row as usize));
-        first += sizes.len();
-    }
-    let all: Vec<usize> = (0..known.len()).collect();
-    let decisions = stars(&known, &all, &context.recipe().dedup);
-    let duplicates: BTreeMap<usize, GaveWay> = chosen
-        .into_iter()
-        .zip(decisions)
-        .filter_map(|(row, why)| Some((row, GaveWay { to: uids[why?.of].clone(), why: why? })))
-        .collect();
-    warn_of_improbable_stars(selection, passed, &duplicates);
-    Ok(duplicates)
-}
-
-/// Warns if one pair has more duplicates than are likely to be real.
-fn warn_of_improbable_stars(selection: &str, passed: usize, duplicates: &BTreeMap<usize, GaveWay>) {
-    let mut stars: BTreeMap<&str, (usize, &GaveWay)> = BTreeMap::new();
-    for gave_way in duplicates.values() {
-        stars.entry(&gave_way.to).or_insert((0, gave_way)).0 += 1;
-    }
-    let Some((kept, (size, gave_way))) = stars.into_iter().max_by_key(|(_, (size, _))| *size) else { return };
-    if is_improbable(size as u64, passed as u64) {
-        tracing::warn!(
-            "selection {selection}: {size} of {passed} pairs that pass the rules are duplicates of one pair, {kept}, the first by {}; \
-             check them in the report before you use this selection",
-            gave_way.why.by.name()
-        );
-    }
-}
-
 /// Returns whether this many duplicates of one pair are more likely a mistake than a widespread
 /// image: at least 5, and 5 % of the pairs. This bound is our own: among the 790 images of the
 /// quickstart, which were chosen for their duplicates, no pair has more than 1 % as its duplicates.
@@ -277,9 +238,9 @@ pub(crate) fn is_improbable(duplicates: u64, passed: u64) -> bool {
 fn to_batch(
     uids: &StringArray,
     rejected: &Rejected<'_>,
-    duplicates: &BTreeMap<usize, GaveWay>,
-    rows: Range<usize>,
+    duplicates: &BTreeMap<usize, DuplicateOfKept>,
 ) -> Result<RecordBatch> {
+    let rows = 0..uids.len();
     let mut rejected_by = ListBuilder::new(StringBuilder::new());
     for row in rows.clone() {
         rejected.names(row).for_each(|rule| rejected_by.values().append_value(rule));
@@ -290,14 +251,14 @@ fn to_batch(
     }
     let kept: BooleanArray =
         rows.clone().map(|row| Some(rejected.passes(row) && !duplicates.contains_key(&row))).collect();
-    let gave_way = || rows.clone().map(|row| duplicates.get(&row));
+    let duplicates = || rows.clone().map(|row| duplicates.get(&row));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(uids.clone()),
         Arc::new(kept),
         Arc::new(rejected_by.finish()),
-        Arc::new(gave_way().map(|gave_way| Some(gave_way?.to.as_str())).collect::<StringArray>()),
-        Arc::new(gave_way().map(|gave_way| Some(gave_way?.why.by.name())).collect::<StringArray>()),
-        Arc::new(gave_way().map(|gave_way| gave_way?.why.phash_distance.map(i64::from)).collect::<Int64Array>()),
+        Arc::new(duplicates().map(|duplicate| Some(duplicate?.uid.as_str())).collect::<StringArray>()),
+        Arc::new(duplicates().map(|duplicate| Some(duplicate?.by.as_str())).collect::<StringArray>()),
+        Arc::new(duplicates().map(|duplicate| duplicate?.distance).collect::<Int64Array>()),
     ];
     RecordBatch::try_new(schema::selection().schema(), columns).context("a selection does not fit its schema")
 }
