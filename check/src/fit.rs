@@ -1,14 +1,36 @@
-//! Fits: a version of an arm, in a replicate, at a setting, and its measurements on the held-out
-//! pairs.
+//! Fits: the gear that makes them, a version of an arm, in a replicate, at a setting, and its
+//! measurements on the held-out pairs.
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::random::hash;
 use crate::resample::{Drawn, weight};
 use crate::split::Split;
 use crate::universe::{Turn, Universe};
+
+/// The way in which a check learns from the arms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Gear {
+    /// A probe in closed form. It takes seconds, needs no training and sees words only.
+    Quick,
+    /// A compact Lynx, trained on every arm in every replicate.
+    Lynx,
+}
+
+impl Gear {
+    /// Returns the shares of wrong texts of the positive control, in percent. The probe costs
+    /// little, so its curve has more points.
+    pub fn wrong_text_percents(self) -> &'static [u32] {
+        match self {
+            Gear::Quick => &[5, 10, 20, 30, 50, 100],
+            Gear::Lynx => &[10, 30],
+        }
+    }
+}
 
 /// A version of the data: an unchanged arm, or a control made from an arm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -577,7 +577,7 @@ fn within_margin(case: &Case, outcomes: &[CheckOutcome]) -> usize {
 fn difference_in_errors(outcome: &CheckOutcome) -> Option<f64> {
     let difference = outcome.first().difference.as_ref()?;
     let error = difference.standard_error?;
-    let better = if outcome.metric.higher_is_better() { difference.mean } else { -difference.mean };
+    let better = if outcome.protocol.metric.higher_is_better { difference.mean } else { -difference.mean };
     (error > 0.0 || better == 0.0).then(|| if error > 0.0 { better / error } else { 0.0 })
 }
 

@@ -10,6 +10,7 @@
 //!   measurements of each;
 //! * [`probe`]: the quick gear, in closed form; the other gear is the compact Lynx of
 //!   `lynxdata-burn-model`;
+//! * [`metrics`]: the numbers that decide, one file each;
 //! * [`statistics`]: intervals, equivalence, several comparisons, several looks;
 //! * [`outcome`]: gates, controls, the verdict and its sentence;
 //! * [`world`]: images whose captions are exact;
@@ -21,6 +22,7 @@
 pub mod features;
 pub mod fit;
 pub mod known;
+pub mod metrics;
 pub mod outcome;
 pub mod probe;
 pub mod resample;
@@ -34,9 +36,10 @@ mod principal;
 mod random;
 mod text;
 
-pub use fit::{Fit, FitResult, Measured, Training, Version};
+pub use fit::{Fit, FitResult, Gear, Measured, Training, Version};
 pub use matrix::Matrix;
-pub use outcome::{CheckOutcome, Gear, Protocol, Question, Verdict, check};
+pub use metrics::Metric;
+pub use outcome::{CheckOutcome, Protocol, Verdict, check};
 pub use probe::Probe;
 pub use split::{Split, SplitConfig, split};
 pub use universe::{Pair, Turn, Universe};

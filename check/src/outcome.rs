@@ -6,88 +6,13 @@ mod words;
 use std::collections::{BTreeMap, HashSet};
 
 use rayon::prelude::*;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::fit::{Fit, FitResult, Version, held_out_weights, nulls_are_nan};
+use crate::fit::{Fit, FitResult, Gear, Version, held_out_weights, nulls_are_nan};
+use crate::metrics::{HELD_OUT_LOSS, Metric, VISUAL_GAIN};
 use crate::split::{FEWEST_OF_AN_ORIGIN, HeldOut, LeftOut, Split};
 use crate::statistics::{Adjusted, Difference, alpha_at, difference, holm};
 use crate::universe::Universe;
-
-/// The way in which a check learns from the arms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Gear {
-    /// A probe in closed form. It takes seconds, needs no training and sees words only.
-    Quick,
-    /// A compact Lynx, trained on every arm in every replicate.
-    Lynx,
-}
-
-impl Gear {
-    /// Returns the shares of wrong texts of the positive control, in percent. The probe costs
-    /// little, so its curve has more points.
-    pub fn wrong_text_percents(self) -> &'static [u32] {
-        match self {
-            Gear::Quick => &[5, 10, 20, 30, 50, 100],
-            Gear::Lynx => &[10, 30],
-        }
-    }
-}
-
-/// The question that is asked of the arms; it chooses the metric that decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Question {
-    /// The arm whose texts fit their images better. The visual gain decides.
-    Fit,
-    /// The arm whose texts predict held-out texts better, by images and language together. The
-    /// held-out loss decides. Needs a language model.
-    Loss,
-}
-
-impl Question {
-    /// Returns the metric that decides.
-    pub fn metric(self) -> Metric {
-        match self {
-            Question::Fit => Metric::VisualGain,
-            Question::Loss => Metric::HeldOutLoss,
-        }
-    }
-}
-
-/// A number that a fit gives for the held-out pairs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Metric {
-    /// Margin by which texts fit their own images better than others. Higher is better.
-    VisualGain,
-    /// Bits per byte of held-out text. Lower is better.
-    HeldOutLoss,
-}
-
-impl Metric {
-    /// Returns whether more of it is better.
-    pub fn higher_is_better(self) -> bool {
-        self == Metric::VisualGain
-    }
-
-    /// Returns the name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Metric::VisualGain => "visual gain",
-            Metric::HeldOutLoss => "held-out loss",
-        }
-    }
-
-    /// Returns the unit, by gear.
-    pub fn unit(self, gear: Gear) -> &'static str {
-        match (self, gear) {
-            (Metric::VisualGain, Gear::Quick) => "score units",
-            _ => "bits a byte",
-        }
-    }
-}
 
 /// The settings that are fixed before anything is fitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,8 +20,9 @@ impl Metric {
 pub struct Protocol {
     /// The gear.
     pub gear: Gear,
-    /// The question.
-    pub question: Question,
+    /// The metric that decides, by its question.
+    #[serde(rename = "question")]
+    pub metric: &'static Metric,
     /// The seed, which determines held-out pairs, weights, wrong texts and training seeds.
     pub seed: u64,
     /// Number of replicates.
@@ -308,8 +234,8 @@ pub struct CaptionNoise {
 pub struct CheckOutcome {
     /// The settings that were fixed before.
     pub protocol: Protocol,
-    /// The metric that decides.
-    pub metric: Metric,
+    /// The name of the metric that decides.
+    pub metric: String,
     /// Its unit.
     pub unit: String,
     /// The outcome of each arm.
@@ -375,11 +301,7 @@ fn seem_to_differ(protocol: &Protocol, of_arms: &BTreeMap<usize, Vec<&FitResult>
     let values = |results: &Vec<&FitResult>| -> Vec<f64> {
         let mut results = results.clone();
         results.sort_by_key(|result| result.fit.replicate);
-        let value = |result: &FitResult| match protocol.question.metric() {
-            Metric::VisualGain => Some(result.visual_gain),
-            Metric::HeldOutLoss => result.held_out_loss,
-        };
-        results.into_iter().filter_map(value).collect()
+        results.into_iter().filter_map(protocol.metric.of_fit).collect()
     };
     let values: Vec<Vec<f64>> = of_arms.values().map(values).collect();
     let differ = |first: &Vec<f64>, second: &Vec<f64>| {
@@ -483,12 +405,8 @@ impl<'a> Measurements<'a> {
     /// Returns a metric of every replicate on some of the held-out pairs; empty if the gear does
     /// not have the metric. Fits that were measured on another number of pairs have no values,
     /// because their measurements belong to other pairs.
-    fn values(&self, version: Version, setting: usize, metric: Metric, chosen: &dyn Fn(&HeldOut) -> bool) -> Vec<f64> {
-        let value = |measured: &crate::fit::Measured| match metric {
-            Metric::VisualGain => Some(measured.gain),
-            Metric::HeldOutLoss => measured.bits,
-        };
-        self.totals(version, setting, chosen, value)
+    fn values(&self, version: Version, setting: usize, metric: &Metric, chosen: &dyn Fn(&HeldOut) -> bool) -> Vec<f64> {
+        self.totals(version, setting, chosen, metric.of_pair)
     }
 
     fn unigram(&self, version: Version, setting: usize) -> Vec<f64> {
@@ -530,7 +448,7 @@ pub fn judge(
     results: &[FitResult],
 ) -> CheckOutcome {
     let measurements = Measurements::new(protocol, split, results);
-    let metric = protocol.question.metric();
+    let metric = protocol.metric;
     let alpha = protocol.alpha_of_look();
     let arms: Vec<ArmOutcome> = (0..names.len())
         .map(|arm| arm_outcome(&measurements, arm, &names[arm], split.arms[arm].len(), different_pairs[arm]))
@@ -542,7 +460,7 @@ pub fn judge(
     let pairs: Vec<(usize, usize)> =
         (0..names.len()).flat_map(|first| (first + 1..names.len()).map(move |second| (first, second))).collect();
     let arms_compared =
-        |first: usize, second: usize, setting: usize, metric: Metric, chosen: &dyn Fn(&HeldOut) -> bool| {
+        |first: usize, second: usize, setting: usize, metric: &Metric, chosen: &dyn Fn(&HeldOut) -> bool| {
             let [a, b] = [first, second].map(|arm| measurements.values(Version::Arm { arm }, setting, metric, chosen));
             compared(&a, &b, alpha)
         };
@@ -561,7 +479,6 @@ pub fn judge(
             Some(Adjusted { alpha, .. }) => decisive.map(|difference| difference.at(alpha)),
             None => decisive,
         };
-        let other_metric = if metric == Metric::VisualGain { Metric::HeldOutLoss } else { Metric::VisualGain };
         let origins = origins(split, names, first, second, &|chosen| arms_compared(first, second, 0, metric, chosen));
         let other_setting = arms_compared(first, second, 1, metric, &counts);
         let gates = gates::gates(&gates::Facts {
@@ -600,7 +517,7 @@ pub fn judge(
             adjusted_p,
             adjusted_for,
             other_setting,
-            other_metric: arms_compared(first, second, 0, other_metric, &counts),
+            other_metric: arms_compared(first, second, 0, metric.other(), &counts),
             margin,
             origins,
             gates,
@@ -612,8 +529,8 @@ pub fn judge(
     let notes = words::notes(protocol, &arms, split, &comparisons, controls.as_ref());
     CheckOutcome {
         protocol: protocol.clone(),
-        metric,
-        unit: metric.unit(protocol.gear).to_owned(),
+        metric: metric.name.to_owned(),
+        unit: (metric.unit)(protocol.gear).to_owned(),
         arms,
         held_out_pairs: split.held_out.iter().filter(|held| held.counts).count(),
         left_out: split.left_out.clone(),
@@ -643,19 +560,19 @@ fn arm_outcome(
         different_pairs,
         loss_tokens: mean(&|training| training.loss_tokens as f64),
         epochs: mean(&|training| training.epochs),
-        visual_gain: measurements.values(version, 0, Metric::VisualGain, &counts),
-        held_out_loss: measurements.values(version, 0, Metric::HeldOutLoss, &counts),
+        visual_gain: measurements.values(version, 0, &VISUAL_GAIN, &counts),
+        held_out_loss: measurements.values(version, 0, &HELD_OUT_LOSS, &counts),
         unigram_loss: measurements.unigram(version, 0),
     }
 }
 
-fn controls(measurements: &Measurements, names: &[String], metric: Metric, alpha: f64) -> Option<Controls> {
+fn controls(measurements: &Measurements, names: &[String], metric: &Metric, alpha: f64) -> Option<Controls> {
     let is_control = |version: &Version| !matches!(version, Version::Arm { .. });
     let arm = measurements.results.keys().find(|(version, _)| is_control(version))?.0.arm();
-    let values = |version, metric| measurements.values(version, 0, metric, &|held: &HeldOut| held.counts);
-    let better_by = |first: Version, second: Version, metric: Metric| {
+    let values = |version, metric: &Metric| measurements.values(version, 0, metric, &|held: &HeldOut| held.counts);
+    let better_by = |first: Version, second: Version, metric: &Metric| {
         let [first, second] = [first, second].map(|version| values(version, metric));
-        let [better, worse] = if metric.higher_is_better() { [first, second] } else { [second, first] };
+        let [better, worse] = if metric.higher_is_better { [first, second] } else { [second, first] };
         compared(&better, &worse, alpha)
     };
     let percents = measurements.results.keys().filter_map(|(version, _)| match version {
@@ -666,7 +583,7 @@ fn controls(measurements: &Measurements, names: &[String], metric: Metric, alpha
         let [arm, wrong] = [Version::Arm { arm }, Version::WrongTexts { arm, percent }];
         let fall = better_by(arm, wrong, metric)?;
         // By the visual gain, whichever metric decides: wrong texts hardly change the loss.
-        let seen = better_by(arm, wrong, Metric::VisualGain)?;
+        let seen = better_by(arm, wrong, &VISUAL_GAIN)?;
         let found = seen.is_significant() && seen.mean > 0.0;
         Some(WrongTexts { percent, fall, found })
     });
@@ -743,7 +660,7 @@ struct Decision<'a> {
     /// The maximum of the metric over all replicates of the two arms.
     level: f64,
     names: [&'a String; 2],
-    metric: Metric,
+    metric: &'a Metric,
     alpha: f64,
     /// The number of comparisons with a p.
     comparisons: usize,
@@ -765,7 +682,7 @@ fn decide(decision: &Decision) -> Verdict {
     };
     let is_rounding = difference.mean.abs() <= ROUNDING * decision.level
         && difference.interval.is_some_and(|[low, high]| (high - low).abs() <= 100.0 * ROUNDING * decision.level);
-    let first_is_better = (difference.mean > 0.0) == decision.metric.higher_is_better();
+    let first_is_better = (difference.mean > 0.0) == decision.metric.higher_is_better;
     if adjusted_p < decision.alpha && !is_rounding {
         if decision.other_setting.is_some_and(|other| other.mean * difference.mean < 0.0) {
             return Verdict::LearningRateDependent;
@@ -794,7 +711,7 @@ fn decide(decision: &Decision) -> Verdict {
             .find(|origin| origin.difference.as_ref().is_some_and(|on| on.is_significant() && on.mean * sign > 0.0))
     };
     if let (Some(above), Some(below)) = (significant(1.0), significant(-1.0)) {
-        let (for_first, for_second) = if decision.metric.higher_is_better() { (above, below) } else { (below, above) };
+        let (for_first, for_second) = if decision.metric.higher_is_better { (above, below) } else { (below, above) };
         return Verdict::Inconclusive {
             reason: format!(
                 "it depends on the pairs that it is measured on: {} is better on the {} of {}, {} on the {} of {}",

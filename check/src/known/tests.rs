@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 
 use super::*;
-use crate::outcome::{Gear, Protocol, Question, check};
+use crate::fit::Gear;
+use crate::metrics::VISUAL_GAIN;
+use crate::outcome::{Protocol, check};
 use crate::probe::Probe;
 use crate::text::words;
 
@@ -34,7 +36,7 @@ fn run_quick(base: &Base, cases: &[Case], draws: &Draws, replicates: usize) -> V
     let quick = |universe: &Universe, parted: &Split, seed: u64| {
         let protocol = Protocol {
             gear: Gear::Quick,
-            question: Question::Fit,
+            metric: &VISUAL_GAIN,
             seed,
             replicates,
             looks: vec![replicates],
@@ -263,7 +265,7 @@ fn fewer_wrong_captions_than_the_margin_may_be_called_equivalent() {
     let (universe, parted) = build(named("filler"), &base, 1).unwrap();
     let protocol = Protocol {
         gear: Gear::Quick,
-        question: Question::Fit,
+        metric: &VISUAL_GAIN,
         seed: 1,
         replicates: 2,
         looks: vec![2],

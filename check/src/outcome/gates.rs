@@ -3,6 +3,7 @@
 use super::words::MANY_EPOCHS;
 use super::{ArmOutcome, Controls, Gate, Measurements, Protocol};
 use crate::fit::Version;
+use crate::metrics::VISUAL_GAIN;
 use crate::split::Split;
 use crate::statistics::difference;
 
@@ -205,7 +206,7 @@ fn sight(facts: &Facts) -> Gate {
     let lowest = |arm: &ArmOutcome| arm.visual_gain.iter().copied().fold(f64::INFINITY, f64::min);
     let passed = facts.arms.iter().any(|arm| sees(arm));
     let [first, second] = facts.arms;
-    let unit = super::Metric::VisualGain.unit(facts.protocol.gear);
+    let unit = (VISUAL_GAIN.unit)(facts.protocol.gear);
     let mut finding = format!(
         "the least visual gain of a replicate is {:+.4} {unit} for {} and {:+.4} for {}",
         lowest(first),

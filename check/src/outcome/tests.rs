@@ -9,7 +9,7 @@ const HELD_OUT: usize = 200;
 fn protocol() -> Protocol {
     Protocol {
         gear: Gear::Lynx,
-        question: Question::Fit,
+        metric: &VISUAL_GAIN,
         seed: 1,
         replicates: REPLICATES,
         looks: vec![REPLICATES],
@@ -441,7 +441,7 @@ fn a_training_that_breaks_down_is_told_after_it_was_written_and_read() {
 
 #[test]
 fn a_loss_is_better_where_it_is_lower() {
-    let asked = Protocol { question: Question::Loss, ..protocol() };
+    let asked = Protocol { metric: &HELD_OUT_LOSS, ..protocol() };
     // The gain of the first arm is larger, and so its loss is lower.
     let outcome = judged(&asked, &split_of(2), &|fit, _| level(fit, &[0.40, 0.20]));
     assert_eq!(outcome.first().verdict.winner(), Some("clean"), "{}", outcome.first().sentence);

@@ -1,6 +1,7 @@
 //! The sentences that describe an outcome.
 
-use super::{ArmOutcome, BOTH_ARMS, CaptionNoise, Comparison, Controls, Gear, Origin, Protocol, Question, Verdict};
+use super::{ArmOutcome, BOTH_ARMS, CaptionNoise, Comparison, Controls, Origin, Protocol, Verdict};
+use crate::fit::Gear;
 use crate::split::{FEWEST_OF_AN_ORIGIN, Split};
 use crate::statistics::Difference;
 
@@ -24,46 +25,42 @@ pub(super) fn sentence(comparison: &Comparison, protocol: &Protocol, arms: [&Arm
     }
     let Comparison { first, second, .. } = comparison;
     let sizes = arms.map(|arm| arm.different_pairs as f64);
-    let metric = protocol.question.metric();
-    let head = match (&comparison.verdict, protocol.question) {
-        (Verdict::A { arm } | Verdict::B { arm }, Question::Fit) => {
+    let metric = protocol.metric;
+    let head = match &comparison.verdict {
+        Verdict::A { arm } | Verdict::B { arm } => {
             let (other, factor) =
                 if arm == first { (second, sizes[0] / sizes[1]) } else { (first, sizes[1] / sizes[0]) };
-            if factor > COMPARABLE {
+            if metric.grows_with_quantity && factor > COMPARABLE {
                 format!(
                     "{arm} is better to learn from, and it has {} as many different pairs as {other}: this may be quantity rather than fit",
                     times(factor)
                 )
             } else {
-                format!("{arm} is better: its texts fit their images better than those of {other}")
+                format!("{arm} is better: {} {other}", metric.finding)
             }
         }
-        (Verdict::A { arm } | Verdict::B { arm }, Question::Loss) => {
-            let other = if arm == first { second } else { first };
-            format!("{arm} is better: trained on it, the model predicts held-out texts better than trained on {other}")
-        }
-        (Verdict::Equivalent, _) => format!(
+        Verdict::Equivalent => format!(
             "equivalent: {first} and {second} differ by less than the effect of {:.0} % wrong texts",
             protocol.margin_percent
         ),
-        (Verdict::Inconclusive { reason }, _) => format!("inconclusive: {reason}"),
-        (Verdict::LearningRateDependent, _) => {
+        Verdict::Inconclusive { reason } => format!("inconclusive: {reason}"),
+        Verdict::LearningRateDependent => {
             format!(
                 "learning-rate dependent: between {first} and {second}, the other {} says the opposite",
                 setting(protocol)
             )
         }
-        (Verdict::Invalid { .. }, _) => unreachable!("returned above"),
+        Verdict::Invalid { .. } => unreachable!("returned above"),
     };
     let numbers = comparison.difference.as_ref().map(|difference| {
-        let unit = metric.unit(protocol.gear);
+        let unit = (metric.unit)(protocol.gear);
         let comparisons = comparison.adjusted_for;
         let interval = difference.interval.map(|bounds| interval(bounds, difference.alpha, comparisons));
         let interval = interval.map(|interval| format!(", {interval}"));
         let p = comparison.adjusted_p.map(|p| if p < 0.001 { ", p < 0.001".to_owned() } else { format!(", p = {p:.3}") });
         format!(
             "{} of {first} minus {second} is {:+.4} {unit}{}{}{}, {} replicates that redraw the pairs of both arms and the held-out ones{}",
-            metric.name(),
+            metric.words,
             difference.mean,
             interval.unwrap_or_default(),
             p.unwrap_or_default(),
@@ -193,17 +190,11 @@ fn dependence(comparison: &Comparison) -> Option<String> {
 }
 
 fn limits(protocol: &Protocol) -> &'static str {
-    match (protocol.gear, protocol.question) {
-        (Gear::Quick, _) => {
+    match protocol.gear {
+        Gear::Quick => {
             "It holds for these pairs and for pairs drawn like them; it says nothing about word order, fluency, knowledge or text in images."
         }
-        (Gear::Lynx, Question::Fit) => {
-            "It holds for these pairs and for pairs drawn like them, for a small model; it says nothing about knowledge, text in images or large models."
-        }
-        (Gear::Lynx, Question::Loss) => {
-            "It holds for these pairs and for pairs drawn like them, for a small model, images and language together; it says nothing about knowledge, text in \
-             images or large models."
-        }
+        Gear::Lynx => protocol.metric.limits,
     }
 }
 
@@ -230,7 +221,7 @@ pub(super) fn notes(
         {
             notes.push(format!(
                 "a true difference of {effect:.4} {} between {} and {} is found in four checks of five, a smaller one less often",
-                protocol.question.metric().unit(protocol.gear),
+                (protocol.metric.unit)(protocol.gear),
                 comparison.first,
                 comparison.second
             ));

@@ -6,8 +6,8 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use lynxdata_burn_model::DeviceName;
 use lynxdata_check::known::{self, Base, Case, Draws, Tally};
-use lynxdata_check::outcome::{CheckOutcome, Gear, arms_to_fit, check, different_pairs};
-use lynxdata_check::{Split, Universe};
+use lynxdata_check::outcome::{CheckOutcome, arms_to_fit, check, different_pairs};
+use lynxdata_check::{Gear, Split, Universe};
 use lynxdata_records::nearest;
 use serde::Serialize;
 

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::{Args, Subcommand};
 use lynxdata_burn_model::DeviceName;
-use lynxdata_check::{Gear, Question};
+use lynxdata_check::metrics::METRICS;
+use lynxdata_check::{Gear, Metric};
 
 use super::calibrate;
 use super::run::run_loaded;
@@ -67,8 +69,8 @@ pub(crate) struct Arguments {
     quick: bool,
 
     /// The question that decides
-    #[arg(long, value_enum, requires = "a")]
-    question: Option<Asked>,
+    #[arg(long, value_parser = questions(), requires = "a")]
+    question: Option<String>,
 
     /// Folder for the report and all measurements
     #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "a", default_value = "lynxdata-check")]
@@ -98,13 +100,10 @@ enum Action {
     Calibrate(calibrate::Arguments),
 }
 
-/// The metric that decides.
-#[derive(Clone, Copy, ValueEnum)]
-enum Asked {
-    /// The arm whose texts fit their images better
-    Fit,
-    /// The arm that is better for predicting held-out texts, by images and language together
-    Loss,
+/// Returns every question with its meaning.
+fn questions() -> PossibleValuesParser {
+    let value = |metric: &&'static Metric| PossibleValue::new(metric.question).help(metric.help);
+    PossibleValuesParser::new(METRICS.iter().map(value).collect::<Vec<_>>())
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
@@ -183,12 +182,8 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     if arguments.quick {
         check.insert("replicates".to_owned(), i64::try_from(check::QUICK_REPLICATES)?.into());
     }
-    if let Some(question) = arguments.question {
-        let question = match question {
-            Asked::Fit => Question::Fit,
-            Asked::Loss => Question::Loss,
-        };
-        check.insert("question".to_owned(), toml::Value::try_from(question)?);
+    if let Some(question) = &arguments.question {
+        check.insert("question".to_owned(), question.as_str().into());
     }
     if let Some(device) = &arguments.device {
         check.insert("device".to_owned(), device.to_string().into());

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use lynxdata_burn_model::{DeviceName, ModelConfig, Part, TokenizerConfig, TrainConfig};
+use lynxdata_check::metrics::VISUAL_GAIN;
 use lynxdata_check::outcome::{FEWEST_HELD_OUT, FEWEST_PAIRS};
 use lynxdata_check::universe::MOST_ARMS;
-use lynxdata_check::{Gear, Protocol, Question};
+use lynxdata_check::{Gear, Metric, Protocol};
 use lynxdata_engine::select::Rule;
 use lynxdata_records::schema::CAPTION;
 use schemars::JsonSchema;
@@ -85,7 +86,7 @@ pub struct CheckConfig {
     /// `loss` asks whose texts predict held-out texts, by images and language together, and needs
     /// the gear `lynx`.
     #[serde(default = "fit")]
-    pub question: Question,
+    pub question: &'static Metric,
     /// Number of replicates. Each draws the pairs of the arms and of the held-out set again, with
     /// replacement. More replicates make the interval more reliable, not smaller; only more pairs
     /// make it smaller.
@@ -245,7 +246,7 @@ impl CheckConfig {
     pub fn protocol(&self, seed: u64) -> Protocol {
         Protocol {
             gear: self.gear,
-            question: self.question,
+            metric: self.question,
             seed,
             replicates: self.replicates,
             looks: if self.looks.is_empty() { vec![self.replicates] } else { self.looks.clone() },
@@ -297,8 +298,11 @@ impl CheckConfig {
         {
             bail!("check.second_learning_rate is {}; it must be above 0 and differ from 1", self.second_learning_rate);
         }
-        if self.question == Question::Loss && self.gear == Gear::Quick {
-            bail!("check.question = \"loss\" needs check.gear = \"lynx\": the probe has no language model");
+        if self.question.needs_language_model && self.gear == Gear::Quick {
+            bail!(
+                "check.question = {:?} needs check.gear = \"lynx\": the probe has no language model",
+                self.question.question
+            );
         }
         if self.held_out_most == 0 || self.most_pairs == 0 || self.members == 0 {
             bail!("check.held_out_most, check.most_pairs and check.members must be at least 1");
@@ -327,8 +331,8 @@ fn lynx() -> Gear {
     Gear::Lynx
 }
 
-fn fit() -> Question {
-    Question::Fit
+fn fit() -> &'static Metric {
+    &VISUAL_GAIN
 }
 
 fn eight() -> usize {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use lynxdata_check::metrics::VISUAL_GAIN;
 use lynxdata_check::outcome::{CheckOutcome, Comparison, check, judge};
-use lynxdata_check::{Gear, Probe, Protocol, Question, Verdict};
+use lynxdata_check::{Gear, Probe, Protocol, Verdict};
 use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -145,7 +146,7 @@ fn not_read(context: &Context) -> Result<Vec<String>> {
 fn second_opinion(protocol: &Protocol, data: &CheckData) -> String {
     let quick_protocol = Protocol {
         gear: Gear::Quick,
-        question: Question::Fit,
+        metric: &VISUAL_GAIN,
         replicates: QUICK_REPLICATES,
         looks: vec![QUICK_REPLICATES],
         ..protocol.clone()

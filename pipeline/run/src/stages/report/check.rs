@@ -1,9 +1,9 @@
 //! The section of the report about the check.
 
 use anyhow::Result;
-use lynxdata_check::outcome::Metric;
+use lynxdata_check::metrics::VISUAL_GAIN;
 use lynxdata_check::statistics::Difference;
-use lynxdata_check::{CheckOutcome, Fit, FitResult, Gear, Version};
+use lynxdata_check::{CheckOutcome, Fit, FitResult, Gear, Metric, Version};
 use lynxdata_report::data::{Arm, CheckSummary, Comparison, Run};
 
 use crate::stage::Context;
@@ -34,16 +34,16 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
         Arm { name: arm.name.clone(), pairs: arm.pairs as u64, runs }
     });
     let arms: Vec<Arm> = arms.collect();
-    let other = if outcome.metric == Metric::VisualGain { Metric::HeldOutLoss } else { Metric::VisualGain };
-    let row = |metric: Metric, name: &str, [first, second]: [&str; 2], difference: Option<&Difference>| {
+    let metric = outcome.protocol.metric;
+    let row = |metric: &Metric, name: &str, [first, second]: [&str; 2], difference: Option<&Difference>| {
         let difference = difference?;
         let [ci_low, ci_high] = difference.interval?;
         Some(Comparison {
             metric: name.to_owned(),
-            unit: metric.unit(gear).to_owned(),
+            unit: (metric.unit)(gear).to_owned(),
             first: first.to_owned(),
             second: second.to_owned(),
-            lower_is_better: !metric.higher_is_better(),
+            lower_is_better: !metric.higher_is_better,
             mean_difference: difference.mean,
             ci_low,
             ci_high,
@@ -55,8 +55,8 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
     };
     let comparisons = outcome.comparisons.iter().flat_map(|compared| {
         let arms = [compared.first.as_str(), compared.second.as_str()];
-        let decisive = row(outcome.metric, outcome.metric.name(), arms, compared.difference.as_ref());
-        let beside = row(other, other.name(), arms, compared.other_metric.as_ref());
+        let decisive = row(metric, metric.words, arms, compared.difference.as_ref());
+        let beside = row(metric.other(), metric.other().words, arms, compared.other_metric.as_ref());
         let adjusts = compared.adjusted_for > 1;
         // The interval has the level of the adjusted p.
         let decisive = decisive.map(|row| Comparison {
@@ -70,10 +70,10 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
     let comparisons = comparisons.collect();
     let first = outcome.first();
     let controls = outcome.controls.iter().flat_map(|controls| {
-        let halves = row(outcome.metric, "halves", [&controls.arm, "its other half"], controls.halves.as_ref());
+        let halves = row(metric, "halves", [&controls.arm, "its other half"], controls.halves.as_ref());
         let wrong = controls.wrong_texts.iter().filter_map(|control| {
             let name = format!("{} % wrong texts", control.percent);
-            row(outcome.metric, &name, [&controls.arm, "itself with them"], Some(&control.fall))
+            row(metric, &name, [&controls.arm, "itself with them"], Some(&control.fall))
         });
         halves.into_iter().chain(wrong).collect::<Vec<_>>()
     });
@@ -90,7 +90,7 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
     };
     let sentences: Vec<&str> = outcome.comparisons.iter().map(|compared| compared.sentence.as_str()).collect();
     Ok(CheckSummary {
-        metric: outcome.metric.name().to_owned(),
+        metric: metric.words.to_owned(),
         arms,
         comparisons,
         verdict_word: match first.verdict.winner() {
@@ -99,7 +99,7 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
         },
         verdict_sentence: sentences.join(" "),
         method,
-        gain_unit: Metric::VisualGain.unit(gear).to_owned(),
+        gain_unit: (VISUAL_GAIN.unit)(gear).to_owned(),
         controls,
         gates: first.gates.clone(),
         notes: outcome.notes.clone(),
