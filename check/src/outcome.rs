@@ -199,9 +199,10 @@ pub struct Comparison {
     /// First minus second in the metric that decides, at the level of its step in Holm's method:
     /// its interval excludes 0 exactly if `adjusted_p` is below the α of the look.
     pub difference: Option<Difference>,
-    /// p after Holm's correction for several comparisons; absent if `difference` has no p.
+    /// p after Holm's correction for several comparisons; absent if `difference` has no p or the
+    /// arms cannot be compared.
     pub adjusted_p: Option<f64>,
-    /// Number of comparisons with a p, for which `adjusted_p` and the level of `difference` are
+    /// Number of comparisons that were tested, for which `adjusted_p` and the level of `difference` are
     /// adjusted; at least 1.
     pub adjusted_for: usize,
     /// The same at the other setting.
@@ -467,13 +468,17 @@ pub fn judge(
     let counts = |held: &HeldOut| held.counts;
     let decisive: Vec<Option<Difference>> =
         pairs.iter().map(|(first, second)| arms_compared(*first, *second, 0, metric, &counts)).collect();
-    // Arms that were not fitted were not tested, so the other tests need no adjustment for them.
-    let p: Vec<f64> = decisive.iter().flatten().filter_map(|difference| difference.p).collect();
+    // Arms that were not fitted or cannot be compared are not tested, so the other tests need no
+    // adjustment for them.
+    let p_of = |(first, second): (usize, usize), decisive: &Option<Difference>| {
+        decisive.as_ref()?.p.filter(|_| gates::are_comparable(split, [first, second]))
+    };
+    let p: Vec<f64> = pairs.iter().zip(&decisive).filter_map(|(pair, decisive)| p_of(*pair, decisive)).collect();
     let adjusted_for = p.len().max(1);
     let mut tested = holm(&p, alpha).into_iter();
 
     let comparisons = pairs.iter().zip(decisive).map(|(&(first, second), decisive)| {
-        let adjusted = decisive.as_ref().and_then(|difference| difference.p).and_then(|_| tested.next());
+        let adjusted = p_of((first, second), &decisive).and_then(|_| tested.next());
         let adjusted_p = adjusted.map(|Adjusted { p, .. }| p);
         let decisive = match adjusted {
             Some(Adjusted { alpha, .. }) => decisive.map(|difference| difference.at(alpha)),

@@ -18,7 +18,7 @@
 //! captions are found as often as before: on the real pairs in 6 and 10 of 10 draws, on the
 //! rendered world in all.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::features;
 use crate::fit::{Example, Fit, FitResult, Measured, examples, held_out_weights};
@@ -84,11 +84,11 @@ impl<'a> Probe<'a> {
         for text in &mut texts {
             *text = divided(text, mean_length);
         }
-        // By the answers only, because the probe does not see questions.
-        let mut numbers: HashMap<Vec<&str>, u32> = HashMap::new();
+        // By the words of the answers, because the probe does not see anything else.
+        let mut numbers: HashMap<Vec<String>, u32> = HashMap::new();
         let text_numbers = universe.pairs.iter().map(|pair| {
             let next = numbers.len() as u32;
-            *numbers.entry(pair.turns.iter().map(|turn| turn.answer.as_str()).collect()).or_insert(next)
+            *numbers.entry(pair.answer_words()).or_insert(next)
         });
         let text_numbers = text_numbers.collect();
         let words = vocabulary.len();
@@ -121,9 +121,11 @@ impl<'a> Probe<'a> {
     fn scores(&self, drawn: &[&Example], penalty: f32) -> Matrix {
         let columns = self.pictures.columns();
         // A pair that occurs twice, by the draw or in the arm itself, has twice the weight, and all
-        // weights sum to the number of different pairs: the same set repeated is the same data.
-        let differing: BTreeSet<(u32, u32)> =
-            drawn.iter().map(|example| (example.picture, self.text_numbers[example.text as usize])).collect();
+        // weights sum to the number of different pairs: the same set repeated is the same data, also
+        // with images that were encoded again.
+        let cluster = |picture: u32| self.universe.clusters[picture as usize].as_str();
+        let differing: HashSet<(&str, u32)> =
+            drawn.iter().map(|example| (cluster(example.picture), self.text_numbers[example.text as usize])).collect();
         let mass: f32 = drawn.iter().map(|example| example.copies as f32).sum();
         let scale = differing.len() as f32 / mass.max(1.0);
         let rows: Vec<(u32, f32)> =

@@ -252,12 +252,11 @@ pub fn split(universe: &Universe, config: &SplitConfig) -> Split {
     Split { arms, held_out, is_given: universe.has_evaluation_set, are_conversations, left_out }
 }
 
-/// The image and the text of a pair. Pairs with equal ones are copies.
-type Content<'a> = (u32, &'a [Turn]);
+/// The cluster of the image of a pair, and its text. Pairs with equal ones are copies.
+type Content<'a> = (&'a str, &'a [Turn]);
 
 fn content(universe: &Universe, pair: u32) -> Content<'_> {
-    let Pair { picture, turns, .. } = &universe.pairs[pair as usize];
-    (*picture, turns)
+    (universe.cluster(pair), &universe.pairs[pair as usize].turns)
 }
 
 /// Returns the arms that have each image with each text, as one bit per arm. An arm that repeats a

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 
 use super::*;
-use crate::fit::Gear;
+use crate::fit::{Fit, Gear, Version};
 use crate::metrics::VISUAL_GAIN;
 use crate::outcome::{Protocol, check};
 use crate::probe::Probe;
@@ -167,6 +167,33 @@ fn repeats_add_nothing_new() {
         let uids: BTreeSet<&str> = universe.pairs.iter().map(|pair| pair.uid.as_str()).collect();
         assert_eq!(uids.len(), universe.pairs.len(), "{name}");
     }
+}
+
+#[test]
+fn images_encoded_again_and_texts_in_capitals_add_nothing_to_the_probe() {
+    let (mut universe, mut parted) = build(named("halves"), &Base::rendered(200, 3), 1).unwrap();
+    let rows = universe.features.rows() as u32;
+    universe.features = Matrix::from_rows(FEATURES, universe.features.values().repeat(2));
+    universe.clusters.extend(universe.clusters.clone());
+    let clean = parted.arms[0].clone();
+    let mut copied = clean.clone();
+    for pair in &clean {
+        let Pair { uid, picture, turns, .. } = &universe.pairs[*pair as usize];
+        let turns = vec![Turn::caption(turns[0].answer.to_uppercase() + "!")];
+        let copy =
+            Pair { uid: format!("{uid} again"), picture: picture + rows, turns, arms: 2, may_be_held_out: false };
+        copied.push(universe.pairs.len() as u32);
+        universe.pairs.push(copy);
+    }
+    parted.arms[1] = copied;
+    let probe = Probe::new(&universe, &parted, 1);
+    let gains = |arm: usize| -> Vec<f64> {
+        let fit = probe.fit(Fit { version: Version::Arm { arm }, replicate: 0, setting: 0 });
+        fit.measured.iter().map(|measured| measured.gain).collect()
+    };
+    let largest = gains(0).into_iter().map(f64::abs).fold(0.0, f64::max);
+    let difference = gains(0).iter().zip(gains(1)).map(|(one, other)| (one - other).abs()).fold(0.0, f64::max);
+    assert!(largest > 0.01 && difference < 1e-4 * largest, "{difference} of {largest}");
 }
 
 #[test]

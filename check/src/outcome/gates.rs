@@ -85,7 +85,11 @@ fn held_out(facts: &Facts) -> Gate {
             finding +=
                 &format!("; {} candidates were skipped because many images share their text", told.shared_candidates);
         }
-        finding += "; more data, a larger held-out fraction or a wider condition on what may be held out would help";
+        finding += if facts.split.is_given {
+            "; more pairs to measure on would help"
+        } else {
+            "; more data, a larger held-out fraction or a wider condition on what may be held out would help"
+        };
     }
     gate("enough held-out pairs", count >= fewest, finding)
 }

@@ -387,6 +387,15 @@ fn an_arm_that_is_too_small_leaves_the_others_to_be_compared() {
 }
 
 #[test]
+fn comparisons_of_equal_arms_are_not_adjusted_for() {
+    let mut equal = split_of(3);
+    equal.arms[2] = equal.arms[0].clone();
+    let outcome = judged(&protocol(), &equal, &|fit, _| level(fit, &[0.30, 0.25, 0.30]));
+    let [first, same, last] = outcome.comparisons.as_slice() else { unreachable!("there are three") };
+    assert_eq!((first.adjusted_for, last.adjusted_for, same.adjusted_p), (2, 2, None));
+}
+
+#[test]
 fn comparisons_that_were_not_measured_are_not_adjusted_for() {
     let mut small = split_of(3);
     small.arms[2].truncate(20);

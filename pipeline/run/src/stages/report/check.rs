@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use lynxdata_check::metrics::VISUAL_GAIN;
+use lynxdata_check::outcome::{self, Gate};
 use lynxdata_check::statistics::Difference;
 use lynxdata_check::{CheckOutcome, Fit, FitResult, Gear, Metric, Version};
 use lynxdata_report::data::{Arm, CheckSummary, Comparison, Run};
@@ -68,7 +69,6 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
         decisive.into_iter().chain(beside)
     });
     let comparisons = comparisons.collect();
-    let first = outcome.first();
     let controls = outcome.controls.iter().flat_map(|controls| {
         let halves = row(metric, "halves", [&controls.arm, "its other half"], controls.halves.as_ref());
         let wrong = controls.wrong_texts.iter().filter_map(|control| {
@@ -88,20 +88,46 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
             lynxdata_report::count(weights.unwrap_or(0))
         ),
     };
-    let sentences: Vec<&str> = outcome.comparisons.iter().map(|compared| compared.sentence.as_str()).collect();
+    let sentences = outcome.comparisons.iter().map(|compared| match compared.sentence.as_str() {
+        sentence if sentence.ends_with('.') => sentence.to_owned(),
+        sentence => format!("{sentence}."),
+    });
+    let sentences: Vec<String> = sentences.collect();
+    // Gates of all arms are in every comparison.
+    let mut gates: Vec<Gate> = Vec::new();
+    for gate in outcome.comparisons.iter().flat_map(|compared| &compared.gates) {
+        if !gates.contains(gate) {
+            gates.push(gate.clone());
+        }
+    }
     Ok(CheckSummary {
         metric: metric.words.to_owned(),
         arms,
         comparisons,
-        verdict_word: match first.verdict.winner() {
-            Some(arm) => format!("{arm} is better"),
-            None => first.verdict.name().to_owned(),
-        },
+        verdict_word: verdict_in_words(&outcome.comparisons),
         verdict_sentence: sentences.join(" "),
         method,
         gain_unit: (VISUAL_GAIN.unit)(gear).to_owned(),
         controls,
-        gates: first.gates.clone(),
+        gates,
         notes: outcome.notes.clone(),
     })
+}
+
+/// Returns the headline: the verdict of the only comparison, otherwise an arm that is better than
+/// all others, otherwise the number of comparisons with a better arm.
+fn verdict_in_words(comparisons: &[outcome::Comparison]) -> String {
+    if let [only] = comparisons {
+        return match only.verdict.winner() {
+            Some(arm) => format!("{arm} is better"),
+            None => only.verdict.name().to_owned(),
+        };
+    }
+    let winners: Vec<&str> = comparisons.iter().filter_map(|compared| compared.verdict.winner()).collect();
+    let of = |arm: &str| comparisons.iter().filter(|compared| compared.first == arm || compared.second == arm).count();
+    let wins = |arm: &str| winners.iter().filter(|winner| **winner == arm).count();
+    match winners.iter().find(|arm| wins(arm) == of(arm)) {
+        Some(arm) => format!("{arm} is better than all other arms"),
+        None => format!("{} of {} comparisons name a better arm", winners.len(), comparisons.len()),
+    }
 }
