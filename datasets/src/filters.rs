@@ -27,6 +27,7 @@ pub(crate) const FILTERS: &[(&str, Add)] = &[
     ("box", |own| own.add_filter("box", box_text)),
     ("content_media", |own| own.add_filter("content_media", content_media)),
     ("content_text", |own| own.add_filter("content_text", content_text)),
+    ("contents_media", |own| own.add_filter("contents_media", contents_media)),
     ("descend", |own| own.add_filter("descend", descend)),
     ("detokenise", |own| own.add_filter("detokenise", detokenise)),
     ("file_name", |own| own.add_filter("file_name", file_name)),
@@ -47,6 +48,7 @@ pub(crate) const FILTERS: &[(&str, Add)] = &[
     ("sort_by_number", |own| own.add_filter("sort_by_number", sort_by_number)),
     ("stem", |own| own.add_filter("stem", stem)),
     ("sub", |own| own.add_filter("sub", sub)),
+    ("values_of", |own| own.add_filter("values_of", values_of)),
 ];
 
 fn fault(reason: impl Into<String>) -> Error {
@@ -149,23 +151,73 @@ fn kind_of_part(part: &Value) -> Outcome<Option<(&'static str, &'static str)>> {
 }
 
 /// `message.content | content_text`: the text of a message whose content may be a list of parts.
-/// `<image>` and `<video>` replace the other parts, and any other value is unchanged.
+/// `<image>` and `<video>` replace the other parts, and any other value is unchanged. A line break
+/// separates them from white space of a text beside them, which is a part of the text.
 fn content_text(content: Value) -> Outcome<Value> {
     if content.kind() != ValueKind::Seq {
         return Ok(content);
     }
-    let mut joined = String::new();
+    let (mut joined, mut is_after_token) = (String::new(), false);
     for part in elements(&content)? {
-        if part.kind() == ValueKind::String {
-            joined.push_str(&text(&part)?);
+        let token = if part.kind() == ValueKind::String { None } else { kind_of_part(&part)? };
+        if let Some((_, token)) = token {
+            if !is_after_token && joined.ends_with(char::is_whitespace) {
+                joined.push('\n');
+            }
+            joined.push_str(token);
+            is_after_token = true;
             continue;
         }
-        match kind_of_part(&part)? {
-            Some((_, token)) => joined.push_str(token),
-            None => joined.push_str(&text(&named(&part, &["text", "value"])?)?),
+        let written = if part.kind() == ValueKind::String { part } else { named(&part, &["text", "value"])? };
+        let written = text(&written)?;
+        if is_after_token && written.starts_with(char::is_whitespace) {
+            joined.push('\n');
         }
+        is_after_token &= written.is_empty();
+        joined.push_str(&written);
     }
     Ok(Value::from(joined))
+}
+
+/// `contents | contents_media('image', listed)`: the images or videos of messages in the order of
+/// their places. A part names its own. A part without a name and a token in a text stand for the
+/// next one of `listed`. Listed ones without a place come last.
+fn contents_media(contents: &Value, kind: &str, listed: &Value) -> Outcome<Value> {
+    let mut listed = elements(listed)?.into_iter();
+    let Some((kind, token)) = KINDS_OF_PARTS.into_iter().find(|(own, _)| *own == kind) else {
+        return Err(fault(format!("{kind:?} is neither image nor video")));
+    };
+    let mut found = Vec::new();
+    for content in elements(contents)? {
+        let parts = if content.kind() == ValueKind::Seq { elements(&content)? } else { vec![content] };
+        for part in parts {
+            let is_part = part.kind() == ValueKind::Map;
+            let places = match is_part.then(|| kind_of_part(&part)).transpose()?.flatten() {
+                Some((own, _)) if own == kind => match media_of_part(&part, kind)? {
+                    Some(media) => {
+                        found.push(media);
+                        0
+                    }
+                    None => 1,
+                },
+                Some(_) => 0,
+                None => {
+                    let written = if is_part { named(&part, &["text", "value"])? } else { part };
+                    written.as_str().map_or(0, |text| text.matches(token).count())
+                }
+            };
+            found.extend(listed.by_ref().take(places));
+        }
+    }
+    found.extend(listed);
+    Ok(Value::from(found))
+}
+
+/// Returns the image or video that a part of a message names.
+fn media_of_part(part: &Value, kind: &str) -> Outcome<Option<Value>> {
+    let media = named(part, &[&format!("{kind}_url"), kind, "path", "url", "value"])?;
+    let media = if media.kind() == ValueKind::Map { named(&media, &["url"])? } else { media };
+    Ok((!media.is_undefined()).then_some(media))
 }
 
 /// `message.content | content_media('image')`: the images or videos that parts of a message name.
@@ -179,10 +231,7 @@ fn content_media(content: &Value, kind: &str) -> Outcome<Value> {
         if kind_of_part(&part)?.is_none_or(|(own, _)| own != kind) {
             continue;
         }
-        let media = named(&part, &[&format!("{kind}_url"), kind, "path", "url", "value"])?;
-        if !media.is_undefined() {
-            found.push(if media.kind() == ValueKind::Map { named(&media, &["url"])? } else { media });
-        }
+        found.extend(media_of_part(&part, kind)?);
     }
     Ok(Value::from(found))
 }
@@ -285,6 +334,20 @@ fn flatten(list: &Value) -> Outcome<Value> {
         if element.kind() == ValueKind::Seq { flat.extend(elements(&element)?) } else { flat.push(element) }
     }
     Ok(Value::from(flat))
+}
+
+/// `messages | values_of('loss', 'weight')`: the values that objects of a list have under several
+/// names. Missing values are left out.
+#[expect(clippy::needless_pass_by_value, reason = "minijinja passes the rest of the arguments by value")]
+fn values_of(list: &Value, names: Rest<String>) -> Outcome<Value> {
+    let mut found = Vec::new();
+    for object in elements(list)?.into_iter().filter(|object| object.kind() == ValueKind::Map) {
+        for name in names.iter() {
+            found.push(object.get_attr(name)?);
+        }
+    }
+    found.retain(|value| !value.is_undefined() && !value.is_none());
+    Ok(Value::from(found))
 }
 
 /// `'{"a": 1}' | from_json`: the value that a text holds as JSON.
@@ -493,6 +556,15 @@ mod tests {
                 json!(["a.jpg", "b.jpg", "c.jpg", "e.jpg"]),
             ),
             ("'a' | content_media('video')", json!([])),
+            (
+                "[{'type': 'text', 'text': ' a '}, {'type': 'image'}, {'type': 'text', 'text': '\t b'}] | content_text",
+                json!(" a \n<image>\n\t b"),
+            ),
+            (
+                "['<image>a', [{'type': 'image', 'image': 'n'}, {'type': 'image'}, {'type': 'text', 'text': '<image>'}, \
+                 {'type': 'video'}], none] | contents_media('image', ['x', 'y', 'z', 'rest'])",
+                json!(["x", "n", "y", "z", "rest"]),
+            ),
             ("{'at': [{'at': [1, 2]}, 3]} | descend('at', [0, '1'])", json!(2)),
             ("3 | descend('at', [])", json!(3)),
             ("'a/b.tar.gz' | file_name", json!("b.tar.gz")),
@@ -524,6 +596,7 @@ mod tests {
             ),
             ("'1:02.5' | seconds", json!(62.5)),
             ("['b10', 'b9', 'a'] | sort_by_number", json!(["a", "b9", "b10"])),
+            ("[{'a': 1, 'b': none}, {'b': 2}, 'a'] | values_of('a', 'b')", json!([1, 2])),
         ];
         for (source, expected) in &cases {
             assert_eq!(run(source).as_ref(), Ok(expected), "{source}");
@@ -558,6 +631,7 @@ mod tests {
             ("[[3]] | references(['a'])", "there is no object 3 in a list of 1"),
             ("'a.jpg' | parent", "there is no folder"),
             ("'x' | seconds", "is not a time"),
+            ("[] | contents_media('sound', [])", "\"sound\" is neither image nor video"),
             ("'[' | from_python", "not a Python literal"),
             ("'ab' | before_last('_')", "there is no \"_\""),
         ];

@@ -359,18 +359,27 @@ pub(crate) fn texts_of(value: Value, left_out: &mut Vec<String>) -> Result<Vec<S
     if texts.is_empty() { Err("contain no text".to_owned()) } else { Ok(texts) }
 }
 
-/// Reads turns up to the first one without a text, which is reported in `left_out`.
-pub(crate) fn turns(value: Value, left_out: &mut Vec<String>) -> Result<Vec<(String, String)>, String> {
+/// Reads turns up to the first one without a text, which is reported in `left_out`. Adds the
+/// questions of it and of later ones to `cut`.
+pub(crate) fn turns(
+    value: Value,
+    left_out: &mut Vec<String>,
+    cut: &mut Vec<String>,
+) -> Result<Vec<(String, String)>, String> {
     let mut turns = Vec::new();
-    let all = list(value, "a list of pairs of texts")?;
+    let mut all = list(value, "a list of pairs of texts")?.into_iter();
     let length = all.len();
-    for found in all {
+    while let Some(found) = all.next() {
         match turn(found) {
             Ok(turn) => turns.push(turn),
-            Err(reason) if turns.is_empty() => return Err(format!("the first turn {reason}")),
-            Err(reason) => {
+            Err((reason, _)) if turns.is_empty() => return Err(format!("the first turn {reason}")),
+            Err((reason, question)) => {
                 left_out.push(format!("turn {} of {length} {reason}", turns.len() + 1));
-                break;
+                cut.extend(question);
+                cut.extend(all.by_ref().filter_map(|found| match turn(found) {
+                    Ok((question, _)) => Some(question),
+                    Err((_, question)) => question,
+                }));
             }
         }
     }
@@ -382,34 +391,40 @@ pub(crate) const MISSING_IMAGE: &str = "missing_image";
 const IMAGE_PLACE: &str = "image_place";
 const VIDEO_PLACE: &str = "video_place";
 
-/// Removes the tokens that mark the places of images or of the video from questions, with the white
-/// space that separates them from the text. A conversation has its media before the first question.
-/// So tokens may only be at the beginning or the end of a question, and one in a later question
-/// must mark an image that the first one has; such an image is used once. A dialog ends before a
-/// question of tokens alone, which is reported in `left_out`, like the turns that were left out
-/// before. Returns the reason and the details if a token is elsewhere, or if there are more or
-/// fewer tokens than images.
+/// Removes the tokens that mark the places of images or of the video from questions, with the line
+/// break or the space that separates them from the text. A conversation has its media before the
+/// first question. So tokens may only be at the beginning or the end of a question, and one in a
+/// later question must mark an image that the first one has; such an image is used once. A dialog
+/// ends before a question of tokens alone, which is reported in `left_out`, like the turns that
+/// were left out before. If only the questions of those, `cut`, have tokens, the media is left out.
+/// Returns the reason and the details if a token is elsewhere, or if there are more or fewer tokens
+/// than images.
 pub(crate) fn take_tokens(
-    token: &str,
+    tokens: &[String],
     media: &mut Media,
     turns: &mut Vec<(String, String)>,
+    cut: &[String],
     left_out: &mut Vec<String>,
 ) -> Result<(), (&'static str, String)> {
+    let token = tokens.join(" or ");
     let place = if media.video.is_some() { VIDEO_PLACE } else { IMAGE_PLACE };
     let mut marks = Vec::with_capacity(turns.len());
     for (number, (question, _)) in turns.iter_mut().enumerate() {
         let (mut rest, mut count) = (question.as_str(), 0);
-        while let Some(behind) = rest.trim_start().strip_prefix(token) {
+        while let Some(behind) = behind_token(rest, tokens) {
             (rest, count) = (behind, count + 1);
         }
         if count > 0 {
-            rest = without_separator(rest);
+            rest = without_separator_before(rest);
         } else {
-            while let Some(before) = rest.trim_end().strip_suffix(token) {
-                (rest, count) = (before.trim_end(), count + 1);
+            while let Some(before) = before_token(rest, tokens) {
+                (rest, count) = (before, count + 1);
+            }
+            if count > 0 {
+                rest = without_separator_behind(rest);
             }
         }
-        if rest.contains(token) {
+        if tokens.iter().any(|token| rest.contains(token.as_str())) {
             return Err((place, format!("{token} is within the text of question {}", number + 1)));
         }
         marks.push(count);
@@ -428,6 +443,11 @@ pub(crate) fn take_tokens(
     let later = || marks.iter().skip(1).position(|count| *count > 0).map_or(0, |place| place + 2);
     let of_later =
         || format!("question {} has media, which a conversation has only before its first question", later());
+    let is_of_cut = || cut.iter().any(|question| tokens.iter().any(|token| question.contains(token.as_str())));
+    if all == 0 && is_of_cut() {
+        *media = Media::default();
+        return Ok(());
+    }
     if media.video.is_some() {
         return if first == 0 && all > 0 { Err((place, of_later())) } else { Ok(()) };
     }
@@ -450,12 +470,31 @@ pub(crate) fn take_tokens(
     Ok(())
 }
 
-/// Removes the white space between a token and the text after it: up to the line of the text, whose
-/// indentation stays, or all of it if the text is on the line of the token.
-fn without_separator(rest: &str) -> &str {
-    let text = rest.trim_start();
-    let separator = &rest[..rest.len() - text.len()];
-    separator.rfind('\n').map_or(text, |end| &rest[end + 1..])
+/// Returns the text behind a token at the beginning.
+fn behind_token<'a>(text: &'a str, tokens: &[String]) -> Option<&'a str> {
+    let text = text.trim_start();
+    tokens.iter().find_map(|token| text.strip_prefix(token.as_str()))
+}
+
+/// Returns the text before a token at the end.
+fn before_token<'a>(text: &'a str, tokens: &[String]) -> Option<&'a str> {
+    let text = text.trim_end();
+    tokens.iter().find_map(|token| text.strip_suffix(token.as_str()))
+}
+
+/// Removes what separates a token from the text after it: the rest of a line without text, or one
+/// space. All other white space is a part of the text, such as its indentation.
+fn without_separator_before(text: &str) -> &str {
+    let line = text.trim_start_matches([' ', '\t', '\r']);
+    let line = line.strip_prefix('\n');
+    line.or_else(|| text.strip_prefix(' ').filter(|line| !line.starts_with(char::is_whitespace))).unwrap_or(text)
+}
+
+/// Removes what separates a text from a token after it: one line break or one space.
+fn without_separator_behind(text: &str) -> &str {
+    let line = text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+    let line = line.or_else(|| text.strip_suffix(' ').filter(|line| !line.ends_with(char::is_whitespace)));
+    line.unwrap_or(text)
 }
 
 fn expected(what: &str, value: &Value) -> String {
@@ -519,11 +558,17 @@ fn place(value: &Value, length: usize) -> Result<usize, String> {
     place.ok_or_else(|| expected(&format!("an index from 0 to {}", length - 1), value))
 }
 
-fn turn(value: Value) -> Result<(String, String), String> {
-    let Value::Array(pair) = value else { return Err(expected("a pair of texts", &value)) };
-    match <[Value; 2]>::try_from(pair) {
-        Ok([user, assistant]) => Ok((verbatim(user)?, verbatim(assistant)?)),
-        Err(other) => Err(expected("a pair of texts", &Value::Array(other))),
+/// Reads a turn. Returns the reason if it lacks a text, and its question if it has one.
+fn turn(value: Value) -> Result<(String, String), (String, Option<String>)> {
+    let pair = match value {
+        Value::Array(pair) => <[Value; 2]>::try_from(pair).map_err(Value::Array),
+        other => Err(other),
+    };
+    let [user, assistant] = pair.map_err(|other| (expected("a pair of texts", &other), None))?;
+    let user = verbatim(user).map_err(|reason| (reason, None))?;
+    match verbatim(assistant) {
+        Ok(assistant) => Ok((user, assistant)),
+        Err(reason) => Err((reason, Some(user))),
     }
 }
 
@@ -546,13 +591,18 @@ mod tests {
         }
     }
 
+    fn turns_of(value: Value) -> Result<Vec<(String, String)>, String> {
+        turns(value, &mut Vec::new(), &mut Vec::new())
+    }
+
     #[test]
     fn turns_keep_their_white_space() {
         let code = "    if a:\n        return 1\n";
-        assert_eq!(turns(json!([["\tf?", code]]), &mut Vec::new()).unwrap(), [("\tf?".to_owned(), code.to_owned())]);
-        let mut left_out = Vec::new();
-        assert_eq!(turns(json!([["a", "b"], ["c", " \n"]]), &mut left_out).unwrap().len(), 1);
-        assert_eq!(left_out, ["turn 2 of 2 is empty"]);
+        assert_eq!(turns_of(json!([["\tf?", code]])).unwrap(), [("\tf?".to_owned(), code.to_owned())]);
+        let (mut left_out, mut cut) = (Vec::new(), Vec::new());
+        let all = json!([["a", "b"], ["c", " \n"], [null, "d"], ["e", "f"], "g"]);
+        assert_eq!(turns(all, &mut left_out, &mut cut).unwrap().len(), 1);
+        assert_eq!((left_out, cut), (vec!["turn 2 of 5 is empty".to_owned()], vec!["c".to_owned(), "e".to_owned()]));
     }
 
     #[test]
@@ -580,8 +630,8 @@ mod tests {
             (texts_of(json!([]), none).unwrap_err(), "empty list"),
             (texts_of(json!([null, "", " ", ["x"]]), none).unwrap_err(), "contain no text"),
             (truth(&json!(1)).unwrap_err(), "true or false, but is 1"),
-            (turns(json!([["c"], ["a", "b"]]), none).unwrap_err(), "a pair of texts, but is [\"c\"]"),
-            (turns(json!([["a", null]]), none).unwrap_err(), "the first turn is missing or null"),
+            (turns_of(json!([["c"], ["a", "b"]])).unwrap_err(), "a pair of texts, but is [\"c\"]"),
+            (turns_of(json!([["a", null]])).unwrap_err(), "the first turn is missing or null"),
             (votes(vec!["a".into(), "b".into()], 2).unwrap_err(), "agree 1 times at most, which is fewer than 2"),
             (seconds(&json!(-1)).unwrap_err(), "must be seconds"),
         ];
@@ -596,7 +646,8 @@ mod tests {
             let mut media =
                 Media { images: images.iter().map(|path| (*path).to_owned()).collect(), ..Media::default() };
             let mut turns: Vec<_> = questions.iter().map(|text| ((*text).to_owned(), "reply".to_owned())).collect();
-            take_tokens("<image>", &mut media, &mut turns, left_out).map_err(|(reason, _)| reason)?;
+            let tokens = ["<image>".to_owned()];
+            take_tokens(&tokens, &mut media, &mut turns, &[], left_out).map_err(|(reason, _)| reason)?;
             Ok::<_, &str>((media.images, turns.into_iter().map(|(question, _)| question).collect::<Vec<_>>()))
         };
         let images = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
@@ -609,8 +660,13 @@ mod tests {
             (&["a", "b"], &["Which?", "Why?"], &["a", "b"], &["Which?", "Why?"]),
             (&[], &["Hello"], &[], &["Hello"]),
             (&["a"], &["<image>\n    x = 1\n"], &["a"], &["    x = 1\n"]),
-            (&["a", "b"], &[" <image> \n <image>\n\n  What?"], &["a", "b"], &["  What?"]),
+            (&["a", "b"], &[" <image> \n <image> \r\n\n  What?"], &["a", "b"], &["\n  What?"]),
+            (&["a"], &["<image>    x = 1"], &["a"], &["    x = 1"]),
+            (&["a"], &["<image>\tx = 1"], &["a"], &["\tx = 1"]),
+            (&["a"], &["<image> x = 1"], &["a"], &["x = 1"]),
             (&["a"], &["  x = 1\n<image>\n"], &["a"], &["  x = 1"]),
+            (&["a"], &["x = 1\n\r\n<image>"], &["a"], &["x = 1\n"]),
+            (&["a"], &["x = 1  <image>"], &["a"], &["x = 1  "]),
             (&["a"], &["  x = 1 "], &["a"], &["  x = 1 "]),
         ] {
             assert_eq!(take(paths, asked, &mut Vec::new()).unwrap(), (images(left), images(questions)), "{asked:?}");
@@ -637,9 +693,30 @@ mod tests {
             Media { video: Some(VideoReference { path: "v".into(), start: None, end: None }), ..Media::default() };
         let mut turns = |first: &str, second: &str| {
             let mut turns = vec![(first.to_owned(), "x".to_owned()), (second.to_owned(), "x".to_owned())];
-            take_tokens("<video>", &mut video, &mut turns, &mut Vec::new()).map_err(|(reason, _)| reason)
+            let tokens = ["<video>", "<image>"].map(str::to_owned);
+            take_tokens(&tokens, &mut video, &mut turns, &[], &mut Vec::new()).map_err(|(reason, _)| reason)?;
+            Ok::<_, &str>(turns[0].0.clone())
         };
-        assert_eq!((turns("<video>a", "<video>b"), turns("a", "<video>b")), (Ok(()), Err("video_place")));
+        for first in ["<video>a", "<image>\na"] {
+            assert_eq!(turns(first, "<video>b").as_deref(), Ok("a"));
+        }
+        assert_eq!((turns("a", "<video>b"), turns("a<image>b", "c")), (Err("video_place"), Err("video_place")));
+    }
+
+    #[test]
+    fn media_of_a_question_that_is_left_out_do_not_move_to_another_one() {
+        let video = || Some(VideoReference { path: "v".into(), start: None, end: None });
+        for (media, token) in [
+            (Media { images: vec!["a".into()], ..Media::default() }, "<image>"),
+            (Media { video: video(), ..Media::default() }, "<video>"),
+        ] {
+            for (cut, is_kept) in [("Which?", true), ("Which?<image><video>", false)] {
+                let (mut own, mut turns) = (media.clone(), vec![("Who?".to_owned(), "x".to_owned())]);
+                let mut left_out = vec!["turn 2 of 2 is missing or null".to_owned()];
+                take_tokens(&[token.to_owned()], &mut own, &mut turns, &[cut.to_owned()], &mut left_out).unwrap();
+                assert_eq!(own, if is_kept { media.clone() } else { Media::default() });
+            }
+        }
     }
 
     #[test]
@@ -673,7 +750,8 @@ mod tests {
             let options = options(json!(["a", cell, "b"]), &json!(2), false, &mut left_out).unwrap();
             assert_eq!(options, Options { texts: vec!["a".into(), String::new(), "b".into()], right: 2 });
             assert_eq!(left_out.len(), 2, "{cell}");
-            let turns = turns(json!([["a", "b"], ["c", cell], ["d", "e"]]), &mut left_out).unwrap();
+            let turns = json!([["a", "b"], ["c", cell], ["d", "e"]]);
+            let turns = super::turns(turns, &mut left_out, &mut Vec::new()).unwrap();
             assert_eq!(turns, [("a".to_owned(), "b".to_owned())]);
             assert_eq!(left_out.len(), 3, "{cell}");
         }

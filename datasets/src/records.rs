@@ -737,10 +737,11 @@ impl<'a> Mapper<'a> {
             }
         }
         if let Some(own) = &sources.turns {
-            found.turns = mapped(own, scope, |value| turns(value, &mut without_text))?;
+            let mut cut = Vec::new();
+            found.turns = mapped(own, scope, |value| turns(value, &mut without_text, &mut cut))?;
             if let Some((of_images, of_video)) = &sources.media_tokens {
-                let token = if media.video.is_some() { of_video } else { of_images };
-                let taken = take_tokens(token, media, &mut found.turns, &mut without_text);
+                let tokens = if media.video.is_some() { of_video } else { of_images };
+                let taken = take_tokens(tokens, media, &mut found.turns, &cut, &mut without_text);
                 taken.map_err(|(reason, detail)| (reason.to_owned(), format!("{}: {detail}", own.place)))?;
             }
             left_out.extend(without_text.drain(..).map(|reason| ("turns", reason)));

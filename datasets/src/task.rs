@@ -231,7 +231,14 @@ enum TurnsFile {
 struct FullTurnsFile {
     pairs: String,
     media_token: String,
-    video_token: Option<String>,
+    video_token: Option<TokensFile>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a token in quotes, or a list of them")]
+enum TokensFile {
+    One(String),
+    Several(Vec<String>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -369,9 +376,9 @@ pub(crate) struct AnswerSources {
     pub(crate) votes: Option<(Mapped, usize)>,
     pub(crate) captions: Option<(Mapped, AnswerShape, Take)>,
     pub(crate) turns: Option<Mapped>,
-    /// The text by which questions of `turns` mark the places of media, such as `<image>`, and the
-    /// text that marks the place of a video.
-    pub(crate) media_tokens: Option<(String, String)>,
+    /// The texts by which questions of `turns` mark the places of media, such as `<image>`, and
+    /// those that mark the place of a video.
+    pub(crate) media_tokens: Option<(Vec<String>, Vec<String>)>,
 }
 
 /// A compiled entry of the catalogue.
@@ -669,11 +676,16 @@ impl<'a> Compiler<'a> {
         let (turns, media_tokens) = match answers.turns {
             Some(TurnsFile::Plain(pairs)) => (Some(self.mapped("answers", "turns", &pairs)?), None),
             Some(TurnsFile::Full(own)) => {
-                let video_token = own.video_token.unwrap_or_else(|| own.media_token.clone());
-                if own.media_token.trim().is_empty() || video_token.trim().is_empty() {
+                let of_images = vec![own.media_token];
+                let of_video = match own.video_token {
+                    None => of_images.clone(),
+                    Some(TokensFile::One(token)) => vec![token],
+                    Some(TokensFile::Several(tokens)) => tokens,
+                };
+                if of_video.is_empty() || of_images.iter().chain(&of_video).any(|token| token.trim().is_empty()) {
                     return Err(self.fault("answers.turns: a token must not be empty".to_owned()));
                 }
-                (Some(self.mapped("answers", "turns", &own.pairs)?), Some((own.media_token, video_token)))
+                (Some(self.mapped("answers", "turns", &own.pairs)?), Some((of_images, of_video)))
             }
             None => (None, None),
         };

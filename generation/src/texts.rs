@@ -109,6 +109,8 @@ pub struct Context {
     /// The image of the row, which is copied to the output: a path, an object with a `path`, or a
     /// list of these. `None` if it has none.
     pub image: Option<Value>,
+    /// The same for the key `images`.
+    pub images: Option<Value>,
 }
 
 /// The speaker of a turn.
@@ -189,13 +191,14 @@ impl Context {
             id @ (Value::String(_) | Value::Number(_)) => id.clone(),
             _ => return Err("no id, a text or a number".to_owned()),
         };
-        let image = match &row["image"] {
-            Value::Null => None,
-            image if image.as_str().is_some_and(|path| path.trim().is_empty()) => None,
-            image if image.as_array().is_some_and(Vec::is_empty) => None,
-            image if elements(image).iter().all(is_image) => Some(image.clone()),
-            _ => return Err("image is not a path, {\"path\": …} or a list of these".to_owned()),
-        };
+        let [image, images] = ["image", "images"].map(|name| match &row[name] {
+            Value::Null => Ok(None),
+            image if image.as_str().is_some_and(|path| path.trim().is_empty()) => Ok(None),
+            image if image.as_array().is_some_and(Vec::is_empty) => Ok(None),
+            image if elements(image).iter().all(is_image) => Ok(Some(image.clone())),
+            _ => Err(format!("{name} is not a path, {{\"path\": …}} or a list of these")),
+        });
+        let (image, images) = (image?, images?);
         let captions = match &row["captions"] {
             Value::Null => Vec::new(),
             captions => serde_json::from_value::<Vec<String>>(captions.clone())
@@ -212,7 +215,7 @@ impl Context {
         if captions.is_empty() && objects.is_empty() {
             return Err("neither captions nor boxes".to_owned());
         }
-        Ok(Context { id, captions, objects, image })
+        Ok(Context { id, captions, objects, image, images })
     }
 
     /// Reads a line of a file of rows, which may begin with a byte order mark. An integer of more
@@ -239,8 +242,8 @@ impl Context {
     }
 
     /// Returns how many images the row has.
-    fn images(&self) -> usize {
-        self.image.as_ref().map_or(0, |image| elements(image).len())
+    fn number_of_images(&self) -> usize {
+        [&self.image, &self.images].into_iter().flatten().map(|own| elements(own).len()).sum()
     }
 
     /// Returns the text that represents the image in a request.
@@ -359,6 +362,11 @@ pub const RULES: &[Rule] = &[
     Rule { name: "cut", about: "ends at the limit of tokens", fault: cut },
     Rule { name: "filtered", about: "was ended by a content filter of the server", fault: filtered },
     Rule { name: "assistant_text", about: "mentions the model, or is its refusal", fault: assistant_text },
+    Rule {
+        name: "control_token",
+        about: "has a string that trainers take for an image or for the end of a turn, such as <image> or </s>",
+        fault: control_token,
+    },
     Rule { name: "empty", about: "is empty, or has a turn without text", fault: empty },
     Rule {
         name: "turns_alternate",
@@ -526,6 +534,11 @@ fn assistant_text(judged: &Judged) -> Option<String> {
     ASSISTANT.iter().find(|cue| words.contains(&format!(" {cue} "))).map(|cue| format!("says \"{cue}\""))
 }
 
+fn control_token(judged: &Judged) -> Option<String> {
+    let token = judged.turns.iter().find_map(|turn| tokens::find(&turn.text))?;
+    Some(format!("has the token {token}"))
+}
+
 fn empty(judged: &Judged) -> Option<String> {
     let is_empty = judged.turns.is_empty() || judged.turns.iter().any(|turn| turn.text.is_empty());
     is_empty.then(|| "is empty, or has a turn without text".to_owned())
@@ -649,14 +662,16 @@ impl Written {
     /// machine-written.
     pub fn row(&self, context: &Context, kind: Kind) -> Value {
         let mut row = json!({"id": context.id});
-        if let Some(image) = &context.image {
-            row["image"] = json!(image);
+        for (name, own) in [("image", &context.image), ("images", &context.images)] {
+            if let Some(own) = own {
+                row[name] = own.clone();
+            }
         }
         if kind == Kind::Caption {
             row["caption"] = json!(self.turns[0].text);
         } else {
             let value = |index: usize, turn: &Turn| match index {
-                0 => "<image>\n".repeat(context.images()) + &turn.text,
+                0 => "<image>\n".repeat(context.number_of_images()) + &turn.text,
                 _ => turn.text.clone(),
             };
             let from = |speaker| if speaker == Speaker::Human { "human" } else { "gpt" };
@@ -669,6 +684,8 @@ impl Written {
         row
     }
 }
+
+mod tokens;
 
 #[cfg(test)]
 mod tests;

@@ -449,6 +449,145 @@ fn a_picture_that_is_a_video_and_numbers_of_objects_are_no_texts() {
     assert_eq!(found[0].answers.options.as_ref().unwrap().texts[0], "[person 1] does.");
 }
 
+/// Returns a shard with one sample per row.
+fn tar_of(rows: &[Value]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("0.tar");
+    let members: Vec<(String, String)> =
+        rows.iter().enumerate().map(|(number, row)| (format!("{number}.json"), row.to_string())).collect();
+    let members: Vec<(&str, &[u8])> = members.iter().map(|(name, row)| (name.as_str(), row.as_bytes())).collect();
+    crate::archive::tests::write_tar(&path, &members);
+    fs::read(path).unwrap()
+}
+
+#[test]
+fn rows_of_parquet_have_one_image_or_several_and_the_rules_of_other_dialogs() {
+    let lines = [
+        json!({"image": "a.jpg", "system": "Be brief."}),
+        json!({"images": ["a.jpg", "b.jpg"], "train": true, "tools": "[]", "label": true}),
+        json!({"label": false}),
+        json!({"kto_tag": false}),
+        json!({"functions": "[{}]"}),
+        json!({"train": false}),
+        json!({"loss_scale": 0.0}),
+        json!({"refusal": "No."}),
+    ];
+    let said = |role: &str, row: &Value| {
+        let content = if role == "user" { "Why?" } else { "So." };
+        let of_reply = |key: &str| if role == "user" { Value::Null } else { row[key].clone() };
+        json!({"role": role, "content": content, "train": of_reply("train"), "loss_scale": of_reply("loss_scale"),
+            "refusal": of_reply("refusal")})
+    };
+    let columns = ["image", "images", "system", "tools", "label", "kto_tag", "functions"];
+    let row = |own: &Value| {
+        let mut row = json!({"messages": [said("user", own), said("assistant", own)]});
+        for name in columns {
+            row[name] = own[name].clone();
+        }
+        row.to_string()
+    };
+    let text = lines.iter().map(row).collect::<Vec<_>>().join("\n");
+    let (kept, counts) = read("messages_parquet", "t", &[("t.parquet", &parquet_of(&text))]).unwrap();
+    let media: Vec<_> = kept.iter().map(|own| (own.media.images.len(), own.system.as_deref())).collect();
+    assert_eq!(media, [(1, Some("Be brief.")), (2, None)]);
+    for (name, count) in
+        [("has_no_rejected_reply", 2), ("has_no_tools", 1), ("learns_every_reply", 2), ("has_no_refusal", 1)]
+    {
+        assert_eq!(counts.dropped.get(&format!("must:{name}")), Some(&count), "{counts:?}");
+    }
+}
+
+/// Returns a Parquet file of rows that are given as JSON lines.
+fn parquet_of(lines: &str) -> Vec<u8> {
+    let (schema, _) = arrow::json::reader::infer_json_schema(lines.as_bytes(), None).unwrap();
+    let mut reader = arrow::json::ReaderBuilder::new(std::sync::Arc::new(schema)).build(lines.as_bytes()).unwrap();
+    let batch = reader.next().unwrap().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.parquet");
+    lynxdata_records::parquet::write(&path, &batch.schema(), [&batch]).unwrap();
+    fs::read(path).unwrap()
+}
+
+#[test]
+fn a_last_question_without_a_reply_takes_its_image_with_it() {
+    let said = |from: &str, value: &str| json!({"from": from, "value": value});
+    let rows = bytes(&json!([
+        {"conversations": [said("human", "Who?"), said("gpt", "I."), said("human", "<image>What?")], "images": ["a.jpg"]},
+        {"conversations": [said("human", "<image>Who?"), said("gpt", "I."), said("human", "<image>What?")],
+            "images": ["a.jpg", "b.jpg"]},
+        {"conversations": [said("human", "Who?"), said("gpt", "I."), said("human", "What?")], "images": ["a.jpg"]}]));
+    let (found, counts) = read("sharegpt_json", "t", &[("t.json", &rows)]).unwrap();
+    let images: Vec<_> = found.iter().map(|own| own.media.images.concat()).collect();
+    assert_eq!((images, counts.left_out["no_text:turns"]), (vec![String::new(), "a.jpg".into(), "a.jpg".into()], 3));
+    assert!(found.iter().all(|own| own.answers.turns == [("Who?".to_owned(), "I.".to_owned())]));
+}
+
+#[test]
+fn a_history_that_is_not_of_pairs_is_left_out() {
+    let row = |history: Value| json!({"query": "Why?", "response": "So.", "history": history}).to_string();
+    let good = [json!([["q", "a"]]), json!([]), json!(null)];
+    let bad = [json!([["q"]]), json!([["q", "x", "a"]]), json!(["qa"]), json!([["q", null]]), json!([["q", ["a"]]])];
+    let rows: Vec<String> = good.iter().chain(&bad).map(|history| row(history.clone())).collect();
+    let (found, counts) = read("swift_jsonl", "t", &[("t.jsonl", rows.join("\n").as_bytes())]).unwrap();
+    let lengths: Vec<usize> = found.iter().map(|own| own.answers.turns.len()).collect();
+    assert_eq!((lengths, counts.dropped["must:has_pairs_in_history"]), (vec![2, 1, 1], 5));
+}
+
+#[test]
+fn a_token_of_an_image_may_stand_for_the_video_of_llava() {
+    let said = |from: &str, value: &str| json!({"from": from, "value": value});
+    let row = |value: &str| json!({"conversations": [said("human", value), said("gpt", "So.")], "video": "v.mp4"});
+    let rows = bytes(&json!([row("<image>\nWhy?"), row("<video>\nWhy?"), row("It is <image> here.")]));
+    let (found, counts) = read("llava_json", "t", &[("t.json", &rows)]).unwrap();
+    assert_eq!((found.len(), counts.dropped["video_place"]), (2, 1));
+    assert!(found.iter().all(|own| own.answers.turns[0].0 == "Why?" && own.media.video.is_some()));
+}
+
+#[test]
+fn exports_are_read_back_with_the_indentation_of_the_first_question() {
+    let texts = ["    indented\n\tcode", "\tcode", " one", "\n\n  two lines", "\r\n a", "plain "];
+    let all = texts.map(|text| crate::export::tests::conversation("vqa/a", &[text, "  so\n"]));
+    for (format, suffix, task, name) in [
+        ("llava", ".json", "llava_json", "t.json"),
+        ("sharegpt", ".json", "sharegpt_json", "t.json"),
+        ("messages", ".jsonl", "messages_json", "t.jsonl"),
+        ("swift", ".jsonl", "swift_jsonl", "t.jsonl"),
+        ("swift", ".jsonl", "messages_json", "t.jsonl"),
+        ("webdataset", "/000000.tar", "webdataset_tar", "t/0.tar"),
+        ("parquet", ".parquet", "messages_parquet", "t.parquet"),
+    ] {
+        let folder = crate::export::tests::written(crate::export::Format::named(format).unwrap(), &all);
+        let file = fs::read(folder.path().join(format!("set{suffix}"))).unwrap();
+        let (found, _) = read(task, "t", &[(name, &file)]).unwrap();
+        let read: Vec<_> = found.iter().map(|own| own.answers.turns[0].0.as_str()).collect();
+        assert_eq!(read, texts, "{format}");
+        assert!(found.iter().all(|own| own.media.images.len() == 1 && own.answers.turns[0].1 == "  so\n"));
+    }
+}
+
+#[test]
+fn images_of_parts_are_in_the_order_of_their_places() {
+    let named = json!({"type": "image", "image": "a.jpg"});
+    let row = |content: Value, images: Value| {
+        let said = [json!({"role": "user", "content": content}), json!({"role": "assistant", "content": "So."})];
+        json!({"messages": said, "images": images}).to_string()
+    };
+    let text = json!({"type": "text", "text": "    Why?"});
+    let rows = [
+        row(json!([named, {"type": "image"}, text]), json!(["b.jpg"])),
+        row(json!([{"type": "image"}, named, text]), json!(["b.jpg"])),
+        row(json!("<image><image>\n    Why?"), json!(["a.jpg", "b.jpg"])),
+        row(json!([named, {"type": "image"}, text]), json!([])),
+    ];
+    let (found, counts) = read("messages_json", "t", &[("t.jsonl", rows.join("\n").as_bytes())]).unwrap();
+    let images: Vec<_> = found.iter().map(|own| own.media.images.join(" ")).collect();
+    assert_eq!(
+        (images, counts.dropped["missing_image"]),
+        (vec!["a.jpg b.jpg".into(), "b.jpg a.jpg".into(), "a.jpg b.jpg".to_owned()], 1)
+    );
+    assert!(found.iter().all(|own| own.answers.turns[0].0 == "    Why?"));
+}
+
 #[test]
 fn rows_with_parts_that_change_what_is_learned_are_left_out() {
     let marked = |key: &str, value: Value| json!([key, value]);
@@ -458,10 +597,19 @@ fn rows_with_parts_that_change_what_is_learned_are_left_out() {
         ("has_no_rejected_reply", marked("rejected", json!({"from": "gpt", "value": "bad"}))),
         ("has_no_tools", marked("tools", json!("[{\"name\": \"weather\"}]"))),
         ("has_no_tools", marked("tools", json!([{"name": "weather"}]))),
+        ("has_no_tools", marked("functions", json!([{"name": "weather"}]))),
+        ("has_no_rejected_reply", marked("label", json!(false))),
+        ("has_no_rejected_reply", marked("kto_tag", json!(false))),
     ];
     let of_reply = [
         ("learns_every_reply", marked("loss", json!(false))),
         ("learns_every_reply", marked("weight", json!(0))),
+        ("learns_every_reply", marked("loss_scale", json!(0))),
+        ("learns_every_reply", marked("loss_scale", json!(0.5))),
+        ("learns_every_reply", marked("train", json!(false))),
+        ("learns_every_reply", marked("training", json!(false))),
+        ("learns_every_reply", marked("train_detail", json!([{"begin_offset": 0, "end_offset": 1, "train": false}]))),
+        ("has_no_refusal", marked("refusal", json!("I will not."))),
         ("has_no_reasoning", marked("reasoning_content", json!("because"))),
         ("has_no_tools", marked("tool_calls", json!([{"function": {"name": "f"}}]))),
     ];
@@ -470,12 +618,22 @@ fn rows_with_parts_that_change_what_is_learned_are_left_out() {
         marked("objects", json!({})),
         marked("tools", json!("[]")),
         marked("tools", json!("")),
+        marked("tools", json!({})),
+        marked("functions", json!([])),
+        marked("kto_tag", json!(true)),
+        marked("kto_tag", json!(null)),
         marked("rejected_response", json!(null)),
         marked("label", json!(true)),
     ];
     let harmless_of_reply = [
         marked("loss", json!(true)),
         marked("weight", json!(1)),
+        marked("loss_scale", json!(1.0)),
+        marked("train", json!(true)),
+        marked("training", json!(null)),
+        marked("train_detail", json!([])),
+        marked("refusal", json!(null)),
+        marked("refusal", json!("")),
         marked("reasoning_content", json!("")),
         marked("tool_calls", json!(null)),
     ];
@@ -484,6 +642,7 @@ fn rows_with_parts_that_change_what_is_learned_are_left_out() {
         ("swift_jsonl", "messages", ["role", "user", "assistant", "content"], "jsonl"),
         ("llava_json", "conversations", ["from", "human", "gpt", "value"], "json"),
         ("sharegpt_json", "conversations", ["from", "human", "gpt", "value"], "json"),
+        ("webdataset_tar", "conversations", ["from", "human", "gpt", "value"], "tar"),
     ] {
         let [side, asks, replies, text] = names;
         let row = |id: usize, part: &Value, is_of_reply: bool| {
@@ -504,11 +663,12 @@ fn rows_with_parts_that_change_what_is_learned_are_left_out() {
         let told: Vec<_> = told.chain(of_reply.iter().map(|(name, part)| (*name, part, true))).collect();
         let all = harmless.iter().copied().chain(told.iter().map(|(_, part, of_reply)| (*part, *of_reply)));
         let rows: Vec<Value> = all.enumerate().map(|(id, (part, of_reply))| row(id, part, of_reply)).collect();
-        let contents = match ending {
-            "json" => Value::from(rows).to_string(),
-            _ => rows.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"),
+        let (name, contents) = match ending {
+            "json" => ("t.json", Value::from(rows).to_string().into_bytes()),
+            "tar" => ("t/0.tar", tar_of(&rows)),
+            _ => ("t.jsonl", rows.iter().map(Value::to_string).collect::<Vec<_>>().join("\n").into_bytes()),
         };
-        let (kept, counts) = read(task, "t", &[(&format!("t.{ending}"), contents.as_bytes())]).unwrap();
+        let (kept, counts) = read(task, "t", &[(name, &contents)]).unwrap();
         assert_eq!(kept.len(), harmless.len(), "{task}: {counts:?}");
         for name in told.iter().map(|(name, _, _)| *name) {
             let count = told.iter().filter(|(other, _, _)| *other == name).count() as u64;

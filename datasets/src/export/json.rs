@@ -40,9 +40,14 @@ pub(super) fn video_paths(conversation: &Conversation) -> Vec<&str> {
     conversation.video.iter().map(|video| video.path.as_str()).collect()
 }
 
-/// Puts tokens before a text.
+/// Puts tokens before a text. A line break separates them from a text that begins with white space,
+/// so that its indentation is not taken for the separator.
 pub(super) fn with_tokens<'a>(tokens: &str, text: &'a str) -> Cow<'a, str> {
-    if tokens.is_empty() { Cow::Borrowed(text) } else { Cow::Owned([tokens, text].concat()) }
+    if tokens.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    let is_apart = tokens.ends_with('\n') || !text.starts_with(char::is_whitespace);
+    Cow::Owned([tokens, if is_apart { "" } else { "\n" }, text].concat())
 }
 
 /// The source and the licence of a conversation and of its packed questions. Readers of these
@@ -232,6 +237,18 @@ mod tests {
     use crate::export::Format;
     use crate::export::tests::{conversation, written};
     use crate::record::VideoReference;
+
+    #[test]
+    fn a_line_break_keeps_tokens_apart_from_an_indentation() {
+        for (tokens, text, expected) in [
+            ("", " a", " a"),
+            ("<image>", "a", "<image>a"),
+            ("<image>", "\ta", "<image>\n\ta"),
+            ("<image>\n", "  a", "<image>\n  a"),
+        ] {
+            assert_eq!(super::with_tokens(tokens, text), expected);
+        }
+    }
 
     #[test]
     fn provenance_is_appended_as_serde_json_writes_it() {

@@ -12,7 +12,7 @@ use super::Format;
 use super::columns::{
     BOXES, Column, ID, IMAGE_PATHS, LICENCE, SOURCE_FILE, SOURCE_ROW, TASK, Value, Values, begin_with_first_row,
 };
-use super::json::media_tokens;
+use super::json::{media_tokens, with_tokens};
 use crate::build::{Conversation, Role};
 
 pub(super) const FORMAT: Format = Format {
@@ -113,13 +113,13 @@ fn ground_truth(conversation: &Conversation) -> Cow<'_, str> {
 
 /// Returns the turns before the answer, with the tokens for images and the video before the first
 /// question.
-fn prompt(conversation: &Conversation) -> Vec<Vec<Cow<'_, str>>> {
+fn prompt<'a>(conversation: &'a Conversation) -> Vec<Vec<Cow<'a, str>>> {
     let mut tokens = media_tokens(conversation);
     let before = conversation.messages.len().saturating_sub(1);
-    let message = |message: &'_ crate::build::Message| {
+    let message = |message: &'a crate::build::Message| {
         let content = match message.role {
-            Role::User => Cow::from(format!("{}{}", std::mem::take(&mut tokens), message.content)),
-            _ => Cow::from(message.content.clone()),
+            Role::User => with_tokens(&std::mem::take(&mut tokens), &message.content),
+            _ => Cow::from(message.content.as_str()),
         };
         vec![Cow::from(message.role.name()), content]
     };

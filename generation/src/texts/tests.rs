@@ -53,6 +53,7 @@ fn rows_are_read_and_faults_are_named() {
         (json!({"id": 1, "captions": ["a"], "image": 3}), "image is not a path"),
         (json!({"id": 1, "captions": ["a"], "image": ["a.jpg", null]}), "image is not a path"),
         (json!({"id": 1, "captions": ["a"], "image": {"url": "a.jpg"}}), "image is not a path"),
+        (json!({"id": 1, "captions": ["a"], "images": [3]}), "images is not a path"),
     ] {
         let error = Context::from_json(&row).unwrap_err();
         assert!(error.contains(told), "{error}");
@@ -86,12 +87,17 @@ fn every_image_of_a_row_has_its_token() {
         (json!([]), 0),
         (json!(""), 0),
     ] {
-        let row = json!({"id": 1, "captions": ["a"], "image": image});
-        let row = written.row(&Context::from_json(&row).unwrap(), Kind::Conversation);
-        assert_eq!(row["image"], if tokens == 0 { json!(null) } else { image.clone() });
-        let question = row["conversations"][0]["value"].as_str().unwrap();
-        assert_eq!(question, "<image>\n".repeat(tokens) + "What runs?", "{image}");
+        for (key, other) in [("image", "images"), ("images", "image")] {
+            let row = json!({"id": 1, "captions": ["a"], key: image});
+            let row = written.row(&Context::from_json(&row).unwrap(), Kind::Conversation);
+            let carried = if tokens == 0 { json!(null) } else { image.clone() };
+            assert_eq!((&row[key], &row[other]), (&carried, &json!(null)));
+            let question = row["conversations"][0]["value"].as_str().unwrap();
+            assert_eq!(question, "<image>\n".repeat(tokens) + "What runs?", "{image}");
+        }
     }
+    let row = json!({"id": 1, "captions": ["a"], "image": "a.jpg", "images": ["b.jpg", "c.jpg"]});
+    assert_eq!(Context::from_json(&row).unwrap().number_of_images(), 3);
 }
 
 #[test]
@@ -113,6 +119,10 @@ fn each_rule_refuses_what_it_is_for() {
         (Caption, "A dog chases a ball.", None),
         (Caption, "\"A dog chases a ball.\"", None),
         (Caption, "As an AI language model I cannot see the dog.", Some("assistant_text")),
+        (Caption, "A dog chases a ball.</s>", Some("control_token")),
+        (Caption, "<image> A dog chases a ball.", Some("control_token")),
+        (Conversation, "Question: What runs?\nAnswer: A dog.<|im_end|>", Some("control_token")),
+        (Conversation, "Question: What is in the <image>?\nAnswer: A dog.", Some("control_token")),
         (Caption, " ", Some("empty")),
         (Caption, "The captions say that a dog runs.", Some("source_mentioned")),
         (Caption, "A dog at 0.125 runs after a ball.", Some("source_mentioned")),
