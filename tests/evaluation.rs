@@ -299,6 +299,14 @@ fn a_model_is_asked_with_pictures_and_goes_on_after_a_refusal() {
     assert_eq!(server.requests().len(), 6, "one question was left to ask");
     assert_eq!(told["groups"][3]["figures"][0]["value"], json!(50.0), "{told:#}");
 
+    // Other paths of the same folder.
+    let absolute = folder.join("images").display().to_string();
+    for path in ["./images/", &absolute] {
+        let same = arguments.map(|argument| if argument == "images" { path } else { argument });
+        lynxdata(folder, &same).ended_with(0);
+    }
+    assert_eq!(server.requests().len(), 0, "nothing is left to ask");
+
     let other = arguments.map(|argument| if argument == "m" { "n" } else { argument });
     lynxdata(folder, &other).ended_with(1).says(&["model = \"m\", but now model is \"n\"; name another --out"]);
     write_lines(&folder.join("r.jsonl"), &[json!({"id": 1, "question": "q", "answers": ["2"], "image": "../p.jsonl"})]);
@@ -375,6 +383,27 @@ fn answers_are_only_kept_for_the_same_questions_and_cut_ones_are_reported_by_eve
     let told = lynxdata(folder, &scored).ended_with(0).json();
     assert_eq!(told["groups"][0]["questions"], json!(3));
     assert_eq!(server.requests().len(), 0, "nothing is asked for a folder that is refused");
+}
+
+#[test]
+fn answers_of_a_model_are_joined_by_the_id_that_they_were_saved_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let rows = [(1, 2, "a"), (2, 1, "b")];
+    let rows = rows.map(
+        |(question_id, id, text)| json!({"question_id": question_id, "id": id, "question": text, "answers": [text]}),
+    );
+    write_lines(&folder.join("r.jsonl"), &rows);
+    let server = Server::start(|_, asked| (200, asked.to_owned()));
+    let eval = ["eval", "--references", "r.jsonl", "--metric", "exact_match", "--json"];
+    let score = |more: &[&str]| {
+        let told = lynxdata(folder, &[&eval[..], more].concat()).ended_with(0).json();
+        told["groups"][0]["figures"][0]["value"].clone()
+    };
+    assert_eq!(score(&["--ask", &server.address, "--model", "m", "--out", "out"]), json!(100.0));
+    assert_eq!(score(&["--predictions", "out/predictions.jsonl"]), json!(100.0));
+    write_lines(&folder.join("p.jsonl"), &[json!({"id": 2, "answer": "a"}), json!({"id": 1, "answer": "b"})]);
+    assert_eq!(score(&["--predictions", "p.jsonl"]), json!(100.0));
 }
 
 #[test]

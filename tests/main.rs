@@ -5,7 +5,8 @@
 //! names the folder of the large real data, `LYNXDATA_PYTHON` a Python with the packages of
 //! `tests/python/requirements.txt`, `LYNXDATA_ENERGON_PYTHON` one with `megatron-energon`, and
 //! `LYNXDATA_SMOLLM2` a file of weights, see `machine.rs`. A test that needs one of them prints
-//! SKIPPED and passes if it is unset, and fails if it is set but something is missing. `LYNXDATA_TEST_SEED` replaces the seed of the moments at which runs are
+//! SKIPPED and passes if it is unset. It fails if the variable is set but something is missing.
+//! `LYNXDATA_TEST_SEED` replaces the seed of the moments at which runs are
 //! killed.
 
 #![allow(

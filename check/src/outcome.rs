@@ -202,8 +202,8 @@ pub struct Comparison {
     /// p after Holm's correction for several comparisons; absent if `difference` has no p or the
     /// arms cannot be compared.
     pub adjusted_p: Option<f64>,
-    /// Number of comparisons that were tested, for which `adjusted_p` and the level of `difference` are
-    /// adjusted; at least 1.
+    /// Number of comparisons that were tested, for which `adjusted_p` and the level of `difference`
+    /// are adjusted; at least 1.
     pub adjusted_for: usize,
     /// The same at the other setting.
     pub other_setting: Option<Difference>,

@@ -121,8 +121,8 @@ impl<'a> Probe<'a> {
     fn scores(&self, drawn: &[&Example], penalty: f32) -> Matrix {
         let columns = self.pictures.columns();
         // A pair that occurs twice, by the draw or in the arm itself, has twice the weight, and all
-        // weights sum to the number of different pairs: the same set repeated is the same data, also
-        // with images that were encoded again.
+        // weights sum to the number of different pairs: the same set repeated is the same data,
+        // even if images were encoded again.
         let cluster = |picture: u32| self.universe.clusters[picture as usize].as_str();
         let differing: HashSet<(&str, u32)> =
             drawn.iter().map(|example| (cluster(example.picture), self.text_numbers[example.text as usize])).collect();

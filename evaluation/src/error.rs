@@ -75,20 +75,39 @@ pub enum Error {
         /// An id that is known.
         example: String,
     },
-    /// A row names only an image, but the references are questions about images.
+    /// No field has another id in every reference.
     #[error(
-        "{place}: its only id is image_id, but the references are known by {key} and have an image_id beside it; give \
-         every row the {key} of its reference"
+        "{place}: {field} {id} occurs twice, first in {first}; give every reference an id that no other has, as id, and \
+         every prediction that of its reference"
+    )]
+    RepeatedId {
+        /// The second row.
+        place: Place,
+        /// The first row.
+        first: Place,
+        /// The field of the id.
+        field: &'static str,
+        /// The id.
+        id: String,
+    },
+    /// The id of a row may be another id than that of the references.
+    #[error(
+        "{place}: its id is {own}, but the references are known by {key} and have {others} beside it; give every row \
+         the {key} of its reference"
     )]
     OtherKey {
         /// The row.
         place: Place,
+        /// The field of its id.
+        own: String,
         /// The field of the id of the references.
         key: &'static str,
+        /// Their other fields with ids.
+        others: String,
     },
     /// A row has two fields that may both be its answer.
     #[error(
-        "{place}: {first} and {second} may both be the answer; remove one of them, or rename the answer to prediction"
+        "{place}: {first} and {second} may both be the answer of the model; rename the field of its answers to prediction"
     )]
     TwoAnswers {
         /// The row.

@@ -19,7 +19,7 @@
 //! let references = r#"{"id": 1, "question": "How many dogs?", "answers": ["2"]}"#;
 //! let predictions = r#"{"id": 1, "answer": "2."}"#;
 //! let references = read_references(&[Source { name: "references.jsonl", text: references }])?;
-//! let predictions = read_predictions(Source { name: "predictions.jsonl", text: predictions }, references.key)?;
+//! let predictions = read_predictions(Source { name: "predictions.jsonl", text: predictions }, &references.key)?;
 //! let joined = join(&references.rows, &predictions)?;
 //! let scores = score(metric("exact_match").unwrap(), &joined.items, Variant::Official, 0)?;
 //! assert_eq!(scores.groups[0].figures[0].value, Some(100.0));

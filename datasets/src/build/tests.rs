@@ -666,3 +666,25 @@ fn a_conversation_has_the_boxes_that_its_texts_show() {
     let numbers: Vec<Value> = conversations[0].boxes.iter().map(|own| json!(own.numbers)).collect();
     assert_eq!(numbers, [json!([0.1234, 0.0, 0.5, 1.0])]);
 }
+
+#[test]
+fn exports_are_read_back_with_the_indentation_of_the_first_question() {
+    let texts = ["    indented\n\tcode", "\tcode", " one", "\n\n  two lines", "\r\n a", "plain "];
+    let all = texts.map(|text| crate::export::tests::conversation("vqa/a", &[text, "  so\n"]));
+    for (format, suffix, task, name) in [
+        ("llava", ".json", "llava_json", "t.json"),
+        ("sharegpt", ".json", "sharegpt_json", "t.json"),
+        ("messages", ".jsonl", "messages_json", "t.jsonl"),
+        ("swift", ".jsonl", "swift_jsonl", "t.jsonl"),
+        ("swift", ".jsonl", "messages_json", "t.jsonl"),
+        ("webdataset", "/000000.tar", "webdataset_tar", "t/0.tar"),
+        ("parquet", ".parquet", "messages_parquet", "t.parquet"),
+    ] {
+        let folder = crate::export::tests::written(crate::export::Format::named(format).unwrap(), &all);
+        let file = fs::read(folder.path().join(format!("set{suffix}"))).unwrap();
+        let (found, _) = super::traps::read(task, "t", &[(name, &file)]).unwrap();
+        let read: Vec<_> = found.iter().map(|own| own.answers.turns[0].0.as_str()).collect();
+        assert_eq!(read, texts, "{format}");
+        assert!(found.iter().all(|own| own.media.images.len() == 1 && own.answers.turns[0].1 == "  so\n"));
+    }
+}

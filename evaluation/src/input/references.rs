@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::rows::{Document, ID, Key, Row, bad, entries, plain, read};
+use super::rows::{Document, ID, Ids, Key, Row, bad, entries, plain, read};
 use super::{Place, Source};
 use crate::error::{Error, Result};
 
 /// Names of the field of the answers, in this order.
-const ANSWERS: &[&str] = &["answers", "answer", "label", "captions", "caption", "target", "box"];
+const ANSWERS: &[&str] = &["answers", "answer", "label", "captions", "caption", "target", "box", "bbox"];
+/// The name of a box that COCO has for another form of it.
+const BBOX: &str = "bbox";
 /// Names of the field of the question.
 const QUESTION: &[&str] = &["question", "query", "text", "sents"];
 /// Names of the field of the category: `class` in Open-VQA, `answer_type` in VQA.
@@ -45,7 +47,7 @@ pub struct Reference {
 pub struct References {
     /// The references in the order of the files.
     pub rows: Vec<Reference>,
-    /// The field of their ids, by which predictions and labels are joined with them.
+    /// The fields of their ids, by which predictions and labels are joined with them.
     pub key: Key,
     /// Remarks about unusual input.
     pub notes: Vec<String>,
@@ -56,44 +58,26 @@ pub struct References {
 ///
 /// # Errors
 ///
-/// If a text is not JSON, a row has no id, an id occurs twice, the format is not one of
-/// these, or there are no rows.
+/// If a text is not JSON, a row has no id, no field has another id in every row, the format is not
+/// one of these, or there are no rows.
 pub fn read_references(sources: &[Source]) -> Result<References> {
-    let mut references: Vec<Reference> = Vec::new();
-    let mut key = Key::default();
-    let mut questions: BTreeMap<String, (String, Option<String>)> = BTreeMap::new();
+    let mut found = Found::default();
+    let mut questions: Vec<Row> = Vec::new();
     for source in sources {
         match read(*source, "references")? {
-            Document::Rows(rows) => {
-                for row in &rows {
-                    key.add(row, ID);
-                    references.push(reference(row)?);
-                }
-            }
+            Document::Rows(rows) => found.add(&rows)?,
             Document::Object(mut fields) => {
                 if let Some(list) = fields.remove("questions") {
-                    for row in entries(*source, list)? {
-                        let (id, image) = (row.id(ID)?, row.text(IMAGE)?);
-                        questions.insert(id, (row.text(QUESTION)?.unwrap_or_default(), image));
-                    }
+                    questions.extend(entries(*source, list)?);
                 } else if let Some(list) = fields.remove("annotations") {
                     let rows = entries(*source, list)?;
                     if rows.iter().any(|row| row.fields.contains_key("caption")) {
-                        for row in &rows {
-                            key.add(row, COCO_ID);
-                        }
-                        references.extend(captions(&rows)?);
+                        found.add_captions(&rows)?;
                     } else {
-                        for row in &rows {
-                            key.add(row, ID);
-                            references.push(reference(row)?);
-                        }
+                        found.add(&rows)?;
                     }
                 } else if let Some(list) = fields.remove("data") {
-                    for row in &entries(*source, list)? {
-                        key.add(row, ID);
-                        references.push(reference(row)?);
-                    }
+                    found.add(&entries(*source, list)?)?;
                 } else {
                     let keys: Vec<&str> = fields.keys().take(5).map(String::as_str).collect();
                     let what = format!("is an object with the keys {}", keys.join(", "));
@@ -103,13 +87,62 @@ pub fn read_references(sources: &[Source]) -> Result<References> {
         }
     }
     let names: Vec<&str> = sources.iter().map(|source| source.name).collect();
+    let Found { mut references, ids, has_bbox } = found;
     if references.is_empty() {
         return Err(Error::Empty { file: names.join(" and "), rows: "references" });
     }
-    refuse_duplicates(&references)?;
+    let (key, ids) = Key::choose(&ids, |index| references[index].place.clone())?;
+    for (reference, id) in references.iter_mut().zip(ids) {
+        reference.id = id;
+    }
     let mut notes = Vec::new();
+    add_questions(&mut references, &questions, &key, &mut notes)?;
+    if has_bbox {
+        notes.push("bbox is read as the corners [x1, y1, x2, y2]; that of COCO is [x, y, width, height]".to_owned());
+    }
+    Ok(References { rows: references, key, notes })
+}
+
+/// The references of the files so far.
+#[derive(Default)]
+struct Found {
+    references: Vec<Reference>,
+    /// All ids of each of them, from which one is chosen at the end.
+    ids: Vec<Ids>,
+    has_bbox: bool,
+}
+
+impl Found {
+    fn add(&mut self, rows: &[Row]) -> Result<()> {
+        for row in rows {
+            self.ids.push(row.ids(ID)?);
+            self.references.push(reference(row)?);
+            self.has_bbox |= row.first(ANSWERS).is_some_and(|(name, _)| name == BBOX);
+        }
+        Ok(())
+    }
+
+    /// Adds one reference per image with all its captions, in the order of the first captions.
+    fn add_captions(&mut self, rows: &[Row]) -> Result<()> {
+        for reference in captions(rows)? {
+            self.ids.push(vec![(COCO_ID[0], reference.id.clone())]);
+            self.references.push(reference);
+        }
+        Ok(())
+    }
+}
+
+/// Adds the questions and images of another file to references.
+fn add_questions(references: &mut [Reference], rows: &[Row], key: &Key, notes: &mut Vec<String>) -> Result<()> {
+    let join = key.join(rows)?;
+    let mut questions: BTreeMap<String, (String, Option<String>)> = BTreeMap::new();
+    for row in rows {
+        // A question without an annotation is only counted.
+        let id = join.id(row).or_else(|_| row.id(ID))?;
+        questions.insert(id, (row.text(QUESTION)?.unwrap_or_default(), row.text(IMAGE)?));
+    }
     let asked = questions.len();
-    for reference in &mut references {
+    for reference in references {
         if let Some((question, image)) = questions.remove(&reference.id) {
             reference.question.get_or_insert(question);
             reference.image = reference.image.take().or(image);
@@ -118,17 +151,6 @@ pub fn read_references(sources: &[Source]) -> Result<References> {
     if let Some(id) = questions.keys().next() {
         let rest = questions.len();
         notes.push(format!("{rest} of {asked} questions have no annotation, such as {id}; they are not scored"));
-    }
-    Ok(References { rows: references, key, notes })
-}
-
-fn refuse_duplicates(references: &[Reference]) -> Result<()> {
-    let mut seen: BTreeMap<&str, &Place> = BTreeMap::new();
-    for reference in references {
-        if let Some(first) = seen.insert(&reference.id, &reference.place) {
-            let (place, id) = (reference.place.clone(), reference.id.clone());
-            return Err(Error::DuplicateId { place, first: first.clone(), id });
-        }
     }
     Ok(())
 }
@@ -145,8 +167,10 @@ fn reference(row: &Row) -> Result<Reference> {
         Some((name, value)) => return Err(bad(&row.place, name, value, "a list of texts")),
         None => Vec::new(),
     };
+    refuse_unclear_index(row, &options)?;
     Ok(Reference {
-        id: row.id(ID)?,
+        // It is chosen when the ids of all references are known.
+        id: String::new(),
         question: row.text(QUESTION)?,
         answers,
         category: row.text(CATEGORY)?,
@@ -154,6 +178,18 @@ fn reference(row: &Row) -> Result<Reference> {
         options,
         place: row.place.clone(),
     })
+}
+
+/// Refuses an answer that may be the number of an option, counted from 0, or the text of another.
+fn refuse_unclear_index(row: &Row, options: &[String]) -> Result<()> {
+    let Some((name, value @ Value::Number(number))) = row.first(ANSWERS) else { return Ok(()) };
+    let (text, index) = (number.to_string(), number.as_u64().and_then(|index| usize::try_from(index).ok()));
+    if options.contains(&text) && index.and_then(|index| options.get(index)).is_some_and(|option| *option != text) {
+        let wanted = "the letter of the right option, or its text in quotes: it is the text of one option and the \
+                      number of another, counted from 0";
+        return Err(bad(&row.place, name, value, wanted));
+    }
+    Ok(())
 }
 
 /// Returns the answers from one answer, a list of answers, a list of objects as in VQA, or the four
@@ -165,8 +201,11 @@ fn answers(row: &Row, name: &str, value: &Value) -> Result<Vec<String>> {
         other => plain(other),
     };
     match value {
-        Value::Array(values) if name == "box" => {
-            if values.len() != 4 || !values.iter().all(Value::is_number) {
+        Value::Array(values) if name == "box" || name == BBOX => {
+            let numbers: Vec<f64> = values.iter().filter_map(Value::as_f64).collect();
+            let is_box = values.len() == 4 && numbers.len() == 4;
+            // A width is often smaller than x, but x2 never is.
+            if !is_box || (name == BBOX && (numbers[2] < numbers[0] || numbers[3] < numbers[1])) {
                 return Err(bad(&row.place, name, value, "the list of numbers [x1, y1, x2, y2]"));
             }
             Ok(vec![value.to_string()])
@@ -212,15 +251,15 @@ fn captions(rows: &[Row]) -> Result<Vec<Reference>> {
 /// # Errors
 ///
 /// As for predictions, and if a label is neither yes nor no.
-pub fn read_labels(source: Source, key: Key) -> Result<Vec<(String, bool, Place)>> {
+pub fn read_labels(source: Source, key: &Key) -> Result<Vec<(String, bool, Place)>> {
     let Document::Rows(rows) = read(source, "labels")? else {
         let what = "is one object".to_owned();
         return Err(Error::NoRows { file: source.name.to_owned(), what, rows: "labels" });
     };
-    let ids = key.names(&rows)?;
+    let join = key.join(&rows)?;
     let mut labels: BTreeMap<String, Place> = BTreeMap::new();
     let label = |row: &Row| {
-        let id = row.id(ids)?;
+        let id = join.id(row)?;
         let names: &[&str] = &["label", "human"];
         let Some((name, value)) = row.first(names) else {
             return Err(Error::NoField { place: row.place.clone(), what: "label", names, hint: "" });

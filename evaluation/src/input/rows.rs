@@ -1,6 +1,6 @@
 //! Files of JSON as rows with fields.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Formatter;
 use std::sync::Arc;
 
@@ -20,52 +20,156 @@ pub(super) const ID: &[&str] = &["question_id", "questionId", "id", "index", "do
 /// The name of the id of an image. All other names of [`ID`] are ids of questions.
 const IMAGE_ID: &str = "image_id";
 
-/// The field with the ids of the references, by which rows of other files are joined with them.
+/// The ids of one reference, each with the name of its field, in the order of [`ID`].
+pub(super) type Ids = Vec<(&'static str, String)>;
+
+/// The fields with ids of the references, by which rows of other files are joined with them.
 ///
 /// Rows may have several ids: pycocotools adds a running `id` to results that have an `image_id`,
-/// and results of VQA have a `question_id` and an `image_id`.
-#[derive(Clone, Copy, Debug, Default)]
+/// and POPE of lmms-lab has a `question_id` that repeats beside a unique `id`.
+#[derive(Clone, Debug, Default)]
 pub struct Key {
-    /// Its name in the last reference.
+    /// The field of the ids by which references are known; `None` if rows differ in its name.
     name: Option<&'static str>,
-    /// Whether it has another name in other references.
-    is_mixed: bool,
-    /// Whether some references have an `image_id` beside their id.
-    has_other_image_id: bool,
+    /// The fields that every reference has with another value, in the order of [`ID`].
+    unique: Vec<Unique>,
+    /// The names of ids that any reference has, in the order of [`ID`].
+    names: Vec<&'static str>,
+}
+
+/// A field with another value in every reference.
+#[derive(Clone, Debug)]
+struct Unique {
+    name: &'static str,
+    /// The ids of the references by the values of this field; `None` if both are the same.
+    to_id: Option<BTreeMap<String, String>>,
+}
+
+/// The field by which the rows of a file are joined with references.
+pub(super) struct Join<'a> {
+    names: &'static [&'static str],
+    to_id: Option<&'a BTreeMap<String, String>>,
+}
+
+impl Join<'_> {
+    /// Returns the id of the reference that a row belongs to.
+    ///
+    /// # Errors
+    /// If the row has no id, or one that no reference has.
+    pub(super) fn id(&self, row: &Row) -> Result<String> {
+        let id = row.id(self.names)?;
+        let Some(to_id) = self.to_id else { return Ok(id) };
+        to_id.get(&id).cloned().ok_or_else(|| {
+            let example = to_id.keys().next().cloned().unwrap_or_default();
+            Error::UnknownId { place: row.place.clone(), id, more: String::new(), example }
+        })
+    }
 }
 
 impl Key {
-    /// Adds a reference, whose id has one of these names.
-    pub(super) fn add(&mut self, row: &Row, names: &[&'static str]) {
-        let Some((name, _)) = row.first(names) else { return };
-        self.is_mixed |= self.name.is_some_and(|other| other != name);
-        self.name = Some(name);
-        self.has_other_image_id |= name != IMAGE_ID && row.fields.contains_key(IMAGE_ID);
-    }
-
-    /// Returns the names that the id may have in the rows of another file: only that of the
-    /// references if any row has it, so that no row is joined by another of its ids.
+    /// Chooses the ids of references from all their ids: the first field of [`ID`] with another
+    /// value in every reference. Returns them in the order of the references.
     ///
     /// # Errors
-    /// If a row has only the id of an image, but the references are questions about images. Equal
+    /// If no field has. `place` gives the place of a reference.
+    pub(super) fn choose(ids: &[Ids], place: impl Fn(usize) -> Place) -> Result<(Key, Vec<String>)> {
+        let is_used = |name: &&&'static str| ids.iter().any(|ids| value_of(ids, name).is_some());
+        let names: Vec<&'static str> = ID.iter().filter(is_used).copied().collect();
+        let unique: Vec<&'static str> = names.iter().copied().filter(|name| is_unique(ids, name)).collect();
+        // An image may have several questions in other files, so its id is the last choice.
+        let is_of_images = names == [IMAGE_ID];
+        let mut name = unique.first().copied().filter(|name| *name != IMAGE_ID || is_of_images);
+        if name.is_none() && repeated(ids).is_some() {
+            name = unique.first().copied();
+        }
+        if let (None, Some((first, second))) = (name, repeated(ids)) {
+            let (field, id) = ids[second][0].clone();
+            return Err(Error::RepeatedId { place: place(second), first: place(first), field, id });
+        }
+        // Every reference has at least one id.
+        let id_of = |ids: &Ids| name.and_then(|name| value_of(ids, name)).unwrap_or(&ids[0].1).to_owned();
+        let chosen: Vec<String> = ids.iter().map(id_of).collect();
+        let to_id = |other: &'static str| {
+            let values = ids.iter().filter_map(|ids| Some(value_of(ids, other)?.to_owned()));
+            let to_id = (Some(other) != name).then(|| values.zip(chosen.iter().cloned()).collect());
+            Unique { name: other, to_id }
+        };
+        let unique = unique.into_iter().map(to_id).collect();
+        Ok((Key { name, unique, names }, chosen))
+    }
+
+    /// Returns the field in which new rows have the ids of these references, so that they are
+    /// joined by nothing else: `id`, unless this is another id of references with several.
+    pub fn name(&self) -> &'static str {
+        self.name.filter(|_| self.has_several_names()).unwrap_or("id")
+    }
+
+    fn has_several_names(&self) -> bool {
+        self.names.iter().filter(|name| **name != IMAGE_ID).count() > 1
+    }
+
+    /// Returns the field by which the rows of another file are joined: the first one that is unique
+    /// in the references and that any row has, so that no row is joined by another of its ids.
+    ///
+    /// # Errors
+    /// If there is none, and the ids of a row may be other ids than those of the references. Equal
     /// numbers would join it with any question.
-    pub(super) fn names(self, rows: &[Row]) -> Result<&'static [&'static str]> {
-        let name = self.name.filter(|_| !self.is_mixed);
-        if let Some(place) = ID.iter().position(|id| Some(*id) == name)
-            && column(rows, &ID[place..=place]).is_some()
-        {
-            return Ok(&ID[place..=place]);
+    pub(super) fn join(&self, rows: &[Row]) -> Result<Join<'_>> {
+        for unique in &self.unique {
+            if let Some(place) = ID.iter().position(|name| *name == unique.name)
+                && rows.iter().any(|row| row.first(&ID[place..=place]).is_some())
+            {
+                return Ok(Join { names: &ID[place..=place], to_id: unique.to_id.as_ref() });
+            }
         }
-        let of_image = rows.iter().find(|row| row.first(ID).is_some_and(|(name, _)| name == IMAGE_ID));
-        match of_image.filter(|_| self.has_other_image_id) {
-            Some(row) => Err(Error::OtherKey { place: row.place.clone(), key: name.unwrap_or("id") }),
-            None => Ok(ID),
+        let is_doubtful = |name: &str| match self.name {
+            _ if name == IMAGE_ID => self.names.contains(&IMAGE_ID) && self.names.len() > 1,
+            Some(_) => self.has_several_names() || self.names.contains(&name),
+            None => false,
+        };
+        let found = rows.iter().find_map(|row| {
+            let name = row.first(ID)?.0;
+            is_doubtful(name).then(|| self.other(row.place.clone(), name))
+        });
+        found.map_or(Ok(Join { names: ID, to_id: None }), Err)
+    }
+
+    /// Refuses ids without a name if they may be other ids than those of the references.
+    pub(super) fn check_nameless(&self, place: &Place, ids: &[&str]) -> Result<()> {
+        let is_other = |to_id: &BTreeMap<String, String>| {
+            ids.iter().all(|id| to_id.contains_key(*id)) && ids.iter().any(|id| to_id[*id] != *id)
+        };
+        if self.unique.iter().filter_map(|unique| unique.to_id.as_ref()).any(is_other) {
+            return Err(self.other(place.clone(), "the key of an object"));
         }
+        Ok(())
+    }
+
+    fn other(&self, place: Place, own: &str) -> Error {
+        let key = self.name.unwrap_or("id");
+        let others: Vec<&str> = self.names.iter().copied().filter(|name| *name != key).collect();
+        Error::OtherKey { place, own: own.to_owned(), key, others: others.join(" and ") }
     }
 }
 
+fn value_of<'a>(ids: &'a Ids, name: &str) -> Option<&'a str> {
+    ids.iter().find(|(other, _)| *other == name).map(|(_, id)| id.as_str())
+}
+
+/// Returns whether all references have this field, each with another value.
+fn is_unique(ids: &[Ids], name: &str) -> bool {
+    let mut seen = BTreeSet::new();
+    ids.iter().all(|ids| value_of(ids, name).is_some_and(|id| seen.insert(id)))
+}
+
+/// Returns the places of two references with the same first id.
+fn repeated(ids: &[Ids]) -> Option<(usize, usize)> {
+    let mut seen = BTreeMap::new();
+    ids.iter().enumerate().find_map(|(place, ids)| Some((seen.insert(&ids[0].1, place)?, place)))
+}
+
 /// Returns the first of these names that any row has, whether its value is null or not.
-pub(super) fn column(rows: &[Row], names: &'static [&'static str]) -> Option<&'static str> {
+pub(super) fn column(rows: &[Row], names: &[&'static str]) -> Option<&'static str> {
     names.iter().copied().find(|name| rows.iter().any(|row| row.fields.contains_key(*name)))
 }
 
@@ -194,7 +298,18 @@ impl Row {
             let hint = "; rows are never joined by their order, so give every row an id";
             return Err(Error::NoField { place: self.place.clone(), what: "id", names, hint });
         };
-        plain(value).ok_or_else(|| bad(&self.place, name, value, "a text or a number"))
+        id_text(value).map_err(|wanted| bad(&self.place, name, value, wanted))
+    }
+
+    /// Returns all ids with these names, at least one.
+    pub(super) fn ids(&self, names: &'static [&'static str]) -> Result<Ids> {
+        let of = |name: &&'static str| Some((*name, id_text(self.fields.get(*name)?).ok()?));
+        let ids: Ids = names.iter().filter_map(of).collect();
+        if ids.is_empty() {
+            // This gives the reason.
+            self.id(names)?;
+        }
+        Ok(ids)
     }
 
     /// Returns an optional text; a list of texts becomes one text with commas.
@@ -206,6 +321,21 @@ impl Row {
         };
         text.map(Some).ok_or_else(|| bad(&self.place, name, value, "a text"))
     }
+}
+
+/// The smallest number that may be a rounded one.
+const INEXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Returns an id as text, or its required form. Numbers of 2^64 and more are read with 16 digits,
+/// so that different ids would be equal.
+fn id_text(value: &Value) -> std::result::Result<String, &'static str> {
+    if let Value::Number(number) = value
+        && number.is_f64()
+        && number.as_f64().is_none_or(|number| number.abs() >= INEXACT)
+    {
+        return Err("a text in quotes, because a number of this size is rounded");
+    }
+    plain(value).ok_or("a text or a number")
 }
 
 /// Returns a text, number or truth value as text.

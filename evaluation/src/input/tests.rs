@@ -5,8 +5,12 @@ fn references(texts: &[(&str, &str)]) -> Result<References> {
     read_references(&sources)
 }
 
+fn read(text: &str, key: &Key) -> Result<Vec<Prediction>> {
+    read_predictions(Source { name: "p", text }, key)
+}
+
 fn predictions(text: &str) -> Result<Vec<Prediction>> {
-    read_predictions(Source { name: "p.jsonl", text }, Key::default())
+    read_predictions(Source { name: "p.jsonl", text }, &Key::default())
 }
 
 fn told<T: std::fmt::Debug>(result: Result<T>) -> String {
@@ -100,9 +104,114 @@ fn all_rows_of_a_file_have_their_answer_in_the_same_field() {
     assert!(both.starts_with("p.jsonl, line 1: caption and answer may both be the answer"), "{both}");
     let three = predictions(r#"{"id": 1, "caption": "a dog", "answer": "two", "prediction": "p"}"#).unwrap();
     assert_eq!(three[0].answer.as_deref(), Some("p"));
-    // The question may be called `text`, as in POPE.
-    let question = predictions(r#"{"id": 1, "text": "How many?", "answer": "two"}"#).unwrap();
-    assert_eq!(question[0].answer.as_deref(), Some("two"));
+}
+
+#[test]
+fn a_reference_is_never_taken_for_the_answer_of_the_model() {
+    for (row, fields) in [
+        // As LLaVA writes its answers, with the reference beside them.
+        (r#"{"id": 1, "text": "yes", "answer": "no"}"#, "answer and text"),
+        (r#"{"id": 1, "text": "yes", "answer": null}"#, "answer and text"),
+        (r#"{"id": 1, "text": "yes", "caption": "a dog"}"#, "caption and text"),
+        (r#"{"id": 1, "answer": "yes", "caption": "a dog"}"#, "caption and answer"),
+    ] {
+        let error = told(predictions(row));
+        let wanted = format!("p.jsonl, line 1: {fields} may both be the answer of the model; rename");
+        assert!(error.starts_with(&wanted) && error.ends_with("to prediction"), "{error}");
+        let renamed = row.replace("\"text\"", "\"prediction\"");
+        assert!(renamed == row || predictions(&renamed).unwrap()[0].answer.as_deref() == Some("yes"), "{renamed}");
+    }
+    let two_rows = told(predictions("{\"id\": 1, \"answer\": \"a\"}\n{\"id\": 2, \"text\": \"b\"}"));
+    assert!(two_rows.starts_with("p.jsonl, line 2: answer and text may both"), "{two_rows}");
+    for name in ["predicted_answer", "model_answer", "model_response", "generated_text"] {
+        let found = predictions(&format!(r#"{{"id": 1, "answer": "right", "{name}": "wrong", "text": "q"}}"#)).unwrap();
+        assert_eq!(found[0].answer.as_deref(), Some("wrong"), "{name}");
+    }
+}
+
+#[test]
+fn rows_are_joined_by_the_id_that_both_files_have() {
+    let rows = "{\"question_id\": 1, \"id\": 2, \"answer\": \"a\"}\n{\"question_id\": 2, \"id\": 1, \"answer\": \"b\"}";
+    let found = references(&[("r", rows)]).unwrap();
+    let read = |text| read_predictions(Source { name: "p", text }, &found.key);
+    let ids = |text| read(text).unwrap().into_iter().map(|prediction| prediction.id).collect::<Vec<_>>();
+    assert_eq!((found.rows[0].id.as_str(), found.key.name()), ("1", "question_id"));
+    assert_eq!(ids(r#"[{"id": 1, "answer": "b"}, {"id": 2, "answer": "a"}]"#), ["2", "1"]);
+    assert_eq!(ids(r#"[{"question_id": 1, "id": 1, "answer": "a"}]"#), ["1"]);
+    let unknown = told(read(r#"{"id": 3, "answer": "a"}"#));
+    assert!(unknown.starts_with("p, line 1: id 3 is not among the references"), "{unknown}");
+    let other = told(read(r#"{"doc_id": 1, "answer": "a"}"#));
+    assert!(
+        other
+            .starts_with("p, line 1: its id is doc_id, but the references are known by question_id and have id beside"),
+        "{other}"
+    );
+    let nameless = told(read(r#"{"1": "a", "2": "b"}"#));
+    assert!(nameless.starts_with("p, key 1: its id is the key of an object, but"), "{nameless}");
+    let labels = Source { name: "l", text: r#"{"id": 1, "label": "yes"}"# };
+    assert_eq!(read_labels(labels, &found.key).unwrap()[0].0, "2");
+    // A single name may differ.
+    let one = references(&[("r", "{\"question_id\": 1, \"image_id\": 5, \"answer\": \"a\"}")]).unwrap().key;
+    for text in [r#"{"doc_id": 1, "answer": "a"}"#, r#"{"1": "a"}"#, r#"{"image_id": 5, "answer": "a"}"#] {
+        assert_eq!(read_predictions(Source { name: "p", text }, &one).unwrap()[0].id, "1", "{text}");
+    }
+}
+
+#[test]
+fn references_are_known_by_an_id_that_does_not_repeat() {
+    // As POPE of lmms-lab: the numbers of the questions begin anew in each category.
+    let row = |id: usize| format!("{{\"id\": \"{id}\", \"question_id\": \"{}\", \"answer\": \"no\"}}", id % 2);
+    let text = [row(0), row(1), row(2)].join("\n");
+    let found = references(&[("r", &text)]).unwrap();
+    assert_eq!(found.rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["0", "1", "2"]);
+    let read = |text| read_predictions(Source { name: "p", text }, &found.key);
+    assert_eq!(read(r#"{"id": 2, "question_id": 0, "answer": "no"}"#).unwrap()[0].id, "2");
+    let other = told(read(r#"{"question_id": 1, "answer": "no"}"#));
+    assert!(other.contains("its id is question_id, but the references are known by id"), "{other}");
+    let none = told(references(&[("r", &text.replace("\"id\"", "\"number\""))]));
+    assert!(
+        none.starts_with("r, line 3: question_id 0 occurs twice, first in r, line 1; give every reference an id"),
+        "{none}"
+    );
+}
+
+#[test]
+fn ids_that_json_rounds_are_refused() {
+    let large = "12345678901234567890123";
+    let error = told(predictions(&format!("{{\"id\": {large}, \"answer\": \"a\"}}")));
+    assert!(error.contains("must be a text in quotes"), "{error}");
+    assert!(told(references(&[("r", &format!("{{\"id\": {large}, \"answer\": \"a\"}}"))])).contains("in quotes"));
+    let quoted = predictions(&format!("{{\"id\": \"{large}\", \"answer\": \"a\"}}")).unwrap();
+    let exact = predictions("{\"id\": 18446744073709551615, \"answer\": \"a\"}").unwrap();
+    assert_eq!((quoted[0].id.as_str(), exact[0].id.as_str()), (large, "18446744073709551615"));
+}
+
+#[test]
+fn a_number_that_may_be_an_option_or_its_text_is_refused() {
+    let of = |answer: &str, options: &str| {
+        references(&[("r", &format!("{{\"id\": 1, \"choices\": {options}, \"answer\": {answer}}}"))])
+    };
+    let numbers = r#"["1", "2", "3"]"#;
+    let error = told(of("1", numbers));
+    assert!(error.starts_with("r, line 1: answer is 1, but must be the letter of the right option"), "{error}");
+    for (answer, options) in [("\"1\"", numbers), ("3", numbers), ("0", r#"["0", "1"]"#), ("1", r#"["x", "y"]"#)] {
+        assert!(of(answer, options).is_ok(), "{answer} of {options}");
+    }
+}
+
+#[test]
+fn boxes_may_be_lists() {
+    let found =
+        predictions("{\"id\": 1, \"answer\": [10, 1.5e-7, 50, 50]}\n{\"id\": 2, \"answer\": [[1, 2, 3, 4]]}").unwrap();
+    assert_eq!(
+        (found[0].answer.as_deref(), found[1].answer.as_deref()),
+        (Some("[10, 0.00000015, 50, 50]"), Some("[1, 2, 3, 4]"))
+    );
+    let found = references(&[("r", "{\"id\": 1, \"bbox\": [10, 10, 50, 50]}")]).unwrap();
+    assert_eq!(found.rows[0].answers, ["[10,10,50,50]"]);
+    assert!(found.notes[0].contains("that of COCO is [x, y, width, height]"), "{:?}", found.notes);
+    let coco = told(references(&[("r", "{\"id\": 1, \"bbox\": [300, 10, 50, 50]}")]));
+    assert!(coco.contains("[x1, y1, x2, y2]"), "{coco}");
 }
 
 #[test]
@@ -111,32 +220,41 @@ fn predictions_are_joined_by_the_id_that_the_references_have() {
     let coco = r#"{"annotations": [{"image_id": 2, "id": 11, "caption": "a dog"},
         {"image_id": 1, "id": 12, "caption": "a cat"}]}"#;
     let found = references(&[("c", coco)]).unwrap();
-    let read = |text, key| read_predictions(Source { name: "p", text }, key);
     let results = r#"[{"image_id": 2, "id": 1, "caption": "dog"}, {"image_id": 1, "id": 2, "caption": "cat"}]"#;
-    let results = read(results, found.key).unwrap();
+    let results = read(results, &found.key).unwrap();
     let joined = join(&found.rows, &results).unwrap();
     assert_eq!(joined.items.iter().map(|item| item.prediction.unwrap()).collect::<Vec<_>>(), ["dog", "cat"]);
     let null =
-        told(read(r#"[{"image_id": 2, "caption": "a"}, {"image_id": null, "id": 1, "caption": "a"}]"#, found.key));
+        told(read(r#"[{"image_id": 2, "caption": "a"}, {"image_id": null, "id": 1, "caption": "a"}]"#, &found.key));
     assert!(null.contains("entry 2 of the list: no id; its field can be called image_id"), "{null}");
     // Another name is accepted if the rows do not have that of the references.
-    assert_eq!(read(r#"{"id": 2, "caption": "dog"}"#, found.key).unwrap()[0].id, "2");
+    assert_eq!(read(r#"{"id": 2, "caption": "dog"}"#, &found.key).unwrap()[0].id, "2");
 
-    let rows = r#"{"index": 7, "id": 1, "answer": "a", "image_id": 3}"#;
-    let of = |name: &str| references(&[("r", &rows.replace("\"id\": 1, ", name))]).unwrap().key;
+    // Two questions about one image.
+    let rows = concat!(
+        r#"{"index": 7, "id": 1, "answer": "a", "image_id": 3}"#,
+        "\n",
+        r#"{"index": 8, "id": 2, "answer": "a", "image_id": 3}"#
+    );
+    let of = |name: &str| {
+        let rows =
+            if name.is_empty() { rows.replace("\"id\": 1, ", "").replace("\"id\": 2, ", "") } else { rows.to_owned() };
+        references(&[("r", &rows)]).unwrap().key
+    };
     let both = r#"{"id": 9, "index": 7, "prediction": "a"}"#;
-    assert_eq!(read(both, of("")).unwrap()[0].id, "7");
-    assert_eq!(read(both, of("\"id\": 1, ")).unwrap()[0].id, "9");
-    let by_image = told(read(r#"{"image_id": 7, "prediction": "a"}"#, of("")));
+    assert_eq!((of("").name(), of("id").name()), ("id", "id"));
+    assert_eq!(read(both, &of("")).unwrap()[0].id, "7");
+    assert_eq!(read(both, &of("id")).unwrap()[0].id, "9");
+    let by_image = told(read(r#"{"image_id": 7, "prediction": "a"}"#, &of("")));
     assert!(
-        by_image.starts_with("p, line 1: its only id is image_id, but the references are known by index"),
+        by_image.starts_with("p, line 1: its id is image_id, but the references are known by index and have image_id"),
         "{by_image}"
     );
-    let labels = read_labels(Source { name: "l", text: r#"{"id": 9, "index": 7, "label": "yes"}"# }, of("")).unwrap();
+    let labels = read_labels(Source { name: "l", text: r#"{"id": 9, "index": 7, "label": "yes"}"# }, &of("")).unwrap();
     assert_eq!(labels[0].0, "7");
     // References of two files may have different names.
     let mixed = references(&[("a", r#"{"id": 1, "answer": "a"}"#), ("b", r#"{"index": 2, "answer": "a"}"#)]).unwrap();
-    assert_eq!(read(both, mixed.key).unwrap()[0].id, "9");
+    assert_eq!(read(both, &mixed.key).unwrap()[0].id, "9");
 }
 
 #[test]
@@ -176,7 +294,7 @@ fn unknown_ids_are_errors_and_missing_ones_are_listed() {
 
 #[test]
 fn labels_are_yes_or_no() {
-    let read = |text| read_labels(Source { name: "l", text }, Key::default());
+    let read = |text| read_labels(Source { name: "l", text }, &Key::default());
     let found = read("{\"id\": 1, \"label\": \"Yes\"}\n{\"id\": 2, \"label\": 0}").unwrap();
     assert_eq!(found.iter().map(|(_, yes, _)| *yes).collect::<Vec<_>>(), [true, false]);
     assert!(told(read("{\"id\": 1, \"label\": \"maybe\"}")).contains("must be yes or no"));

@@ -16,8 +16,9 @@ use crate::input::Item;
 /// unit must be that of the reference; if it seems to be another, a note says so. The box of a
 /// reference is a list of numbers, which may have exponents; the official script does not parse it.
 ///
-/// An answer without a box counts as `[0, 0, 0, 0]`, and a note says so. A box with exchanged
-/// corners is used unchanged, as in the official script.
+/// An answer without a box counts as `[0, 0, 0, 0]`, and a note says so. So does a box with a
+/// number above the range of 64-bit floats. A box with exchanged corners is used unchanged, as in
+/// the official script.
 pub(super) const IOU: Metric = Metric {
     name: "iou",
     about: "Boxes that overlap the right one by half: accuracy at 0.5 and mean overlap (RefCOCO)",
@@ -48,7 +49,8 @@ fn count(items: &[Item], _: Variant) -> Result<Counted> {
     for item in items {
         let right = match item.reference.answers.as_slice() {
             [answer] => listed(answer).or_else(|| parse(answer)),
-            _ => None,
+            // The numbers of a list, which looks like four answers.
+            answers => listed(&format!("[{}]", answers.join(","))),
         };
         let Some(right) = right else {
             return Err(unfit(item, IOU.name, "one answer, the box [x1, y1, x2, y2]".to_owned()));
@@ -59,7 +61,7 @@ fn count(items: &[Item], _: Variant) -> Result<Counted> {
         other_unit += usize::from(found.is_some_and(|found| is_share(&found) != is_share(&right)));
         let overlap = overlap(&right, &found.unwrap_or_default());
         counted.rows.push(vec![f64::from(u8::from(overlap >= THRESHOLD)), overlap, 1.0]);
-        counted.parsed.push(found.map(|numbers| format!("{numbers:?}")));
+        counted.parsed.push(found.map(|numbers| format!("[{}]", numbers.map(decimal).join(", "))));
     }
     if without_box > 0 {
         counted.notes.push(format!("{without_box} answers have no box; they count as wrong"));
@@ -78,21 +80,27 @@ fn listed(answer: &str) -> Option<[f64; 4]> {
     serde_json::from_str(answer).ok()
 }
 
+/// Returns a number without exponent, so that the same box is found in what was written.
+fn decimal(number: f64) -> String {
+    Some(format!("{number:?}")).filter(|text| !text.contains('e')).unwrap_or_else(|| number.to_string())
+}
+
 fn parse(answer: &str) -> Option<[f64; 4]> {
     let groups = IN_BRACKETS.captures(answer).or_else(|| CORNERS.captures(answer))?;
     let number = |group| crate::python::float(groups.get(group)?.as_str());
-    Some([number(1)?, number(2)?, number(3)?, number(4)?])
+    let numbers = [number(1)?, number(2)?, number(3)?, number(4)?];
+    numbers.iter().all(|number| number.is_finite()).then_some(numbers)
 }
 
 /// Returns the intersection over union; 0 for two boxes without area, for which the official script
-/// fails.
+/// fails, and for areas above the range of floats.
 fn overlap(left: &[f64; 4], right: &[f64; 4]) -> f64 {
     let width = left[2].min(right[2]) - left[0].max(right[0]);
     let height = left[3].min(right[3]) - left[1].max(right[1]);
     let both = width.max(0.0) * height.max(0.0);
     let area = |corners: &[f64; 4]| (corners[2] - corners[0]) * (corners[3] - corners[1]);
     let either = area(left) + area(right) - both;
-    if either == 0.0 { 0.0 } else { both / either }
+    Some(both / either).filter(|overlap| overlap.is_finite()).unwrap_or(0.0)
 }
 
 fn compute(sums: &[f64]) -> Vec<f64> {
@@ -113,16 +121,44 @@ mod tests {
         }
     }
 
+    fn counted(reference: &str, prediction: &str) -> Counted {
+        let text = format!("{{\"id\": 1, {reference}}}");
+        let source = crate::input::Source { name: "r", text: &text };
+        let references = crate::input::read_references(&[source]).unwrap().rows;
+        count(&[Item { reference: &references[0], prediction: Some(prediction) }], Variant::Official).unwrap()
+    }
+
     #[test]
     fn boxes_of_references_may_have_exponents() {
-        let text = "{\"id\": 1, \"box\": [1e-7, 0.2, 5E-1, 0.9]}";
-        let references = crate::input::read_references(&[crate::input::Source { name: "r", text }]).unwrap().rows;
         for (prediction, hit) in [("[0, 0.2, 0.5, 0.9]", 1.0), ("[1e-7, 0.2, 0.5, 0.9]", 0.0)] {
-            let items = [Item { reference: &references[0], prediction: Some(prediction) }];
-            let counted = count(&items, Variant::Official).unwrap();
+            let found = counted("\"box\": [1e-7, 0.2, 5E-1, 0.9]", prediction);
             // The official parser finds no box in a prediction with an exponent.
-            assert!((counted.rows[0][0] - hit).abs() < 1e-9, "{prediction}: {:?}", counted.rows);
+            assert!((found.rows[0][0] - hit).abs() < 1e-9, "{prediction}: {:?}", found.rows);
         }
+    }
+
+    #[test]
+    fn a_box_that_was_written_is_found_again() {
+        let first = counted("\"box\": [0.00001, 0, 0.00005, 0.5]", "[0.00001, 0, 0.00005, 0.5]");
+        let written = first.parsed[0].as_deref().unwrap();
+        assert_eq!(written, "[0.00001, 0.0, 0.00005, 0.5]");
+        assert_eq!(counted("\"box\": [0.00001, 0, 0.00005, 0.5]", written).rows, first.rows);
+    }
+
+    #[test]
+    fn a_box_of_a_reference_may_be_a_list_of_answers() {
+        for reference in ["\"answer\": [0, 0, 20, 20]", "\"answer\": \"[0, 0, 20, 20]\"", "\"bbox\": [0, 0, 20, 20]"] {
+            assert!((counted(reference, "[0, 0, 20, 20]").rows[0][1] - 1.0).abs() < 1e-9, "{reference}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_too_large_is_no_box() {
+        let huge = "9".repeat(400);
+        let found = counted("\"box\": [0, 0, 20, 20]", &format!("[{huge}, 0, {huge}, 1]"));
+        assert!(found.rows[0][1].abs() < 1e-9 && found.notes[0].contains("1 answers have no box"), "{found:?}");
+        let large = format!("[0, 0, {0}, {0}]", "9".repeat(300));
+        assert!(counted(&format!("\"box\": {large}"), &large).rows[0][1].abs() < 1e-9);
     }
 
     #[test]

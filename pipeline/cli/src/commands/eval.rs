@@ -109,10 +109,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Some(path) => {
             let text = read(path)?;
             let source = Source { name: &path.to_string_lossy(), text: &text };
-            read_predictions(source, references.key).map_err(anyhow::Error::from)?
+            read_predictions(source, &references.key).map_err(anyhow::Error::from)?
         }
-        None if arguments.lynx.lynx.is_some() => lynx::run(arguments, &references.rows)?,
-        None => ask::run(arguments, &references.rows)?,
+        None if arguments.lynx.lynx.is_some() => lynx::run(arguments, &references)?,
+        None => ask::run(arguments, &references)?,
     };
     let Some(metric) = arguments.metric else { return Ok(DONE) };
     let mut results = scored(arguments, metric, &references, &predictions)?;
@@ -183,7 +183,7 @@ fn scored(
     let variant = if arguments.strict { Variant::Strict } else { Variant::Official };
     let missing: Vec<String> = joined.missing.iter().map(|id| (*id).to_owned()).collect();
     let (scores, judged) = if metric.name == "judge" {
-        let judged = judge::run(arguments, &joined.items, references.key)?;
+        let judged = judge::run(arguments, &joined.items, &references.key)?;
         let scores = score(metric, &judged.items(&joined.items), variant, arguments.seed)?;
         (scores, Some(judged.told))
     } else {

@@ -59,9 +59,8 @@ fn text_of(path: &Path) -> anyhow::Result<String> {
 
 /// Returns rows as aligned columns. The columns in `right` are right-aligned.
 fn columns(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
-    let width = |column: usize| {
-        rows.iter().map(|row| row[column].width()).chain([header[column].width()]).max().unwrap_or(0)
-    };
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].width()).chain([header[column].width()]).max().unwrap_or(0);
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let line = |cells: &[String]| {
         let padded: Vec<String> = cells

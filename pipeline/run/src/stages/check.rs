@@ -20,7 +20,7 @@ use crate::stages::train::Controls;
 use crate::stages::train::Train;
 
 /// Version of the verdict. Raise it when the same fits give another verdict.
-const FORMAT_VERSION: &str = "5";
+const FORMAT_VERSION: &str = "6";
 
 /// Path of the verdict in the run folder.
 pub const VERDICT: &str = "check/verdict.json";

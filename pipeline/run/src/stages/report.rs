@@ -24,7 +24,7 @@ use crate::stages::shards::Shards;
 use crate::table;
 
 /// Version of the page. Raise it when the same tables give another page.
-const FORMAT_VERSION: &str = "4";
+const FORMAT_VERSION: &str = "5";
 
 /// Path of the page in the run folder.
 pub const PAGE: &str = "report.html";

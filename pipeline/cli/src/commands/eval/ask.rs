@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use lynxdata_evaluation::input::{Key, Prediction, Reference, Source, read_predictions};
+use lynxdata_evaluation::input::{Key, Prediction, Reference, References, Source, read_predictions};
 use lynxdata_fetch::sha256;
 use lynxdata_generation::{Budget, Client, Message, Part, Request, Role, data_url};
 use serde_json::json;
@@ -55,7 +55,8 @@ impl AskArguments {
 }
 
 /// Asks all questions that have no answer yet, and returns all answers.
-pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Result<Vec<Prediction>> {
+pub(super) fn run(arguments: &super::Arguments, references: &References) -> Result<Vec<Prediction>> {
+    let (references, key) = (references.rows.as_slice(), references.key.name());
     let settings = &arguments.ask;
     let (Some(endpoint), Some(model), Some(folder)) = (&settings.ask, &settings.model, &arguments.out) else {
         bail!("--ask needs --model and --out");
@@ -65,8 +66,8 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     let path = folder.join(PREDICTIONS);
     let name = path.display().to_string();
     let kept = whole_lines(&path)?.join("\n");
-    // Whatever the ids of the references are called, the lines of this file have them as `id`.
-    let read = |text: &str| read_predictions(Source { name: &name, text }, Key::default());
+    // The lines of this file have the ids by which the references are known, and no others.
+    let read = |text: &str| read_predictions(Source { name: &name, text }, &Key::default());
     let answered = if kept.is_empty() { Vec::new() } else { read(&kept)? };
     let answered: std::collections::BTreeSet<&str> = answered.iter().map(|prediction| prediction.id.as_str()).collect();
     let open: Vec<&Reference> =
@@ -85,7 +86,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
         let outcome = ask_all(&client, &questions, arguments.requests(), |question, completion| {
             let reply = &completion.reply;
             let answer = reply.refusal.as_ref().unwrap_or(&reply.text);
-            let mut line = json!({"id": question.id, "answer": answer});
+            let mut line = json!({key: question.id, "answer": answer});
             if reply.is_cut() {
                 // It is saved, because this run may end before it can report it.
                 line["cut"] = json!(true);
@@ -157,9 +158,9 @@ pub(super) fn same_as_before(
             let before: serde_json::Value =
                 serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
             // The content of the references counts, not their path.
-            let other = ["questions", "model", "instruction", "max_tokens", "images"]
-                .into_iter()
-                .find(|key| before[key] != asked[key]);
+            let other = ["questions", "model", "instruction", "max_tokens", "images"].into_iter().find(|key| {
+                before[key] != asked[key] && !(*key == "images" && is_same_folder(&before[key], &asked[key]))
+            });
             match other {
                 None => Ok(text),
                 Some("questions") if before["questions"].is_null() => bail!(
@@ -189,6 +190,12 @@ pub(super) fn same_as_before(
         }
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
+}
+
+/// Returns whether two paths lead to one folder, such as `images` and `./images/`.
+fn is_same_folder(left: &serde_json::Value, right: &serde_json::Value) -> bool {
+    let folder = |path: &serde_json::Value| std::fs::canonicalize(path.as_str()?).ok();
+    folder(left).is_some_and(|left| folder(right) == Some(left))
 }
 
 /// Returns the question with its image, which is read when the request is made.
@@ -266,6 +273,21 @@ mod tests {
         let lines = "{\"id\": 1, \"answer\": \"a\"}\n{\"id\": 2, \"answer\": \"b\", \"cut\": true}\n\
                      {\"id\": 3, \"answer\": \"\"}\n{\"id\": 4, \"answer\": \" \\n\", \"cut\": true}\n";
         assert_eq!(unusual(lines), Unusual { cut: 2, empty: 2 });
+    }
+
+    #[test]
+    fn a_folder_has_several_paths() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| json!(folder.path().join(name).display().to_string());
+        std::fs::create_dir(folder.path().join("images")).unwrap();
+        std::fs::create_dir(folder.path().join("others")).unwrap();
+        for name in ["images/", "./images", "others/../images"] {
+            assert!(is_same_folder(&path("images"), &path(name)), "{name}");
+        }
+        for other in [path("others"), path("missing"), json!(null)] {
+            assert!(!is_same_folder(&path("images"), &other) && !is_same_folder(&other, &path("images")), "{other}");
+        }
+        assert!(!is_same_folder(&path("missing"), &path("missing/")));
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl Judged {
 }
 
 /// Asks the judge about every answer. `key` is that of the references.
-pub(super) fn run(arguments: &super::Arguments, items: &[Item], key: Key) -> Result<Judged> {
+pub(super) fn run(arguments: &super::Arguments, items: &[Item], key: &Key) -> Result<Judged> {
     let settings = &arguments.judge;
     let (Some(endpoint), Some(model)) = (&settings.endpoint, &settings.judge_model) else {
         bail!("--metric judge needs --endpoint and --judge-model");

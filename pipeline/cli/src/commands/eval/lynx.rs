@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use lynxdata_burn_model::{Answerer, DeviceName, GenerateConfig, Precision, SavedModel};
-use lynxdata_evaluation::input::{Key, Prediction, Reference, Source, read_predictions};
+use lynxdata_evaluation::input::{Key, Prediction, Reference, References, Source, read_predictions};
 use lynxdata_picture::{decode_rgb, square_of};
 use serde_json::json;
 
@@ -61,7 +61,8 @@ impl LynxArguments {
 }
 
 /// Answers all questions. Returns the answers, and also writes them if `--out` is given.
-pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Result<Vec<Prediction>> {
+pub(super) fn run(arguments: &super::Arguments, references: &References) -> Result<Vec<Prediction>> {
+    let (references, key) = (references.rows.as_slice(), references.key.name());
     let (Some(folder), Some(images)) = (&arguments.lynx.lynx, &arguments.ask.images) else {
         bail!("--lynx needs --images");
     };
@@ -113,7 +114,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
         } else {
             answerer.answer(&seen, &question, &settings)?
         };
-        lines.push_str(&format!("{}\n", json!({"id": reference.id, "answer": answer})));
+        lines.push_str(&format!("{}\n", json!({key: reference.id, "answer": answer})));
         if (number + 1) % 100 == 0 {
             tracing::info!("{} of {} questions have an answer", number + 1, references.len());
         }
@@ -128,8 +129,8 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
         write_whole(&out.join(ask::ASKED), &asked)?;
         write_whole(&out.join(PREDICTIONS), &lines)?;
     }
-    // Whatever the ids of the references are called, the lines above have them as `id`.
-    Ok(read_predictions(Source { name: "the model's answers", text: &lines }, Key::default())?)
+    // The lines above have the ids by which the references are known, and no others.
+    Ok(read_predictions(Source { name: "the model's answers", text: &lines }, &Key::default())?)
 }
 
 /// Returns the file of an image, or the files of the frames that represent a video.

@@ -43,8 +43,8 @@ impl Duplicates {
     /// Finds the duplicates of a selection. `passing` has the pairs of each part that pass all
     /// rules.
     ///
-    /// Two duplicates are always in one cluster. So if the pairs in clusters do not fit into memory,
-    /// some of the clusters are read at a time.
+    /// Two duplicates are always in one cluster. So if the pairs in clusters do not fit into
+    /// memory, some of the clusters are read at a time.
     pub(super) fn find(
         context: &Context,
         selection: &str,
