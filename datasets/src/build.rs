@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use lynxdata_prompts::{AnswerShape, Banks, Media, PromptMode, Slot, Wording, choose, keyed_hash};
+use lynxdata_prompts::{AnswerShape, Banks, Media, PromptMode, Slot, Wording, choose, keyed_hash, tokens};
 use serde::{Deserialize, Serialize};
 
 use crate::boxes::NativeBox;
@@ -18,7 +18,7 @@ use crate::picture::Embedded;
 use crate::record::{Answers, Options, Record, VideoReference, said_twice};
 use crate::records::{Outcome, Reading, place};
 use crate::task::{Take, Task};
-use crate::{Error, Result, tokens};
+use crate::{Error, Result};
 
 pub use dialogs::Dialogs;
 pub use negatives::Negatives;

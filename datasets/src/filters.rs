@@ -11,8 +11,8 @@ use regex::Regex;
 
 use crate::boxes::{self, BOXES_OF_RECORD, BoxesOfRecord, NativeBox};
 use crate::sentence::is_ended;
-use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 use crate::value::value_of;
+use lynxdata_prompts::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 
 type Outcome<T> = Result<T, Error>;
 

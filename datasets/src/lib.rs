@@ -61,7 +61,6 @@ mod rows;
 mod sentence;
 mod shape;
 mod task;
-mod tokens;
 mod value;
 mod video;
 

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use lynxdata_prompts::{near_duplicate, normalise};
+use lynxdata_prompts::{near_duplicate, normalise, tokens};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use unicode_segmentation::UnicodeSegmentation as _;
@@ -535,7 +535,7 @@ fn assistant_text(judged: &Judged) -> Option<String> {
 }
 
 fn control_token(judged: &Judged) -> Option<String> {
-    let token = judged.turns.iter().find_map(|turn| tokens::find(&turn.text))?;
+    let (token, _) = judged.turns.iter().find_map(|turn| tokens::find(&turn.text))?;
     Some(format!("has the token {token}"))
 }
 
@@ -684,8 +684,6 @@ impl Written {
         row
     }
 }
-
-mod tokens;
 
 #[cfg(test)]
 mod tests;

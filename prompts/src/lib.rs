@@ -25,7 +25,8 @@
 //! * [`choose`] and [`keyed_hash`]: a choice that depends only on the seed, the task and the
 //!   record;
 //! * [`Bank::render`]: fills the slots. Data is never parsed as a template, so a question that
-//!   contains `{{ }}` stays unchanged.
+//!   contains `{{ }}` stays unchanged;
+//! * [`tokens`]: the special tokens of trainers, which no text may contain.
 //!
 //! The crate does not write new wordings, apply chat templates or compute loss masks. It knows
 //! nothing about tasks: the fields of a record arrive as slots.
@@ -37,6 +38,7 @@ mod count;
 mod duplicates;
 mod error;
 mod hash;
+pub mod tokens;
 
 pub use agreement::{Disagreement, disagreements};
 pub use bank::{AnswerShape, Bank, Banks, Length, Media, Origin, Review, Slot, Template, Tone, Wording};

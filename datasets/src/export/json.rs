@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::{Files, Pictures, Writer};
 use crate::build::{Conversation, PackedRecord, Texts};
 use crate::json_text;
-use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 use crate::{Error, Result};
+use lynxdata_prompts::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 
 /// The arrangement of the values in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::Format;
 use super::json::{Layout, Provenance, begin, column, features_of_provenance, image_paths, lists, with_tokens};
 use crate::build::{Conversation, Role};
 use crate::json_text;
-use crate::tokens::VIDEO_TOKEN;
+use lynxdata_prompts::tokens::VIDEO_TOKEN;
 
 pub(super) const FORMAT: Format = Format {
     name: "llava",

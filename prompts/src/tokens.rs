@@ -12,10 +12,10 @@
 //! which are the subject of some tasks; and `USER:` and `###`, which are ordinary text.
 
 /// The marker by which LLaVA-style files place an image in a text.
-pub(crate) const IMAGE_TOKEN: &str = "<image>";
+pub const IMAGE_TOKEN: &str = "<image>";
 
 /// The marker by which they place a video.
-pub(crate) const VIDEO_TOKEN: &str = "<video>";
+pub const VIDEO_TOKEN: &str = "<video>";
 
 /// The reasons under which texts with a token are left out: the kind of media that it asks for, or
 /// the end of a turn.
@@ -78,7 +78,7 @@ const LONGEST_NAME: usize = 40;
 
 /// Returns the first special token in a text, and the reason under which a record with it is left
 /// out.
-pub(crate) fn find(text: &str) -> Option<(&str, &'static str)> {
+pub fn find(text: &str) -> Option<(&str, &'static str)> {
     memchr::memchr2_iter(b'<', b'[', text.as_bytes()).find_map(|place| {
         let rest = &text[place..];
         let listed = TOKENS.iter().find(|(token, ..)| rest.starts_with(token));
