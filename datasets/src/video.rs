@@ -131,51 +131,58 @@ fn middles(start: f64, end: f64, count: u32) -> impl Iterator<Item = f64> {
 }
 
 /// Offsets in milliseconds before the requested time, the last one to the beginning of the video.
-/// They are tried in turn if ffmpeg finds no frame at or after the time, because the last frame of
-/// a video may be long, as that of a slide. Each is much longer than the one before, so that few
-/// frames are read if the last one is short, and few programs are started if it is long.
-const EARLIER: [u64; 6] = [500, 2000, 10_000, 60_000, 600_000, u64::MAX];
+/// ffmpeg reads the frames from there to the time. If there is none, because a frame is long, as
+/// that of a slide, the next offset is tried. Each is much longer than the one before, so that few
+/// frames are read if they are short, and few programs are started if they are long.
+const EARLIER: [u64; 6] = [100, 1000, 10_000, 60_000, 600_000, u64::MAX];
 
-/// Makes ffmpeg write every frame once. Otherwise it writes as many as the frame rate demands, and
-/// repeats those that last longer.
-const ONCE: &[&str] = &["-vsync", "passthrough"];
-
-/// Returns the frame of a video file at a time as a JPEG. After the last frame began, it is that
-/// one, so a later time never gives an earlier frame.
+/// Returns the frame that a video file shows at a time, as a JPEG: the last frame that begins at
+/// this time or before, or the first frame of the video if all begin later.
 ///
 /// # Errors
 /// If ffmpeg is not installed. The inner error is returned if ffmpeg cannot read the video or finds
 /// no frame in it.
 pub fn frame_at(place: &Place, milliseconds: u64) -> Result<std::result::Result<Vec<u8>, VideoFault>> {
     let Some(input) = place.input() else { return Ok(Err(compressed())) };
-    let found = output(frames_from(&input, milliseconds, &["-frames:v", "1"]), "ffmpeg")?;
-    if !found.as_ref().is_ok_and(Vec::is_empty) {
-        return Ok(found);
-    }
-    for earlier in EARLIER {
-        let from = milliseconds.saturating_sub(earlier);
+    for from in EARLIER.map(|earlier| milliseconds.saturating_sub(earlier)) {
         let mut last = LastJpeg::default();
-        if let Err(fault) = run(frames_from(&input, from, ONCE), "ffmpeg", &mut |bytes| last.add(bytes))? {
-            return Ok(Err(fault));
-        }
-        // Nothing follows at the requested time, so this is the last frame of the video.
-        if !last.0.is_empty() {
-            return Ok(Ok(last.0));
+        let ended = run(frames_until(&input, from, milliseconds), "ffmpeg", &mut |bytes| last.add(bytes))?;
+        match ended {
+            Ok(()) if !last.0.is_empty() => return Ok(Ok(last.0)),
+            Err(fault) if from == 0 => return Ok(Err(fault)),
+            // In some files ffmpeg fails where it cannot seek, or where no frame follows, but reads
+            // them from an earlier time.
+            _ => {}
         }
         if from == 0 {
             break;
         }
     }
-    Ok(Err(VideoFault::Broken("it has no frame there".to_owned())))
+    Ok(match output(jpegs(&input, 0, &["-frames:v", "1"]), "ffmpeg")? {
+        Ok(first) if first.is_empty() => Err(VideoFault::Broken("it has no frame there".to_owned())),
+        found => found,
+    })
 }
 
-/// Returns the command that writes the frames of a video from a time on as JPEGs, one after the
-/// other.
-fn frames_from(input: &OsStr, milliseconds: u64, which: &[&str]) -> Command {
-    let seconds = format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000);
+/// Returns the command that writes the frames of a video between two times in milliseconds, each
+/// once.
+fn frames_until(input: &OsStr, from: u64, until: u64) -> Command {
+    // Times count from where ffmpeg begins to read. A frame that begins at the end is dropped, so
+    // the end is half a millisecond later.
+    let trim = format!("trim=end={}.{:03}5", (until - from) / 1000, (until - from) % 1000);
+    // Otherwise ffmpeg writes as many frames as the frame rate demands, and repeats long ones.
+    jpegs(input, from, &["-vf", &trim, "-vsync", "passthrough"])
+}
+
+/// Returns the command that writes frames of a video from a time on as JPEGs, one after the other.
+fn jpegs(input: &OsStr, from: u64, which: &[&str]) -> Command {
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-v", "error", "-threads", "1", "-protocol_whitelist", "file,subfile"]);
-    command.args(["-ss", &seconds, "-i"]).arg(input).args(["-map", "0:v:0"]).args(which);
+    // ffmpeg does not find the beginning of some MPEG streams if it seeks there.
+    if from > 0 {
+        command.args(["-ss", &format!("{}.{:03}", from / 1000, from % 1000)]);
+    }
+    command.arg("-i").arg(input).args(["-map", "0:v:0"]).args(which);
     // Bit-exact, so that the version of the library is not written into the image. Quality 2 is the
     // best that its JPEG encoder gives by default.
     command.args(["-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p"]);
@@ -232,7 +239,10 @@ fn duration(place: &Place) -> Result<std::result::Result<f64, VideoFault>> {
         (Some(pictures), Some(file)) if file > pictures => {
             let from = format!("{:.6}%", said.start + pictures);
             let entries = ["-read_intervals", &from, "-show_entries", "packet=pts_time,duration_time"];
-            let packets = output(ffprobe(&input, &entries), "ffprobe")?.unwrap_or_default();
+            let packets = match output(ffprobe(&input, &entries), "ffprobe")? {
+                Ok(packets) => packets,
+                Err(fault) => return Ok(Err(fault)),
+            };
             let end = last_end(&String::from_utf8_lossy(&packets)).map(|end| end - said.start);
             Some(end.map_or(pictures, |end| end.max(pictures)))
         }
@@ -451,8 +461,8 @@ mod tests {
             let Video::File(place, seconds) = &video else { panic!("it is a file") };
             assert!((seconds - 2.0).abs() < 0.11, "{name}: {seconds}");
             if name == "long.ts" {
-                // Its times begin at 1.5 seconds. ffmpeg cannot decode this codec there after a
-                // seek.
+                // Its times begin at 1.5 seconds. The copied pictures lack the header that a decoder
+                // needs.
                 continue;
             }
             let grey = |milliseconds| {
@@ -534,7 +544,7 @@ mod tests {
             crate::machine::video("color", &path); // says that it is skipped
             return;
         }
-        let all = output(frames_from(path.as_os_str(), 25_000, ONCE), "ffmpeg").unwrap().unwrap();
+        let all = output(frames_until(path.as_os_str(), 25_000, 60_000), "ffmpeg").unwrap().unwrap();
         let starts: Vec<usize> = (1..all.len()).filter(|at| all[at - 1..=*at] == [0xff, 0xd8]).collect();
         assert!((50..60).contains(&starts.len()), "{} frames, not 350", starts.len());
         let expected = &all[starts.last().unwrap() - 1..];
@@ -544,6 +554,36 @@ mod tests {
                 last.add(bytes);
             }
             assert!(last.0 == expected, "in parts of {length} bytes");
+        }
+    }
+
+    #[test]
+    fn the_frame_is_the_one_that_is_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        // Each frame has another grey.
+        for (name, rate, codec) in
+            [("a.mp4", 1_u64, "mpeg4"), ("b.mp4", 10, "mpeg4"), ("c.mkv", 2, "mpeg4"), ("d.ts", 25, "mpeg2video")]
+        {
+            let path = folder.path().join(name);
+            let source =
+                format!("color=black:s=64x48:r={rate}:d={},geq=lum='16*N+20':cb=128:cr=128", 12.0 / rate as f64);
+            if !made(&["-f", "lavfi", "-i", &source, "-c:v", codec, "-q:v", "2"], &path) {
+                crate::machine::video("color", &path); // says that it is skipped
+                return;
+            }
+            let (place, _) = found(&path);
+            let frame = 1000 / rate;
+            for number in [0, 1, 4, 7, 11] {
+                // Luminance of video from 16 to 235 is that of JPEG from 0 to 255.
+                let expected = ((16 * number + 4) * 255 / 219) as u8;
+                for moment in [0, frame / 2, frame - 1] {
+                    let grey = grey(&place, number * frame + moment);
+                    assert!(
+                        grey.abs_diff(expected) < 8,
+                        "{name}, frame {number}, {moment} ms later: {grey}, not {expected}"
+                    );
+                }
+            }
         }
     }
 

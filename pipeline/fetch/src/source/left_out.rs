@@ -19,6 +19,7 @@ pub(super) enum Kind {
     Companion,
     Link,
     TextWithoutPicture,
+    ValuesNotObject,
     SampleWithoutPicture,
     OtherMember,
     OtherColumn,
@@ -61,6 +62,10 @@ impl Kind {
                 "`follow_links` in [source] (--set source.follow_links=true) follows links out of the folder",
             ),
             Kind::TextWithoutPicture => ("text and JSON files that belong to no image", ""),
+            Kind::ValuesNotObject => (
+                "JSON files beside images that are not objects",
+                "columns and captions are read from objects, such as {\"caption\": \"a cat\"}",
+            ),
             Kind::SampleWithoutPicture => ("samples without an image", ""),
             Kind::OtherMember => ("other members of archives", ""),
             Kind::OtherColumn => (

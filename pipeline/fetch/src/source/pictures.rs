@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::Columns;
 use super::jsonl::{self, Keys};
-use super::left_out::LeftOut;
+use super::left_out::{Kind, LeftOut};
 use super::rows::{Place, Rows};
 
 /// Suffixes of images, in lower case: those under which Pillow and browsers save the formats that
@@ -73,6 +73,8 @@ pub(super) struct Beside {
     /// The text, and the suffix of [`TEXT_SUFFIXES`] that it is from.
     text: Option<(String, &'static str)>,
     object: Option<Map<String, Value>>,
+    /// The name of a JSON file that is not an object.
+    not_object: Option<String>,
     /// The reason why the row cannot be read.
     problem: Option<String>,
 }
@@ -93,15 +95,15 @@ impl Beside {
         }
     }
 
-    /// Adds the content of a JSON file. It is ignored if it is not an object or if there is one
-    /// already.
+    /// Adds the content of a JSON file. It is left out if it is not an object, and ignored if there
+    /// is one already.
     pub(super) fn add_values(&mut self, name: &str, bytes: &[u8]) {
         if self.object.is_some() {
             return;
         }
         match values_of(bytes) {
             Ok(Value::Object(object)) => self.object = Some(object),
-            Ok(_) => {}
+            Ok(_) => drop(self.not_object.get_or_insert(name.to_owned())),
             Err(error) => self.fail(format!("{name:?} is not JSON: {error}")),
         }
     }
@@ -172,6 +174,9 @@ impl Scanned {
     /// Adds an image to the counts and its values to `keys`.
     pub(super) fn add(&mut self, beside: &Beside, keys: &mut Keys) {
         self.pictures += 1;
+        if let Some(name) = &beside.not_object {
+            self.left_out.add(Kind::ValuesNotObject, name);
+        }
         if let Some((text, suffix)) = &beside.text {
             self.texts.insert(suffix);
             let second = beside.value(CAPTION_KEY);

@@ -35,7 +35,7 @@ pub(super) fn scan(path: &Path, image: Option<&str>, keys: &mut jsonl::Keys) -> 
             Item::Problem(_) => scanned.problems += 1,
         }
     }
-    scanned.left_out = samples.left_out;
+    scanned.left_out.append(samples.left_out);
     Ok(scanned)
 }
 

@@ -32,7 +32,7 @@ use lynxdata_report::data::{
 };
 
 /// Version of the conversations. Raise it when the same files give other conversations.
-const FORMAT_VERSION: &str = "11";
+const FORMAT_VERSION: &str = "12";
 
 /// Number of conversations whose images are in memory at the same time.
 pub(super) const BATCH: usize = 64;

@@ -303,6 +303,16 @@ fn several_pictures_of_a_sample_are_several_rows() {
 }
 
 #[test]
+fn a_json_file_that_is_no_object_is_reported() {
+    let files: &[(&str, &[u8])] =
+        &[("p/1.jpg", b"1"), ("p/1.json", b"[\"a dog\"]"), ("p/2.jpg", b"2"), ("p/2.json", b"{}")];
+    for (path, folder) in [("p", tree(files)), ("a.tar", folder(&[("a.tar", &tar(files))]))] {
+        let source = Source::open(&SourceConfig::new(path, "url"), folder.path()).unwrap();
+        assert_eq!((source.left_out.count(Kind::ValuesNotObject), source.left_out.total()), (1, 1), "{path}");
+    }
+}
+
+#[test]
 fn texts_belong_to_pictures_up_to_their_last_suffix() {
     let captions = |members: &[(&str, &[u8])], image: Option<&str>| {
         let folder = folder(&[("a.tar", &tar(members))]);
