@@ -2,6 +2,7 @@
 //!
 //! Nothing here reads files: a [`Source`] is a name and the text of a file.
 
+mod formats;
 mod predictions;
 mod references;
 mod rows;

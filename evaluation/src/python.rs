@@ -1,4 +1,5 @@
-//! White space, digits and numbers as in Python, since the official scripts are in Python.
+//! White space, digits, numbers and lists of texts as in Python, since the official scripts are in
+//! Python.
 
 use std::sync::LazyLock;
 
@@ -53,6 +54,64 @@ fn ascii_digit(character: char) -> char {
     let code = u32::from(character);
     let before = (1..=code).take_while(|back| char::from_u32(code - back).is_some_and(is_digit)).count();
     char::from_digit(before as u32 % 10, 10).unwrap_or(character)
+}
+
+/// Reads a list of texts as Python writes it, such as `['3x', "it's"]`. Texts may have the escapes
+/// that Python writes; as in Python, another backslash is a character. `None` if it is anything
+/// else: numbers, other lists, prefixes, and escapes by octal number or by name are not read.
+pub(crate) fn texts(list: &str) -> Option<Vec<String>> {
+    let mut rest = list.trim().strip_prefix('[')?.strip_suffix(']')?.trim();
+    let mut texts = Vec::new();
+    while !rest.is_empty() {
+        let (text, after) = quoted(rest)?;
+        texts.push(text);
+        let after = after.trim_start();
+        rest = match after.strip_prefix(',') {
+            Some(more) => more.trim_start(),
+            None if after.is_empty() => after,
+            None => return None,
+        };
+    }
+    Some(texts)
+}
+
+/// Reads a text in quotes, and returns it with what follows.
+fn quoted(source: &str) -> Option<(String, &str)> {
+    let mut characters = source.chars();
+    let quote = characters.next().filter(|quote| ['\'', '"'].contains(quote))?;
+    let mut text = String::new();
+    loop {
+        match characters.next()? {
+            '\n' => return None,
+            '\\' => match characters.next()? {
+                escaped @ ('\\' | '\'' | '"') => text.push(escaped),
+                'n' => text.push('\n'),
+                't' => text.push('\t'),
+                'r' => text.push('\r'),
+                'a' => text.push('\u{7}'),
+                'b' => text.push('\u{8}'),
+                'f' => text.push('\u{c}'),
+                'v' => text.push('\u{b}'),
+                '\n' => {}
+                kind @ ('x' | 'u' | 'U') => {
+                    let length = match kind {
+                        'x' => 2,
+                        'u' => 4,
+                        _ => 8,
+                    };
+                    let after = characters.as_str();
+                    let digits =
+                        after.get(..length).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+                    text.push(char::from_u32(u32::from_str_radix(digits, 16).ok()?)?);
+                    characters = after[length..].chars();
+                }
+                '0'..='7' | 'N' => return None,
+                other => text.extend(['\\', other]),
+            },
+            end if end == quote => return Some((text, characters.as_str())),
+            other => text.push(other),
+        }
+    }
 }
 
 #[cfg(test)]

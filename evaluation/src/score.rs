@@ -183,8 +183,9 @@ fn name_of(category: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::{Reference, Source, read_references};
+    use crate::input::{Reference, Source, join, read_predictions, read_references};
     use crate::metric;
+    use crate::metrics::golden::assert_close;
 
     fn references(lines: &[String]) -> Vec<Reference> {
         read_references(&[Source { name: "r.jsonl", text: &lines.join("\n") }]).unwrap().rows
@@ -250,5 +251,27 @@ mod tests {
         let [low, high] = scores.groups[0].figures[0].interval.unwrap();
         // As of R's binom.test(10, 10).
         assert!((low - 69.15).abs() < 0.01 && (high - 100.0).abs() < 1e-9, "{low} {high}");
+    }
+
+    /// Files as the authors of a benchmark have them, with the scores of their script.
+    #[test]
+    fn files_of_authors_get_the_scores_of_their_scripts() {
+        for file in ["gqa", "vizwiz", "mmmu", "scienceqa"] {
+            let path = format!("{}/fixtures/{file}.json", env!("CARGO_MANIFEST_DIR"));
+            let fixture: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+            let (references, predictions) = (fixture["references"].to_string(), fixture["predictions"].to_string());
+            let references = read_references(&[Source { name: file, text: &references }]).unwrap();
+            let predictions = read_predictions(Source { name: file, text: &predictions }, &references.key).unwrap();
+            let joined = join(&references.rows, &predictions).unwrap();
+            assert!(joined.missing.is_empty(), "{file}: {:?}", joined.missing);
+            let variant = if fixture["strict"] == true { Variant::Strict } else { Variant::Official };
+            let found = metric(fixture["metric"].as_str().unwrap()).unwrap();
+            let scores = score(found, &joined.items, variant, 0).unwrap();
+            for (name, expected) in fixture["scores"].as_object().unwrap() {
+                let group = scores.groups.iter().find(|group| group.name == *name);
+                let group = group.unwrap_or_else(|| panic!("{file} has no row {name}"));
+                assert_close(group.figures[0].value.unwrap(), expected);
+            }
+        }
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::rows::{Document, ID, Ids, Key, Row, bad, entries, plain, read};
+use super::formats::{OPEN, OPTIONS, QUESTION_TYPE, as_own, of_test};
+use super::rows::{self, Document, ID, Ids, Key, Row, bad, column, entries, is_keyed, keyed, plain, read};
 use super::{Place, Source};
 use crate::error::{Error, Result};
 
@@ -18,8 +19,6 @@ const QUESTION: &[&str] = &["question", "query", "text", "sents"];
 const CATEGORY: &[&str] = &["category", "class", "answer_type"];
 /// Names of the field of the image or video.
 const IMAGE: &[&str] = &["image", "image_id", "video", "imgname", "image_source"];
-/// Names of the field of the options of a multiple choice.
-const OPTIONS: &[&str] = &["options", "choices"];
 /// Captions of COCO belong to an image, not to a question.
 const COCO_ID: &[&str] = &["image_id"];
 
@@ -38,6 +37,8 @@ pub struct Reference {
     pub image: Option<String>,
     /// Options of a multiple choice, in the order of their letters.
     pub options: Vec<String>,
+    /// Whether it is an open question of a set with multiple choices, as MMMU has.
+    pub is_open: bool,
     /// Place in its file.
     pub place: Place,
 }
@@ -54,18 +55,20 @@ pub struct References {
 }
 
 /// Reads references: simple rows, which include POPE, Open-VQA and OwlEval; annotations and
-/// questions of VQA; captions of COCO; DocVQA.
+/// questions of VQA; captions of COCO; DocVQA; objects with questions by their ids, as GQA and
+/// ScienceQA have; MMMU; VizWiz, whose ids are the names of images.
 ///
 /// # Errors
 ///
 /// If a text is not JSON, a row has no id, no field has another id in every row, the format is not
-/// one of these, or there are no rows.
+/// one of these, a row is not as its format has it, or there are no rows.
 pub fn read_references(sources: &[Source]) -> Result<References> {
     let mut found = Found::default();
     let mut questions: Vec<Row> = Vec::new();
+    let mut notes = Vec::new();
     for source in sources {
         match read(*source, "references")? {
-            Document::Rows(rows) => found.add(&rows)?,
+            Document::Rows(rows) => found.add(rows)?,
             Document::Object(mut fields) => {
                 if let Some(list) = fields.remove("questions") {
                     questions.extend(entries(*source, list)?);
@@ -74,10 +77,12 @@ pub fn read_references(sources: &[Source]) -> Result<References> {
                     if rows.iter().any(|row| row.fields.contains_key("caption")) {
                         found.add_captions(&rows)?;
                     } else {
-                        found.add(&rows)?;
+                        found.add(rows)?;
                     }
                 } else if let Some(list) = fields.remove("data") {
-                    found.add(&entries(*source, list)?)?;
+                    found.add(entries(*source, list)?)?;
+                } else if is_keyed(&fields, QUESTION) {
+                    found.add(of_test(keyed(*source, fields, QUESTION)?, &mut notes)?)?;
                 } else {
                     let keys: Vec<&str> = fields.keys().take(5).map(String::as_str).collect();
                     let what = format!("is an object with the keys {}", keys.join(", "));
@@ -95,7 +100,6 @@ pub fn read_references(sources: &[Source]) -> Result<References> {
     for (reference, id) in references.iter_mut().zip(ids) {
         reference.id = id;
     }
-    let mut notes = Vec::new();
     add_questions(&mut references, &questions, &key, &mut notes)?;
     if has_bbox {
         notes.push("bbox is read as the corners [x1, y1, x2, y2]; that of COCO is [x, y, width, height]".to_owned());
@@ -113,9 +117,12 @@ struct Found {
 }
 
 impl Found {
-    fn add(&mut self, rows: &[Row]) -> Result<()> {
-        for row in rows {
-            self.ids.push(row.ids(ID)?);
+    fn add(&mut self, mut rows: Vec<Row>) -> Result<()> {
+        // Without any column of either, the error names those of ids.
+        let is_by_image = column(&rows, ID).is_none() && column(&rows, rows::IMAGE).is_some();
+        for row in &mut rows {
+            self.ids.push(row.ids(if is_by_image { rows::IMAGE } else { ID })?);
+            as_own(row)?;
             self.references.push(reference(row)?);
             self.has_bbox |= row.first(ANSWERS).is_some_and(|(name, _)| name == BBOX);
         }
@@ -167,7 +174,7 @@ fn reference(row: &Row) -> Result<Reference> {
         Some((name, value)) => return Err(bad(&row.place, name, value, "a list of texts")),
         None => Vec::new(),
     };
-    refuse_unclear_index(row, &options)?;
+    refuse_index(row, &options)?;
     Ok(Reference {
         // It is chosen when the ids of all references are known.
         id: String::new(),
@@ -176,20 +183,25 @@ fn reference(row: &Row) -> Result<Reference> {
         category: row.text(CATEGORY)?,
         image: row.text(IMAGE)?,
         options,
+        is_open: row.fields.get(QUESTION_TYPE).is_some_and(|value| value == OPEN),
         place: row.place.clone(),
     })
 }
 
-/// Refuses an answer that may be the number of an option, counted from 0, or the text of another.
-fn refuse_unclear_index(row: &Row, options: &[String]) -> Result<()> {
+/// Refuses a number as answer if it may be the number of an option: some files count from 0, others
+/// from 1. Only a number that is the text of an option and not the number of another is clear.
+fn refuse_index(row: &Row, options: &[String]) -> Result<()> {
     let Some((name, value @ Value::Number(number))) = row.first(ANSWERS) else { return Ok(()) };
-    let (text, index) = (number.to_string(), number.as_u64().and_then(|index| usize::try_from(index).ok()));
-    if options.contains(&text) && index.and_then(|index| options.get(index)).is_some_and(|option| *option != text) {
-        let wanted = "the letter of the right option, or its text in quotes: it is the text of one option and the \
-                      number of another, counted from 0";
-        return Err(bad(&row.place, name, value, wanted));
+    let text = number.to_string();
+    let index = number.as_u64().and_then(|index| usize::try_from(index).ok());
+    let mut counted = [index, index.and_then(|index| index.checked_sub(1))].into_iter().flatten();
+    let is_other = |index: usize| options.get(index).is_some_and(|option| *option != text);
+    if options.is_empty() || (options.contains(&text) && !counted.any(is_other)) {
+        return Ok(());
     }
-    Ok(())
+    let wanted = "the letter of the right option, or its text in quotes: a number may be a text, or count the options \
+                  from 0 or from 1";
+    Err(bad(&row.place, name, value, wanted))
 }
 
 /// Returns the answers from one answer, a list of answers, a list of objects as in VQA, or the four
@@ -240,6 +252,7 @@ fn captions(rows: &[Row]) -> Result<Vec<Reference>> {
             answers: vec![caption],
             category: None,
             options: Vec::new(),
+            is_open: false,
             place: row.place.clone(),
         });
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Formatter;
+use std::iter;
 use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -20,6 +21,10 @@ pub(super) const ID: &[&str] = &["question_id", "questionId", "id", "index", "do
 /// The name of the id of an image. All other names of [`ID`] are ids of questions.
 const IMAGE_ID: &str = "image_id";
 
+/// The id in files of references whose rows have none of the names of [`ID`], as those of VizWiz:
+/// the name of the image.
+pub(super) const IMAGE: &[&str] = &["image"];
+
 /// The ids of one reference, each with the name of its field, in the order of [`ID`].
 pub(super) type Ids = Vec<(&'static str, String)>;
 
@@ -33,7 +38,7 @@ pub struct Key {
     name: Option<&'static str>,
     /// The fields that every reference has with another value, in the order of [`ID`].
     unique: Vec<Unique>,
-    /// The names of ids that any reference has, in the order of [`ID`].
+    /// The names of ids that any reference has, in the order of [`ID`] and [`IMAGE`].
     names: Vec<&'static str>,
 }
 
@@ -74,7 +79,7 @@ impl Key {
     /// If no field has. `place` gives the place of a reference.
     pub(super) fn choose(ids: &[Ids], place: impl Fn(usize) -> Place) -> Result<(Key, Vec<String>)> {
         let is_used = |name: &&&'static str| ids.iter().any(|ids| value_of(ids, name).is_some());
-        let names: Vec<&'static str> = ID.iter().filter(is_used).copied().collect();
+        let names: Vec<&'static str> = ID.iter().chain(IMAGE).filter(is_used).copied().collect();
         let unique: Vec<&'static str> = names.iter().copied().filter(|name| is_unique(ids, name)).collect();
         // An image may have several questions in other files, so its id is the last choice.
         let is_of_images = names == [IMAGE_ID];
@@ -101,7 +106,13 @@ impl Key {
     /// Returns the field in which new rows have the ids of these references, so that they are
     /// joined by nothing else: `id`, unless this is another id of references with several.
     pub fn name(&self) -> &'static str {
-        self.name.filter(|_| self.has_several_names()).unwrap_or("id")
+        self.only_name().unwrap_or("id")
+    }
+
+    /// Returns the only field by which rows are joined with references that have several ids;
+    /// `None` if the ids may be in any field.
+    pub fn only_name(&self) -> Option<&'static str> {
+        self.name.filter(|_| self.has_several_names())
     }
 
     fn has_several_names(&self) -> bool {
@@ -116,10 +127,11 @@ impl Key {
     /// numbers would join it with any question.
     pub(super) fn join(&self, rows: &[Row]) -> Result<Join<'_>> {
         for unique in &self.unique {
-            if let Some(place) = ID.iter().position(|name| *name == unique.name)
-                && rows.iter().any(|row| row.first(&ID[place..=place]).is_some())
+            let mut lists = ID.chunks(1).chain(iter::once(IMAGE));
+            if let Some(names) = lists.find(|names| names[0] == unique.name)
+                && rows.iter().any(|row| row.first(names).is_some())
             {
-                return Ok(Join { names: &ID[place..=place], to_id: unique.to_id.as_ref() });
+                return Ok(Join { names, to_id: unique.to_id.as_ref() });
             }
         }
         let is_doubtful = |name: &str| match self.name {
@@ -198,7 +210,7 @@ pub(super) fn read(source: Source, rows: &'static str) -> Result<Document> {
             let entries = entries.into_iter().enumerate().map(|(index, entry)| row(at(index), entry));
             return Ok(Document::Rows(entries.collect::<Result<_>>()?));
         }
-        Ok(Value::Object(fields)) if ID.iter().any(|name| fields.contains_key(*name)) => {
+        Ok(Value::Object(fields)) if ID.iter().chain(IMAGE).any(|name| fields.contains_key(*name)) => {
             let place = Place { file, position: Position::Line(1) };
             return Ok(Document::Rows(vec![Row { place, fields }]));
         }
@@ -268,6 +280,30 @@ pub(super) fn entries(source: Source, list: Value) -> Result<Vec<Row>> {
     };
     let at = |index| Place { file: Arc::clone(&file), position: Position::Entry(index + 1) };
     entries.into_iter().enumerate().map(|(index, entry)| row(at(index), entry)).collect()
+}
+
+/// Returns whether an object may have questions by their ids: any value has one of these fields.
+pub(super) fn is_keyed(object: &Map<String, Value>, question: &[&str]) -> bool {
+    object.values().any(|value| question.iter().any(|name| value.get(name).is_some()))
+}
+
+/// Returns the questions of an object that has them by their ids, which become their `id`.
+pub(super) fn keyed(source: Source, object: Map<String, Value>, question: &'static [&'static str]) -> Result<Vec<Row>> {
+    let file: Arc<str> = source.name.into();
+    let of = |(key, value): (String, Value)| {
+        let place = Place { file: Arc::clone(&file), position: Position::Key(key.clone()) };
+        let mut row = row(place, value)?;
+        if row.first(question).is_none() {
+            let hint = "; other values of the object are questions, so each one must be";
+            return Err(Error::NoField { place: row.place, what: "question", names: question, hint });
+        }
+        let own = row.fields.insert("id".to_owned(), Value::String(key.clone()));
+        if let Some(id) = own.filter(|id| plain(id).as_ref() != Some(&key)) {
+            return Err(bad(&row.place, "id", &id, "the key of its object"));
+        }
+        Ok(row)
+    };
+    object.into_iter().map(of).collect()
 }
 
 fn row(place: Place, value: Value) -> Result<Row> {

@@ -194,9 +194,176 @@ fn a_number_that_may_be_an_option_or_its_text_is_refused() {
     let numbers = r#"["1", "2", "3"]"#;
     let error = told(of("1", numbers));
     assert!(error.starts_with("r, line 1: answer is 1, but must be the letter of the right option"), "{error}");
-    for (answer, options) in [("\"1\"", numbers), ("3", numbers), ("0", r#"["0", "1"]"#), ("1", r#"["x", "y"]"#)] {
+    for (answer, options) in [("\"1\"", numbers), ("3", numbers), ("0", r#"["0", "1"]"#), ("1", "[]")] {
         assert!(of(answer, options).is_ok(), "{answer} of {options}");
     }
+    // The number of an option, counted from 0 or from 1, unless it is a row of ScienceQA.
+    let more = r#", "subject": "s", "topic": "t", "skill": "s""#;
+    for (answer, options) in [("1", r#"["x", "y"]"#), ("0", r#"["x", "y"]"#), ("2", r#"["2", "1"]"#), ("1.0", numbers)]
+    {
+        assert!(told(of(answer, options)).contains("count the options from 0 or from 1"), "{answer} of {options}");
+        assert!(
+            told(of(answer, &format!("{options}{more}"))).contains("count the options"),
+            "{answer} of {options}: not all fields"
+        );
+    }
+}
+
+#[test]
+fn questions_by_their_ids_are_read() {
+    let gqa = r#"{"07": {"question": "q", "imageId": "n1", "isBalanced": true, "answer": "no",
+        "types": {"structural": "verify", "semantic": "attr", "detailed": "d"}},
+        "7": {"question": "p", "imageId": 5, "isBalanced": true}}"#;
+    let found = references(&[("g", gqa)]).unwrap();
+    let rows = &found.rows;
+    assert_eq!((rows[0].id.as_str(), rows[0].image.as_deref()), ("07", Some("n1.jpg")));
+    assert_eq!(
+        (rows[0].category.as_deref(), rows[0].answers.as_slice()),
+        (Some("verify"), ["no".to_owned()].as_slice())
+    );
+    assert_eq!((rows[1].id.as_str(), rows[1].image.as_deref(), rows[1].answers.len()), ("7", Some("5.jpg"), 0));
+    assert_eq!(rows[0].place.to_string(), "g, key 07");
+    let predictions = read(r#"[{"questionId": "07", "prediction": "no"}]"#, &found.key).unwrap();
+    assert_eq!(join(rows, &predictions).unwrap().items[0].prediction, Some("no"));
+    // Rows of lmms-lab have an id, and no key.
+    let line = r#"{"id": "07", "question": "q", "imageId": "n1", "isBalanced": true, "answer": "no", "types": {"structural": "verify"}}"#;
+    let row = &references(&[("g", line)]).unwrap().rows[0];
+    assert_eq!((row.id.as_str(), row.category.as_deref()), ("07", Some("verify")));
+
+    for (text, wanted) in [
+        (
+            gqa.replace("\"isBalanced\": true}", "\"isBalanced\": false}"),
+            "g, key 7: isBalanced is false, but must be true",
+        ),
+        (gqa.replace("\"isBalanced\": true}", "\"isBalanced\": 1}"), "g, key 7: isBalanced is 1"),
+        (gqa.replace("\"structural\"", "\"structure\""), "g, key 07: types is {\"structure\""),
+        (
+            gqa.replace("\"question\": \"p\"", "\"text\": null"),
+            "g, key 7: no question; its field can be called question",
+        ),
+        (
+            gqa.replace("{\"question\": \"p\"", "{\"id\": 8, \"question\": \"p\""),
+            "g, key 7: id is 8, but must be the key",
+        ),
+        (gqa.replace("\"07\"", "\"7\""), "g, key 7: id 7 occurs twice"),
+        (gqa.replace("{\"07\"", "{\"info\": [], \"07\""), "g, key info: the row is []"),
+        ("{\"1\": {\"ground_truth\": \"A\"}}".to_owned(), "g: is an object with the keys 1"),
+    ] {
+        let error = told(references(&[("g", &text)]));
+        assert!(error.starts_with(wanted), "{error}");
+    }
+    let own = gqa.replace("{\"question\": \"p\"", "{\"id\": 7, \"question\": \"p\"");
+    assert_eq!(references(&[("g", &own)]).unwrap().rows[1].id, "7");
+}
+
+#[test]
+fn references_without_ids_are_known_by_their_images() {
+    let vizwiz = r#"[{"image": "b.jpg", "question": "q", "answers": [{"answer": "a", "answer_confidence": "yes"}],
+        "answer_type": "other", "answerable": 1}, {"image": "a.jpg", "question": "q", "answers": [{"answer": "b"}]}]"#;
+    let found = references(&[("v", vizwiz)]).unwrap();
+    assert_eq!((found.rows[0].id.as_str(), found.rows[0].category.as_deref()), ("b.jpg", Some("other")));
+    assert_eq!((found.rows[0].image.as_deref(), found.key.name()), (Some("b.jpg"), "id"));
+    for text in [
+        r#"[{"image": "a.jpg", "answer": "x"}]"#,
+        r#"{"image": "a.jpg", "answer": "x"}"#,
+        r#"{"image": "a.jpg", "id": 1, "answer": "x"}"#,
+        r#"{"id": "a.jpg", "answer": "x"}"#,
+        r#"{"a.jpg": "x"}"#,
+    ] {
+        assert_eq!(read(text, &found.key).unwrap()[0].id, "a.jpg", "{text}");
+    }
+    let twice = told(references(&[("v", &vizwiz.replace("a.jpg", "b.jpg"))]));
+    assert!(twice.starts_with("v, entry 2 of the list: image b.jpg occurs twice"), "{twice}");
+    let without = told(references(&[("v", &vizwiz.replace("\"image\": \"a.jpg\"", "\"image\": null"))]));
+    assert!(without.starts_with("v, entry 2 of the list: no id; its field can be called image;"), "{without}");
+    // If any row has an id, all need one, and predictions need it too.
+    let mixed = told(references(&[("v", &vizwiz.replace("\"image\": \"b.jpg\"", "\"image\": \"b.jpg\", \"id\": 1"))]));
+    assert!(mixed.starts_with("v, entry 2 of the list: no id; its field can be called question_id"), "{mixed}");
+    let by_id = references(&[("r", r#"{"id": 1, "image": "1", "answer": "a"}"#)]).unwrap().key;
+    assert!(told(read(r#"{"image": "1", "answer": "a"}"#, &by_id)).contains("line 1: no id"));
+}
+
+#[test]
+fn options_of_mmmu_are_a_list_in_a_text() {
+    let row = |options: &str, more: &str| {
+        let options = serde_json::Value::from(options);
+        references(&[("m", &format!("{{\"id\": \"validation_Art_Theory_1\", \"options\": {options}, {more}}}"))])
+    };
+    let choice = r#""question_type": "multiple-choice", "answer": "B""#;
+    let found = row(r#"['3x', "it's", 'a\\b', 'é\x41', '<image 1>',]"#, choice).unwrap().rows;
+    assert_eq!(found[0].options, ["3x", "it's", "a\\b", "éA", "<image 1>"]);
+    assert_eq!((found[0].category.as_deref(), found[0].answers[0].as_str()), (Some("Art_Theory"), "B"));
+    // MMMU-Pro has no types.
+    assert_eq!(row("['a', 'b']", r#""answer": "A""#).unwrap().rows[0].options.len(), 2);
+    for (answer, answers, is_open) in [
+        (r#""['24/7', '3.429']""#, vec!["24/7", "3.429"], true),
+        (r#""3.4""#, vec!["3.4"], true),
+        (r#""[0, 1]""#, vec!["[0, 1]"], true),
+        (r#""?""#, vec![], true),
+        (r#""['a']""#, vec!["['a']"], false),
+    ] {
+        let kind = if is_open { "open" } else { "multiple-choice" };
+        let found = row("[]", &format!("\"question_type\": \"{kind}\", \"answer\": {answer}")).unwrap().rows;
+        assert_eq!(
+            (found[0].answers.clone(), found[0].is_open),
+            (answers.iter().map(|one| (*one).to_owned()).collect(), is_open)
+        );
+    }
+    for options in
+        ["3x, 4x", "['3x' '4x']", "[3, 4]", "['3x'", "[['3x']]", "['3x', None]", "['3x',, '4x']", "", r"['\101']"]
+    {
+        let error = told(row(options, choice));
+        assert!(
+            error.starts_with("m, line 1: options is \"") && error.contains("a list of texts as in Python"),
+            "{error}"
+        );
+    }
+    let kind = told(row("['a']", r#""question_type": "yes/no", "answer": "A""#));
+    assert!(kind.starts_with("m, line 1: question_type is \"yes/no\", but must be multiple-choice or open"), "{kind}");
+    let list = told(row("[]", r#""question_type": "open", "answer": "['a', 3]""#));
+    assert!(list.starts_with("m, line 1: answer is \"['a', 3]\", but must be a list"), "{list}");
+    // Other ids have no subject.
+    let other = r#"{"id": "a_b_1", "options": "['a', 'b']", "answer": "A"}"#;
+    assert_eq!(references(&[("m", other)]).unwrap().rows[0].category, None);
+}
+
+#[test]
+fn the_answer_of_science_qa_is_the_number_of_a_choice() {
+    let row = |id: &str, answer: &str, split: &str| {
+        format!(
+            r#""{id}": {{"question": "q", "choices": ["2", "1", "0"], "answer": {answer}, "image": "image.png",
+            "subject": "s", "topic": "t", "category": "c", "skill": "k", "split": "{split}"}}"#
+        )
+    };
+    let of = |rows: &[String]| references(&[("p", &format!("{{{}}}", rows.join(", ")))]);
+    let found = of(&[row("12", "1", "val"), row("3", "0", "val")]).unwrap();
+    assert_eq!((found.rows[0].id.as_str(), found.rows[0].answers[0].as_str()), ("12", "B"));
+    assert_eq!(
+        (found.rows[0].image.as_deref(), found.rows[0].category.as_deref()),
+        (Some("val/12/image.png"), Some("s"))
+    );
+    assert!(found.notes.is_empty());
+    let found = of(&[row("12", "1", "val"), row("3", "0", "test"), row("4", "5", "train")]).unwrap();
+    assert_eq!((found.rows.len(), found.rows[0].id.as_str()), (1, "3"));
+    assert!(found.notes[0].starts_with("1 of 3 questions are of the split test; only these"), "{:?}", found.notes);
+    let splits = told(of(&[row("12", "1", "val"), row("3", "0", "train")]));
+    assert!(splits.starts_with("p, key 3: split is \"train\", but must be that of all other questions"), "{splits}");
+    for answer in ["3", "-1", "1.0", "\"1\"", "true", "[0]"] {
+        let error = told(of(&[row("12", answer, "test")]));
+        assert!(error.starts_with("p, key 12: answer is ") && error.contains("counted from 0"), "{error}");
+    }
+    assert!(of(&[row("12", "null", "test")]).unwrap().rows[0].answers.is_empty());
+}
+
+#[test]
+fn rows_that_name_the_key_of_the_references_are_joined_whatever_other_ids_they_have() {
+    let rows = "{\"question_id\": 5, \"id\": 2, \"answer\": \"a\"}\n{\"question_id\": 6, \"id\": 1, \"answer\": \"b\"}";
+    let key = references(&[("r", rows)]).unwrap().key;
+    assert_eq!(key.only_name(), Some("question_id"));
+    // As `samples_METRIC.jsonl` of such references.
+    let samples = r#"{"doc_id": 5, "target": "a", "resps": [["a"]], "filtered_resps": ["a"], "question_id": 5}"#;
+    assert_eq!(read(samples, &key).unwrap()[0].id, "5");
+    assert_eq!(references(&[("r", r#"{"index": 1, "image_id": 2, "answer": "a"}"#)]).unwrap().key.only_name(), None);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Option accuracy: the letter of a multiple choice that an answer names.
 
-use super::{Counted, Figure, Metric, PERCENT, Variant, mean_percent, unfit};
+use super::{Counted, Figure, Metric, PERCENT, Variant, answers, mean_percent, open_answer, unfit};
 use crate::error::Result;
 use crate::input::Item;
 
@@ -16,11 +16,12 @@ use crate::input::Item;
 /// divided by the number of options.
 ///
 /// The answer of a reference is a letter or the text of an option. Without `options`, the letters
-/// go up to the last one that is an answer, and at least to D.
+/// go up to the last one that is an answer, and at least to D. Open questions, of which MMMU has a
+/// few, are right as in its script.
 pub(super) const OPTION_ACCURACY: Metric = Metric {
     name: "option_accuracy",
     about: "The letter of a multiple choice that an answer names (MMMU, ScienceQA, A-OKVQA)",
-    source: "github.com/MMMU-Benchmark/MMMU@bb0b95a mmmu/utils/eval_utils.py parse_multi_choice_response",
+    source: "github.com/MMMU-Benchmark/MMMU@bb0b95a mmmu/utils/eval_utils.py parse_multi_choice_response, eval_open",
     figures: &[Figure { name: "accuracy", range: PERCENT }],
     groups: &[],
     strict: None,
@@ -34,11 +35,19 @@ const STRIPPED: &[char] = &[',', '.', '!', '?', ';', ':', '\''];
 const SHORT: usize = 5;
 
 fn count(items: &[Item], _: Variant) -> Result<Counted> {
-    let answers = items.iter().flat_map(|item| &item.reference.answers);
-    let last = answers.filter_map(|answer| letter(answer)).max().unwrap_or('D').max('D');
+    let choices = items.iter().filter(|item| !item.reference.is_open);
+    let letters = choices.flat_map(|item| &item.reference.answers).filter_map(|answer| letter(answer));
+    let last = letters.max().unwrap_or('D').max('D');
     let mut counted = Counted::default();
     let mut unparsed = 0;
     for item in items {
+        if item.reference.is_open {
+            let answers = answers(item, OPTION_ACCURACY.name)?;
+            let is_right = item.prediction.is_some_and(|prediction| open_answer::is_right(prediction, answers));
+            counted.rows.push(vec![f64::from(u8::from(is_right)), 1.0]);
+            counted.parsed.push(item.prediction.map(str::to_owned));
+            continue;
+        }
         let options = &item.reference.options;
         let letters: Vec<char> =
             if options.is_empty() { ('A'..=last).collect() } else { ('A'..='Z').take(options.len()).collect() };

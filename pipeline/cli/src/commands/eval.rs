@@ -118,7 +118,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let mut results = scored(arguments, metric, &references, &predictions)?;
     results.scores.notes.splice(0..0, references.notes);
     if let Some(folder) = &arguments.out {
-        results.write(folder, &references.rows, &predictions)?;
+        results.write(folder, &references.rows, &references.key, &predictions)?;
     }
     if arguments.json {
         print_json(&results)?;

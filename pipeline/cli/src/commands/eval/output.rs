@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use lynxdata_evaluation::Scores;
-use lynxdata_evaluation::input::{Prediction, Reference};
+use lynxdata_evaluation::input::{Key, Prediction, Reference};
 use lynxdata_evaluation::score::Value;
 use serde::Serialize;
 use serde_json::json;
@@ -73,8 +73,14 @@ impl Results {
         notes
     }
 
-    /// Writes `results.json` and `samples_METRIC.jsonl`.
-    pub(super) fn write(&self, folder: &Path, references: &[Reference], predictions: &[Prediction]) -> Result<()> {
+    /// Writes `results.json` and `samples_METRIC.jsonl`. `key` is that of the references.
+    pub(super) fn write(
+        &self,
+        folder: &Path,
+        references: &[Reference],
+        key: &Key,
+        predictions: &[Prediction],
+    ) -> Result<()> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
         let mut text = serde_json::to_string_pretty(self).context("cannot write JSON")?;
         text.push('\n');
@@ -89,13 +95,17 @@ impl Results {
                 [answer] => json!(answer),
                 answers => json!(answers),
             };
-            let line = json!({
+            let mut line = json!({
                 "doc_id": doc_id(&reference.id),
                 "target": target,
                 "resps": [[answer]],
                 "filtered_resps": [parsed],
                 self.scores.metric: self.scores.questions[index],
             });
+            // So that the file can be scored again.
+            if let Some(name) = key.only_name() {
+                line[name] = doc_id(&reference.id);
+            }
             lines.push_str(&format!("{line}\n"));
         }
         write_whole(&folder.join(format!("samples_{}.jsonl", self.scores.metric)), &lines)
