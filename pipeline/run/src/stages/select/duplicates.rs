@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type
 use lynxdata_engine::dedup::{Candidate, Duplicate, stars};
 use lynxdata_records::PartEntry;
 use lynxdata_records::schema::UID;
+use lynxdata_report::count as grouped;
 
 use crate::pool::Pool;
 use crate::stage::Context;
@@ -44,7 +45,8 @@ impl Duplicates {
     /// rules.
     ///
     /// Two duplicates are always in one cluster. So if the pairs in clusters do not fit into
-    /// memory, some of the clusters are read at a time.
+    /// memory, some of the clusters are read at a time. A cluster is never divided, so one that
+    /// does not fit takes more memory, which is told.
     pub(super) fn find(
         context: &Context,
         selection: &str,
@@ -52,15 +54,26 @@ impl Duplicates {
         clusters: &PartEntry,
         passing: &[BooleanArray],
     ) -> Result<Duplicates> {
-        let mut members = 0;
+        let (mut members, mut largest_cluster) = (0, 0);
         for (entry, passing) in clusters.files.iter().zip(passing) {
             let path = context.run.intact(entry)?;
             let rows = table::read(&path, Some(&["cluster_size"]))?;
             let sizes = table::integers(&rows, "cluster_size", &path)?;
-            members += sizes.values().iter().zip(passing).filter(|(size, passes)| is_member(**size, *passes)).count();
+            for (size, _) in sizes.values().iter().zip(passing).filter(|(size, passes)| is_member(**size, *passes)) {
+                members += 1;
+                largest_cluster = largest_cluster.max(size.unsigned_abs());
+            }
         }
         let memory = context.recipe().resources.memory_bytes().max(BYTES_PER_MEMBER);
-        let count = (members as u64 * BYTES_PER_MEMBER).div_ceil(memory).max(1);
+        if largest_cluster * BYTES_PER_MEMBER > memory {
+            tracing::warn!(
+                "selection {selection}: one cluster of duplicates has {} pairs and takes up to {} MB, more than \
+                 resources.memory_mb; if it is an image that stands for missing ones, leave it out with a rule",
+                grouped(largest_cluster),
+                grouped(largest_cluster * BYTES_PER_MEMBER / 1_000_000)
+            );
+        }
+        let count = (members * BYTES_PER_MEMBER).div_ceil(memory).max(1);
         let mut largest = None;
         let mut passes = Vec::new();
         for pass in 0..count {
