@@ -27,6 +27,7 @@ mod run_pictures;
 mod runner;
 pub mod stage;
 pub mod stages;
+pub mod status;
 pub mod table;
 mod temporary;
 pub mod video;
