@@ -16,6 +16,7 @@
 //! [`stages`] has one file for each, `runner` is the loop that runs any of them, and [`Host`] is
 //! the program that shows progress. Command lines, exit codes and log formats are not here.
 
+pub mod finding;
 pub mod home;
 pub mod host;
 pub mod lynx;
@@ -30,6 +31,7 @@ pub mod stages;
 pub mod status;
 pub mod table;
 mod temporary;
+pub mod verify;
 pub mod video;
 
 use std::sync::Arc;
