@@ -16,6 +16,7 @@
 //! [`stages`] has one file for each, `runner` is the loop that runs any of them, and [`Host`] is
 //! the program that shows progress. Command lines, exit codes and log formats are not here.
 
+pub mod calibrate;
 pub mod finding;
 pub mod home;
 pub mod host;
