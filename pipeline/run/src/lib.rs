@@ -20,6 +20,7 @@ pub mod calibrate;
 pub mod finding;
 pub mod home;
 pub mod host;
+pub mod hydrate;
 pub mod lynx;
 pub mod mirror;
 mod outcome;
