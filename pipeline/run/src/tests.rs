@@ -381,7 +381,11 @@ fn the_status_of_a_run_has_its_stages_rows_and_failed_rows() {
     assert_eq!(found.download.by_status, BTreeMap::from([(ok.to_owned(), 12), (empty.to_owned(), 1)]));
     assert_eq!(found.selections["clean"].rejected_by[lynxdata_engine::select::DUPLICATE], 1);
     let mut failed = Vec::new();
-    status::failed_rows(&root, &mut |row| Ok(failed.push((row.row, row.status)))).unwrap();
+    let mut take = |row: &status::FailedRow<'_>| {
+        failed.push((row.row, row.status));
+        Ok(())
+    };
+    status::failed_rows(&root, &mut take).unwrap();
     assert_eq!(failed, [(Some(12), empty)]);
 }
 
