@@ -15,8 +15,8 @@
 //! For readers, in this order: [`recipe`] says what to do, [`mod@stage`] defines what a stage is,
 //! [`stages`] has one file for each, `runner` is the loop that runs any of them, and [`Host`] is
 //! the program that shows progress. [`status`] and [`verify`] read a run folder, and [`hydrate`],
-//! [`calibrate`] and [`finding`] are work beside runs. Command lines, exit codes and log formats are
-//! not here.
+//! [`calibrate`] and [`finding`] are work beside runs. Command lines, exit codes and log formats
+//! are not here.
 
 pub mod calibrate;
 pub mod finding;
