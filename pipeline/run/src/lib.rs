@@ -14,10 +14,15 @@
 //!
 //! For readers, in this order: [`recipe`] says what to do, [`mod@stage`] defines what a stage is,
 //! [`stages`] has one file for each, `runner` is the loop that runs any of them, and [`Host`] is
-//! the program that shows progress. Command lines, exit codes and log formats are not here.
+//! the program that shows progress. [`status`] and [`verify`] read a run folder, and [`hydrate`],
+//! [`calibrate`] and [`finding`] are work beside runs. Command lines, exit codes and log formats
+//! are not here.
 
+pub mod calibrate;
+pub mod finding;
 pub mod home;
 pub mod host;
+pub mod hydrate;
 pub mod lynx;
 pub mod mirror;
 mod outcome;
@@ -27,8 +32,10 @@ mod run_pictures;
 mod runner;
 pub mod stage;
 pub mod stages;
+pub mod status;
 pub mod table;
 mod temporary;
+pub mod verify;
 pub mod video;
 
 use std::sync::Arc;

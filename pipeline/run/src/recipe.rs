@@ -15,7 +15,7 @@ mod whole;
 pub use check::{ArmCaptions, ArmConfig, ArmFolder, CheckConfig, CheckSettings};
 pub use decontaminate::{DecontaminateConfig, LikenessConfig};
 pub use instruct::{InstructConfig, InstructSettings, LicenceChoice, TaskSource};
-pub use load::{LoadedRecipe, is_as_written, load, of_flags};
+pub use load::{LoadedRecipe, is_as_written, load, of_flags, text_of};
 pub use mixture::MixtureConfig;
 pub use select::SelectionConfig;
 pub use shards::{ShardFormat, ShardsConfig};

@@ -363,6 +363,33 @@ fn tasks_without_their_images_end_a_run_with_their_names_and_a_card() {
 }
 
 #[test]
+fn the_status_of_a_run_has_its_stages_rows_and_failed_rows() {
+    let folder = folder_with_recipe();
+    std::fs::write(folder.path().join("pairs/12.jpg"), "").unwrap();
+    std::fs::write(folder.path().join("pairs/12.txt"), "an image that is empty").unwrap();
+    let stages: [&dyn Stage; 5] = [&Download, &Signals, &Dedup, &Select, &Shards];
+    run(load(folder.path(), &[]), &Wanted::only(&stages), Arc::new(Silent)).unwrap();
+    let root = folder.path().join("run");
+    let found = status::status(&root).unwrap();
+    let done = |name: &str| stages.iter().any(|stage| stage.name() == name);
+    for stage in &found.stages {
+        let expected = if done(&stage.name) { status::State::Complete } else { status::State::NotStarted };
+        assert_eq!(stage.state, expected, "{}", stage.name);
+    }
+    assert_eq!(found.stages.iter().filter(|stage| done(&stage.name)).count(), stages.len());
+    let (ok, empty) = (lynxdata_records::Status::Ok.name(), lynxdata_records::Status::EmptyBody.name());
+    assert_eq!(found.download.by_status, BTreeMap::from([(ok.to_owned(), 12), (empty.to_owned(), 1)]));
+    assert_eq!(found.selections["clean"].rejected_by[lynxdata_engine::select::DUPLICATE], 1);
+    let mut failed = Vec::new();
+    let mut take = |row: &status::FailedRow<'_>| {
+        failed.push((row.row, row.status));
+        Ok(())
+    };
+    status::failed_rows(&root, &mut take).unwrap();
+    assert_eq!(failed, [(Some(12), empty)]);
+}
+
+#[test]
 fn a_recipe_that_cannot_work_is_wrong_usage() {
     let folder = folder_with_recipe();
     let error = run(load(folder.path(), &["select.clean.rules.wide=widht > 60"]), &Wanted::all(), Arc::new(Silent))

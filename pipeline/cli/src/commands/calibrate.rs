@@ -1,25 +1,18 @@
 //! `lynxdata check calibrate`: runs checks whose right outcome is known, and counts their outcomes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use lynxdata_burn_model::DeviceName;
-use lynxdata_check::known::{self, Base, Case, Draws, Tally};
-use lynxdata_check::outcome::{CheckOutcome, arms_to_fit, check, different_pairs};
-use lynxdata_check::{Gear, Split, Universe};
-use lynxdata_records::nearest;
-use serde::Serialize;
+use lynxdata_check::known::Tally;
+use lynxdata_run::Host;
+use lynxdata_run::calibrate::{Calibration, calibrate};
 
-use super::{columns, print, print_json, text_of};
+use super::{columns, print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
 use crate::host::Terminal;
 use crate::paths::path_parser;
-use lynxdata_run::lynx::Lynx;
-use lynxdata_run::recipe::{self, CheckConfig};
-use lynxdata_run::stages::{arms, check as check_stage};
-use lynxdata_run::{Context, run_stage};
-use std::sync::Arc;
 
 /// Test the check where the answer is known: halves of one set, wrong captions, duplicates,
 /// boilerplate and more
@@ -88,168 +81,33 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Printed<'a> {
-    gear: Gear,
-    replicates: usize,
-    alpha: f64,
-    margin_percent: f64,
-    pairs: usize,
-    base: String,
-    tallies: &'a [Tally],
-}
-
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let cases = cases(&arguments.cases).map_err(Failure::Usage)?;
-    let loaded = load(arguments).map_err(Failure::Usage)?;
-    let (base, name) = match &arguments.pairs {
-        Some(path) => {
-            loaded.check_surroundings().map_err(Failure::Usage)?;
-            let context = Context::new(loaded.clone(), lynxdata_engine::session::local(), Arc::new(Terminal))?;
-            run_stage(&arms::Arms, &context)?;
-            (Base::new(arms::base_pairs(&context)?), path.display().to_string())
-        }
-        None => (Base::rendered(arguments.drawings, arguments.seed), "rendered shapes".to_owned()),
-    };
-    let config = loaded.recipe.check.as_ref().context("the recipe of a calibration has a check")?;
-    let draws = Draws {
+    let calibration = Calibration {
+        quick: arguments.quick,
+        pairs: arguments.pairs.clone(),
+        drawings: arguments.drawings,
+        halves: arguments.halves,
+        draws: arguments.draws,
+        cases: arguments.cases.clone(),
         seed: arguments.seed,
-        of_halves: arguments.halves,
-        of_others: arguments.draws.unwrap_or(if arguments.quick { 10 } else { 3 }),
+        without_controls: arguments.without_controls,
+        out: arguments.out.clone(),
+        device: arguments.device.clone(),
+        sets: arguments.sets.clone(),
     };
-    let mut tallies = Vec::new();
-    // One case at a time, so that a long calibration logs what it has.
-    for case in &cases {
-        let of_case = known::run(&base, std::slice::from_ref(case), &draws, &|universe, split, seed| {
-            one_check(arguments, config, universe, split, seed)
-        })?;
-        for tally in &of_case {
-            tracing::info!(
-                "{}: {} draws, {} for the first arm, {} for the second, {} equivalent, {} inconclusive",
-                tally.case,
-                tally.draws,
-                tally.a,
-                tally.b,
-                tally.equivalent,
-                tally.inconclusive
-            );
-        }
-        tallies.extend(of_case);
-    }
+    let host: Arc<dyn Host> = Arc::new(Terminal);
+    let calibrated = calibrate(&calibration, &host)?;
     if arguments.json {
-        print_json(&Printed {
-            gear: config.gear,
-            replicates: config.replicates,
-            alpha: config.alpha,
-            margin_percent: config.margin_percent,
-            pairs: base.pairs().len(),
-            base: name,
-            tallies: &tallies,
-        })?;
+        print_json(&calibrated)?;
     } else {
-        print(&table(&tallies))?;
+        print(&table(&calibrated.tallies))?;
     }
-    // A case without an answer tells nothing.
-    let unanswered: Vec<&str> =
-        tallies.iter().filter(|tally| tally.draws == tally.invalid).map(|tally| tally.case.as_str()).collect();
+    let unanswered = calibrated.unanswered();
     if !unanswered.is_empty() {
         tracing::error!("no check gave an answer in {}", unanswered.join(", "));
         return Ok(FAILED);
     }
-    // Two halves may be called different by chance in one of twenty draws (alpha), so twice alpha
-    // is allowed for every case.
-    let is_wrong = |tally: &Tally| tally.wrong_direction as f64 > 2.0 * config.alpha * tally.draws as f64;
-    Ok(if tallies.iter().any(is_wrong) { FAILED } else { DONE })
-}
-
-fn one_check(
-    arguments: &Arguments,
-    config: &CheckConfig,
-    universe: &Universe,
-    split: &Split,
-    seed: u64,
-) -> anyhow::Result<CheckOutcome> {
-    let protocol = config.protocol(seed);
-    let follows_up = !arguments.without_controls;
-    if protocol.gear == Gear::Quick {
-        let probe = lynxdata_check::Probe::new(universe, split, seed);
-        return check(&protocol, universe, split, follows_up, &|fit| Ok(probe.fit(fit)));
-    }
-    let arms = arms_to_fit(&protocol, split, &different_pairs(universe, split));
-    let lynx = Lynx::new(config, Path::new("."), universe.clone(), split.clone(), arms, seed, &Terminal)?;
-    // On its own thread: a thread of rayon's pool would start further fits while it waits for one.
-    let fit = |fit| {
-        std::thread::scope(|scope| {
-            let fitted = scope.spawn(|| lynx.fit(fit, None, &mut |_, _| ())).join();
-            fitted.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    };
-    check(&protocol, universe, split, follows_up, &fit)
-}
-
-fn cases(names: &[String]) -> anyhow::Result<Vec<Case>> {
-    if names.is_empty() {
-        return Ok(known::cases().to_vec());
-    }
-    let all = || known::cases().iter();
-    let find = |name: &String| {
-        let known = all().find(|case| case.name == name).copied();
-        known.ok_or_else(|| {
-            let names = all().map(|case| case.name);
-            match nearest(name, names.clone()) {
-                Some(right) => anyhow!("there is no case {name:?}\nhint: did you mean {right:?}?"),
-                None => anyhow!("there is no case {name:?}; there are: {}", names.collect::<Vec<_>>().join(", ")),
-            }
-        })
-    };
-    names.iter().map(find).collect()
-}
-
-/// Refuses settings of the training, which `--quick` would ignore because it trains nothing.
-pub(super) fn refuse_training(device: Option<&DeviceName>, sets: &[String]) -> anyhow::Result<()> {
-    const KEYS: [&str; 6] =
-        ["check.device", "check.pretrained", "check.tokenizer", "check.model", "check.train", "check.members"];
-    let is_one = |set: &&String| KEYS.iter().any(|key| set.trim_start().starts_with(key));
-    let given = device
-        .map(|device| format!("--device {device}"))
-        .or(sets.iter().find(is_one).map(|set| format!("--set {set}")));
-    match given {
-        Some(given) => bail!("{given} is a setting of the training, but --quick trains nothing; leave out one of them"),
-        None => Ok(()),
-    }
-}
-
-/// Returns the recipe that is made from the flags: a check of the folder against itself, of which
-/// only the pairs are read.
-fn load(arguments: &Arguments) -> anyhow::Result<recipe::LoadedRecipe> {
-    if arguments.quick {
-        refuse_training(arguments.device.as_ref(), &arguments.sets)?;
-    }
-    let path = match &arguments.pairs {
-        Some(path) => text_of(&std::path::absolute(path)?)?,
-        None => String::new(),
-    };
-    let arm = |name: &str| {
-        let mut arm = toml::Table::new();
-        arm.insert("name".to_owned(), name.into());
-        arm.insert("path".to_owned(), path.clone().into());
-        toml::Value::from(arm)
-    };
-    let mut check = toml::Table::new();
-    check.insert("arms".to_owned(), vec![arm("first"), arm("second")].into());
-    let gear = if arguments.quick { Gear::Quick } else { Gear::Lynx };
-    check.insert("gear".to_owned(), toml::Value::try_from(gear)?);
-    if arguments.quick {
-        check.insert("replicates".to_owned(), i64::try_from(check_stage::QUICK_REPLICATES)?.into());
-    }
-    if let Some(device) = &arguments.device {
-        check.insert("device".to_owned(), device.to_string().into());
-    }
-    let out = std::path::absolute(&arguments.out)?;
-    let mut table = toml::Table::new();
-    table.insert("output".to_owned(), text_of(&out)?.into());
-    table.insert("check".to_owned(), check.into());
-    recipe::of_flags(table, out, &arguments.sets)
+    Ok(if calibrated.is_wrong() { FAILED } else { DONE })
 }
 
 fn table(tallies: &[Tally]) -> String {

@@ -15,6 +15,7 @@ use super::{print, print_json, text_of};
 use crate::exit::{Failure, INTERRUPTED};
 use crate::paths::path_parser;
 use lynxdata_run::Wanted;
+use lynxdata_run::calibrate::refuse_training;
 use lynxdata_run::recipe::{self, LoadedRecipe};
 use lynxdata_run::stages::{check, report};
 
@@ -146,7 +147,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 
 fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     if arguments.quick {
-        calibrate::refuse_training(arguments.device.as_ref(), &arguments.sets)?;
+        refuse_training(arguments.device.as_ref(), &arguments.sets)?;
     }
     if let Some(path) = &arguments.recipe {
         // The last one wins, so that --set can change the settings of the other flags.

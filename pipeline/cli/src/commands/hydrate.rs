@@ -1,16 +1,11 @@
 //! `lynxdata hydrate`: finds and downloads the images that are not shipped with annotations.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
-use arrow::array::{Array, AsArray, RecordBatch};
 use clap::Args;
-use lynxdata_datasets::{Absent, Collections, Inventory, Task, inventory};
-use lynxdata_fetch::{DownloadConfig, Downloader, Metrics, Source, SourceConfig};
-use lynxdata_picture::{Check, Resize};
-use serde::Serialize;
+use lynxdata_datasets::{Collections, Inventory, Task, inventory};
+use lynxdata_run::hydrate::{Brought, bring};
 use serde_json::json;
 
 use super::tasks::{Own, find, load};
@@ -68,15 +63,6 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// Counts of the images that were copied and of the addresses that were requested.
-#[derive(Default, Serialize)]
-struct Brought {
-    /// Images that were found elsewhere and copied.
-    copied: u64,
-    /// Number of addresses that were requested, by download status.
-    fetched: BTreeMap<String, u64>,
-}
-
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let (catalogue, _) = load(&arguments.own)?;
     let task = find(&catalogue, &arguments.name)?;
@@ -104,13 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let mut found = take().map_err(anyhow::Error::from)?;
     let mut brought = None;
     if arguments.fetch {
-        let config = DownloadConfig {
-            resize: Resize::Keep,
-            check: Check::Structure,
-            allow_private_addresses: arguments.allow_private_addresses,
-            ..DownloadConfig::default()
-        };
-        brought = Some(bring(&found, images, &config)?);
+        brought = Some(bring(&found, images, arguments.allow_private_addresses)?);
         found = take().map_err(anyhow::Error::from)?;
     }
     if arguments.json {
@@ -183,73 +163,4 @@ fn said(found: &Inventory, brought: Option<&Brought>) -> String {
         }
     }
     text
-}
-
-/// Copies images that were found elsewhere, and downloads those that have addresses. If an image
-/// has several addresses, tries the next one after a failure.
-fn bring(found: &Inventory, images: &Path, config: &DownloadConfig) -> anyhow::Result<Brought> {
-    let mut brought = Brought::default();
-    let absent = || found.collections.iter().flat_map(|held| &held.absent);
-    for own in absent() {
-        if let Some(place) = &own.elsewhere {
-            let bytes = place.read().with_context(|| format!("cannot read {}", own.path))?;
-            put(images, &own.path, &bytes)?;
-            brought.copied += 1;
-        }
-    }
-    let runtime = lynxdata_run::stage::runtime()?;
-    let mut left: Vec<&Absent> = absent().filter(|own| own.elsewhere.is_none()).collect();
-    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let downloader = {
-        let _inside = runtime.enter();
-        Downloader::new(config, scratch.path(), Arc::new(Metrics::default()))?
-    };
-    let mut put = BTreeSet::new();
-    for round in 0.. {
-        left.retain(|own| own.urls.len() > round && !put.contains(&own.path));
-        if left.is_empty() {
-            break;
-        }
-        tracing::info!(pictures = left.len(), "downloading images");
-        let rows = left.iter().map(|own| json!({"url": own.urls[round], "path": own.path}).to_string());
-        let list = scratch.path().join("list.jsonl");
-        std::fs::write(&list, rows.map(|row| row + "\n").collect::<String>())
-            .with_context(|| format!("cannot write {}", list.display()))?;
-        let source = Source::open(&SourceConfig::new("list.jsonl", "url"), scratch.path())?;
-        for part in source.parts(config.rows_per_part) {
-            let mut take = |batch: RecordBatch, _: &[u32]| put_all(images, &batch, &mut put);
-            let log = runtime.block_on(downloader.download_part(&part?, None, &|_| (), &mut take))?;
-            let statuses = log.column_by_name("status").context("a log has statuses")?.as_string::<i32>();
-            for status in statuses.iter().flatten() {
-                *brought.fetched.entry(status.to_owned()).or_default() += 1;
-            }
-        }
-    }
-    Ok(brought)
-}
-
-/// Writes the images of a batch of the pool to their paths, which are added to `written`.
-fn put_all(images: &Path, batch: &RecordBatch, written: &mut BTreeSet<String>) -> anyhow::Result<()> {
-    let column = |name: &str| batch.column_by_name(name).with_context(|| format!("a batch has no column {name}"));
-    let (paths, pictures) = (column("path")?.as_string::<i32>(), column("image")?.as_struct());
-    let bytes = pictures.column_by_name("bytes").context("an image has bytes")?.as_binary::<i32>();
-    for row in 0..batch.num_rows() {
-        if !bytes.is_null(row) {
-            put(images, paths.value(row), bytes.value(row))?;
-            written.insert(paths.value(row).to_owned());
-        }
-    }
-    Ok(())
-}
-
-/// Writes an image under a temporary name and renames it, so that it is never there in part.
-fn put(images: &Path, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
-    let target = images.join(path);
-    let failed = || format!("cannot write {}", target.display());
-    let folder = target.parent().with_context(failed)?;
-    std::fs::create_dir_all(folder).with_context(failed)?;
-    let name = target.file_name().with_context(failed)?.to_string_lossy();
-    let partial = folder.join(format!(".{name}.partial"));
-    std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &target)).with_context(failed)?;
-    Ok(())
 }

@@ -29,10 +29,10 @@ pub(crate) mod verify;
 pub(crate) mod version;
 
 use std::io::Write;
-use std::path::Path;
 
 use anyhow::Context as _;
 pub(crate) use lynxdata_report::count as grouped;
+use lynxdata_run::recipe::text_of;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
@@ -50,11 +50,6 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let mut text = serde_json::to_string(value).context("cannot write JSON")?;
     text.push('\n');
     print(&text)
-}
-
-/// Returns a path as text, for the recipe that is made from flags.
-fn text_of(path: &Path) -> anyhow::Result<String> {
-    Ok(path.to_str().with_context(|| format!("{} is not valid UTF-8", path.display()))?.to_owned())
 }
 
 /// Returns rows as aligned columns. The columns in `right` are right-aligned.

@@ -1,32 +1,18 @@
 //! `lynxdata status`: shows the content of a run folder.
 
-mod failed;
-
-use lynxdata_run::stages::arms::{Arms, Examples, data_has_changed, folders_have_changed};
-use lynxdata_run::stages::check::Check;
-use lynxdata_run::stages::download::Download;
-use lynxdata_run::stages::instruct::Instruct;
-use lynxdata_run::stages::select::Select;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use arrow::array::Array;
+use anyhow::Context as _;
 use clap::Args;
-use lynxdata_fetch::{Histogram, Metrics};
-use lynxdata_records::{Manifest, PartEntry, schema};
-use serde::Serialize;
-use serde_json::Value;
+use lynxdata_run::stage::Stage as _;
+use lynxdata_run::stages::select::Select;
+use lynxdata_run::status::{Bucket, DownloadStatus, FailedRow, Quantiles, State, Status, failed_rows, status};
 
 use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, Failure};
 use crate::paths::path_parser;
-use lynxdata_run::mirror::Mirror;
-use lynxdata_run::recipe::{RECIPE, RESOLVED_RECIPE, Recipe, is_as_written};
-use lynxdata_run::stage::{Stage, is_current};
-use lynxdata_run::stages::{STAGES, instruct, select};
-use lynxdata_run::table;
 
 /// Show the stages of a run, the outcomes of its rows, the numbers of rejected pairs, and the
 /// verdict
@@ -55,152 +41,12 @@ pub(crate) struct Arguments {
     failed: bool,
 }
 
-#[derive(Serialize)]
-struct Status {
-    stages: Vec<StageStatus>,
-    /// Rows that each rule rejected in the selection that is sharded, or in the first selection.
-    rejected_by: BTreeMap<String, u64>,
-    /// For each selection: rows kept, and rows that each rule rejected.
-    selections: BTreeMap<String, SelectionStatus>,
-    /// Records, rows and list elements that were left out of each task, by reason.
-    instruct: BTreeMap<String, BTreeMap<String, u64>>,
-    download: DownloadStatus,
-    verdict: Option<Value>,
-    /// Whether the verdict is about the selections as they are now.
-    verdict_is_current: bool,
-}
-
-#[derive(Serialize)]
-struct StageStatus {
-    name: String,
-    complete: bool,
-    state: State,
-    rows_in: u64,
-    rows_out: u64,
-    parts: u64,
-    bytes: u64,
-    seconds: f64,
-}
-
-/// The state of a stage.
-#[derive(Debug, Serialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-enum State {
-    /// Every part is there, made from the present inputs and settings.
-    Complete,
-    /// Parts are missing.
-    Unfinished,
-    /// No part is there.
-    NotStarted,
-    /// An input or a setting has changed.
-    OutOfDate,
-    /// The recipe no longer asks for it.
-    NotInRecipe,
-}
-
-impl State {
-    fn in_words(self) -> &'static str {
-        match self {
-            State::Complete => "complete",
-            State::NotStarted => "not started",
-            State::Unfinished => "unfinished",
-            State::OutOfDate => "out of date",
-            State::NotInRecipe => "not in the recipe",
-        }
-    }
-}
-
-#[derive(Serialize, Clone)]
-struct SelectionStatus {
-    kept: u64,
-    rejected_by: BTreeMap<String, u64>,
-}
-
-#[derive(Serialize)]
-struct DownloadStatus {
-    by_status: BTreeMap<String, u64>,
-    /// The statuses that occur, in the order of the log.
-    statuses: Vec<RowsOfStatus>,
-    /// The hosts with the most rows.
-    hosts: Vec<HostStatus>,
-    /// Time from the first request of a row to its end; `null` if nothing was requested.
-    latency_ms: Option<Quantiles>,
-    latency_ms_histogram: Vec<Bucket>,
-    /// Sizes of complete bodies; `null` if there were none.
-    body_bytes: Option<Quantiles>,
-    body_bytes_histogram: Vec<Bucket>,
-}
-
-#[derive(Serialize)]
-struct RowsOfStatus {
-    status: &'static str,
-    /// The class that `download --retry-failed` takes.
-    retry_class: &'static str,
-    rows: u64,
-    /// Total size of complete bodies.
-    bytes: u64,
-    latency_ms: Option<Quantiles>,
-}
-
-/// The number of values above the bound of the bucket before and not above its own bound; the last
-/// bucket has no bound.
-#[derive(Serialize)]
-struct Bucket {
-    up_to: Option<i64>,
-    rows: u64,
-}
-
-#[derive(Serialize, Clone)]
-struct HostStatus {
-    host: String,
-    rows: u64,
-    by_status: BTreeMap<String, u64>,
-    bytes: u64,
-    latency_ms: Option<Quantiles>,
-}
-
-/// Percentiles by nearest rank.
-#[derive(Serialize, Clone, Copy)]
-struct Quantiles {
-    p50: i64,
-    p90: i64,
-    p99: i64,
-    max: i64,
-}
-
-impl Quantiles {
-    fn of(mut values: Vec<i64>) -> Option<Quantiles> {
-        values.sort_unstable();
-        let rank = |per_cent: usize| (values.len() * per_cent).div_ceil(100).max(1) - 1;
-        let max = *values.last()?;
-        Some(Quantiles { p50: values[rank(50)], p90: values[rank(90)], p99: values[rank(99)], max })
-    }
-}
-
-fn buckets<const N: usize>(histogram: &Histogram<N>, unit: f64) -> Vec<Bucket> {
-    let mut below = 0;
-    let mut bucket = |up_to, count: u64| Bucket { up_to, rows: count - std::mem::replace(&mut below, count) };
-    let bounded = histogram.cumulative().into_iter().map(|(bound, count)| (Some((bound * unit).round() as i64), count));
-    bounded.chain([(None, histogram.count())]).map(|(up_to, count)| bucket(up_to, count)).collect()
-}
-
-/// Maximum number of hosts that are shown.
-const MOST_HOSTS: usize = 20;
-
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let copy;
-    let root = match Mirror::of(&arguments.run) {
-        None => &arguments.run,
-        Some(mirror) => {
-            copy = copied(&mirror)?;
-            copy.path()
-        }
-    };
     if arguments.failed {
-        failed::list(root, arguments.json)?;
+        list_failed(&arguments.run, arguments.json)?;
         return Ok(DONE);
     }
-    let status = collect(root)?;
+    let status = status(&arguments.run)?;
     if arguments.json {
         print_json(&status)?;
     } else {
@@ -209,207 +55,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     Ok(DONE)
 }
 
-/// Copies the files that a status needs from an object store: everything but images and their
-/// measurements.
-fn copied(mirror: &Mirror) -> Result<tempfile::TempDir> {
-    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
-    let folders = [schema::download_log().name, "selection", "check"];
-    let is_wanted = |path: &str| {
-        folders.iter().any(|folder| path.split('/').next() == Some(folder)) || path.starts_with(instruct::COUNTS)
-    };
-    lynxdata_run::runtime()?.block_on(mirror.copy(folder.path(), &[RESOLVED_RECIPE], is_wanted))?;
-    Ok(folder)
-}
-
-fn collect(root: &Path) -> Result<Status> {
-    let manifest = Manifest::read(root)?;
-    let recipe = resolved_recipe(root)?;
-    let main = recipe.as_ref().and_then(|recipe| recipe.main_selection().map(str::to_owned));
-    let states = states(&manifest, recipe.as_ref())?;
-    // A command with flags makes its own stages, not all that a recipe may have.
-    let of_recipe = std::fs::read_to_string(root.join(RECIPE)).is_ok_and(|text| !is_as_written(&text));
-    let is_started = |stage: &&&dyn Stage| states[stage.name()] != State::NotStarted;
-    let commands: BTreeSet<&str> = STAGES.iter().filter(is_started).map(|stage| stage.command()).collect();
-    let is_wanted = |stage: &&dyn Stage| {
-        let is_in = recipe.as_ref().is_some_and(|recipe| stage.is_in(recipe));
-        is_in && (of_recipe || commands.contains(stage.command()))
-    };
-    let stages: Vec<StageStatus> = STAGES
-        .iter()
-        .filter(|stage| is_started(stage) || is_wanted(stage))
-        .map(|stage| stage_status(&manifest, *stage, states[stage.name()], main.as_deref()))
-        .collect();
-    let mut selections = BTreeMap::new();
-    for part in manifest.parts(Select.name()) {
-        let files = part.files.iter().map(|file| root.join(&file.path));
-        let rejected_by = select::count_rejections(files)?.by_rule;
-        selections.insert(part.part.clone(), SelectionStatus { kept: part.rows_out, rejected_by });
+fn in_words(state: State) -> &'static str {
+    match state {
+        State::Complete => "complete",
+        State::NotStarted => "not started",
+        State::Unfinished => "unfinished",
+        State::OutOfDate => "out of date",
+        State::NotInRecipe => "not in the recipe",
     }
-    let rejected_by = main
-        .and_then(|name| selections.get(&name))
-        .or_else(|| selections.values().next())
-        .map_or_else(BTreeMap::new, |selection: &SelectionStatus| selection.rejected_by.clone());
-    Ok(Status {
-        stages,
-        rejected_by,
-        selections,
-        instruct: manifest.parts(Instruct.name()).map(|part| left_out_of(root, part)).collect::<Result<_>>()?,
-        download: download_status(root, &manifest)?,
-        verdict: verdict(root, &manifest)?,
-        verdict_is_current: states[Check.name()] == State::Complete,
-    })
-}
-
-/// Returns the state of every stage. A stage is not complete if a stage that it reads is not.
-fn states(manifest: &Manifest, recipe: Option<&Recipe>) -> Result<BTreeMap<&'static str, State>> {
-    let mut states = BTreeMap::new();
-    for stage in STAGES {
-        let name = stage.name();
-        let state = match recipe {
-            _ if !manifest.is_complete(name) && manifest.parts(name).next().is_none() => State::NotStarted,
-            _ if !manifest.is_complete(name) => State::Unfinished,
-            // A run of an earlier version, which wrote no recipe.
-            None => State::Complete,
-            Some(recipe) if !stage.is_in(recipe) => State::NotInRecipe,
-            Some(recipe) => {
-                let reads = stage.reads(recipe);
-                let is_current = reads.iter().all(|input| states.get(input.name()) == Some(&State::Complete))
-                    && is_current(manifest, *stage, recipe)?
-                    && !(name == Arms.name() && folders_have_changed(recipe, manifest))
-                    && !(name == Examples.name() && data_has_changed(recipe, manifest));
-                if is_current { State::Complete } else { State::OutOfDate }
-            }
-        };
-        states.insert(name, state);
-    }
-    Ok(states)
-}
-
-/// Returns what was left out of a task, by reason.
-fn left_out_of(root: &Path, part: &PartEntry) -> Result<(String, BTreeMap<String, u64>)> {
-    let file = part.files.iter().find(|file| file.path.starts_with(instruct::COUNTS));
-    let reasons = match file {
-        Some(file) => instruct::left_out(instruct::read_counts(&root.join(&file.path))?),
-        // A run of an earlier version, which wrote no such file.
-        None => part.counts.clone().into_iter().filter(|(reason, _)| reason != "kept").collect(),
-    };
-    Ok((part.part.clone(), reasons))
-}
-
-/// Returns the totals of the download logs.
-fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
-    #[derive(Default)]
-    struct Host {
-        by_status: BTreeMap<String, u64>,
-        elapsed: Vec<i64>,
-        bytes: u64,
-    }
-    #[derive(Default)]
-    struct Measured {
-        elapsed: Vec<i64>,
-        bytes: u64,
-    }
-    let mut by_status: BTreeMap<String, u64> = BTreeMap::new();
-    let mut by_host: BTreeMap<String, Host> = BTreeMap::new();
-    let mut measured: BTreeMap<String, Measured> = BTreeMap::new();
-    let (metrics, mut sizes) = (Metrics::default(), Vec::new());
-    for part in manifest.parts(Download.name()) {
-        for (status, rows) in &part.counts {
-            *by_status.entry(status.clone()).or_default() += rows;
-        }
-        let path = table::file_below(root, part, schema::download_log().name)?;
-        let rows = table::read(&path, Some(&["host", "status", "elapsed_ms", "body_bytes"]))?;
-        let (names, statuses) = (table::texts(&rows, "host", &path)?, table::texts(&rows, "status", &path)?);
-        let (elapsed, bytes) =
-            (table::integers(&rows, "elapsed_ms", &path)?, table::integers(&rows, "body_bytes", &path)?);
-        for (row, (elapsed, bytes)) in elapsed.iter().zip(bytes).enumerate() {
-            let of_status = measured.entry(statuses.value(row).to_owned()).or_default();
-            of_status.elapsed.extend(elapsed);
-            of_status.bytes += bytes.unwrap_or_default() as u64;
-            if names.is_valid(row) {
-                let host = by_host.entry(names.value(row).to_owned()).or_default();
-                *host.by_status.entry(statuses.value(row).to_owned()).or_default() += 1;
-                host.elapsed.extend(elapsed);
-                host.bytes += bytes.unwrap_or_default() as u64;
-            }
-            let elapsed = elapsed.map(|elapsed| Duration::from_millis(elapsed as u64));
-            metrics.measure(elapsed, bytes.map(|bytes| bytes as u64));
-        }
-        sizes.extend(bytes.iter().flatten());
-    }
-    let latency_ms = Quantiles::of(measured.values().flat_map(|measured| measured.elapsed.iter().copied()).collect());
-    let rows_of_status = |status: &lynxdata_records::Status| {
-        let rows = *by_status.get(status.name())?;
-        let Measured { elapsed, bytes } = measured.remove(status.name()).unwrap_or_default();
-        let retry_class = status.retry_class().name();
-        Some(RowsOfStatus { status: status.name(), retry_class, rows, bytes, latency_ms: Quantiles::of(elapsed) })
-    };
-    let statuses = lynxdata_records::Status::ALL.iter().filter_map(rows_of_status).collect();
-    let status = |(name, host): (String, Host)| HostStatus {
-        host: name,
-        rows: host.by_status.values().sum(),
-        by_status: host.by_status,
-        bytes: host.bytes,
-        latency_ms: Quantiles::of(host.elapsed),
-    };
-    let mut hosts: Vec<HostStatus> = by_host.into_iter().map(status).collect();
-    hosts.sort_by_key(|host| std::cmp::Reverse(host.rows)); // equals stay in the order of their names
-    hosts.truncate(MOST_HOSTS);
-    Ok(DownloadStatus {
-        statuses,
-        by_status,
-        hosts,
-        latency_ms,
-        latency_ms_histogram: buckets(&metrics.seconds, 1000.0),
-        body_bytes: Quantiles::of(sizes),
-        body_bytes_histogram: buckets(&metrics.bytes, 1.0),
-    })
-}
-
-/// Sums parts, bytes and seconds of all parts. Rows are summed over parts that hold different rows.
-fn stage_status(manifest: &Manifest, stage: &dyn Stage, state: State, main: Option<&str>) -> StageStatus {
-    let first = manifest.parts(stage.name()).next().map(|part| part.part.clone()).unwrap_or_default();
-    let name = stage.name();
-    let mut status = StageStatus {
-        name: name.to_owned(),
-        complete: manifest.is_complete(name),
-        state,
-        rows_in: 0,
-        rows_out: 0,
-        parts: 0,
-        bytes: 0,
-        seconds: 0.0,
-    };
-    for part in manifest.parts(name) {
-        if stage.counts_rows(&part.part, &first, main) {
-            status.rows_in += part.rows_in;
-            status.rows_out += part.rows_out;
-        }
-        status.parts += 1;
-        status.bytes += part.files.iter().map(|file| file.bytes).sum::<u64>();
-        status.seconds += part.seconds;
-    }
-    status
-}
-
-/// Returns the recipe by which the run was last made.
-fn resolved_recipe(root: &Path) -> Result<Option<Recipe>> {
-    let path = root.join(RESOLVED_RECIPE);
-    if !path.is_file() {
-        return Ok(None);
-    }
-    Ok(Some(lynxdata_run::recipe::load(&path, &[])?.recipe))
-}
-
-fn verdict(root: &Path, manifest: &Manifest) -> Result<Option<Value>> {
-    let Some(part) = manifest.parts(Check.name()).next() else { return Ok(None) };
-    let Some(file) = part.files.iter().find(|file| file.path.ends_with("verdict.json")) else { return Ok(None) };
-    let path = root.join(&file.path);
-    if !file.describes(&path)? {
-        return Err(lynxdata_records::Error::Damaged { path, run: root.to_owned() }.into());
-    }
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Some(serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?))
 }
 
 fn text(status: &Status) -> String {
@@ -419,7 +72,7 @@ fn text(status: &Status) -> String {
         .map(|stage| {
             vec![
                 stage.name.clone(),
-                stage.state.in_words().to_owned(),
+                in_words(stage.state).to_owned(),
                 grouped(stage.rows_in),
                 grouped(stage.rows_out),
                 grouped(stage.parts),
@@ -438,7 +91,7 @@ fn text(status: &Status) -> String {
     let state_of = |name: &str| status.stages.iter().find(|stage| stage.name == name).map(|stage| stage.state);
     let remark = |state: Option<State>| match state {
         None | Some(State::Complete) => String::new(),
-        Some(state) => format!(" ({})", state.in_words()),
+        Some(state) => format!(" ({})", in_words(state)),
     };
     let counts = |title: &str, counts: &BTreeMap<String, u64>| {
         let rows: Vec<Vec<String>> = counts.iter().map(|(name, rows)| vec![name.clone(), grouped(*rows)]).collect();
@@ -533,33 +186,76 @@ fn histogram_text(unit: &str, buckets: &[Bucket]) -> String {
     format!("\n{}", columns(&[&format!("{unit} up to"), "rows", ""], &rows, &[0, 1]))
 }
 
+const HEADER: &str = "row\tuid\turl\tstatus\tretry_class\thttp_status\tattempts\telapsed_ms\tdetail\n";
+
+/// Writes the failed rows to standard output, part by part: as JSON lines, or as a header and
+/// tab-separated lines.
+fn list_failed(run: &Path, json: bool) -> anyhow::Result<()> {
+    let mut output = BufWriter::new(std::io::stdout().lock());
+    let cannot_write = "cannot write to standard output";
+    if !json {
+        output.write_all(HEADER.as_bytes()).context(cannot_write)?;
+    }
+    failed_rows(run, &mut |failed| {
+        let line = if json { serde_json::to_string(failed)? } else { tabbed(failed) };
+        writeln!(output, "{line}").context(cannot_write)
+    })?;
+    output.flush().context(cannot_write)
+}
+
+/// Returns the fields of a row separated by tabs, empty where there is no value. Tabs and line
+/// breaks within texts become spaces.
+fn tabbed(failed: &FailedRow<'_>) -> String {
+    let number = |number: Option<i64>| number.map_or_else(String::new, |number| number.to_string());
+    // Sources come from strangers: no text may end the line or control the terminal.
+    let text = |text: Option<&str>| text.unwrap_or_default().replace(char::is_control, " ");
+    [
+        number(failed.row),
+        text(failed.uid),
+        text(failed.url),
+        failed.status.to_owned(),
+        failed.retry_class.to_owned(),
+        number(failed.http_status),
+        number(failed.attempts),
+        number(failed.elapsed_ms),
+        text(failed.detail),
+    ]
+    .join("\t")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lynxdata_records::Status;
 
     #[test]
-    fn buckets_hold_what_is_between_their_bounds() {
-        let metrics = Metrics::default();
-        for (milliseconds, bytes) in [(50, 1000), (51, 2000), (70_000, 2001)] {
-            metrics.measure(Some(Duration::from_millis(milliseconds)), Some(bytes));
-        }
-        let latency = buckets(&metrics.seconds, 1000.0);
-        let filled: Vec<(Option<i64>, u64)> =
-            latency.iter().filter(|bucket| bucket.rows > 0).map(|bucket| (bucket.up_to, bucket.rows)).collect();
-        assert_eq!(filled, [(Some(50), 1), (Some(100), 1), (None, 1)]);
-        let text = histogram_text("bytes", &buckets(&metrics.bytes, 1.0));
+    fn a_histogram_has_bars_from_its_first_filled_bucket_to_its_last() {
+        let buckets = |rows: [u64; 4]| -> Vec<Bucket> {
+            let bounds = [Some(1000), Some(10_000), Some(30_000), None];
+            bounds.into_iter().zip(rows).map(|(up_to, rows)| Bucket { up_to, rows }).collect()
+        };
+        let text = histogram_text("bytes", &buckets([0, 1, 0, 2]));
         assert_eq!(text.lines().filter(|line| line.contains('#')).count(), 2, "{text}");
-        assert!(text.contains("10,000"), "{text}");
-        assert_eq!(histogram_text("bytes", &buckets(&Metrics::default().bytes, 1.0)), "");
+        assert!(text.contains("10,000") && text.contains("more") && !text.contains("1,000"), "{text}");
+        assert_eq!(histogram_text("bytes", &buckets([0; 4])), "");
     }
 
     #[test]
-    fn quantiles_are_values_that_occur() {
-        let of =
-            |values: &[i64]| Quantiles::of(values.to_vec()).map(|found| [found.p50, found.p90, found.p99, found.max]);
-        assert_eq!(of(&[]), None);
-        assert_eq!(of(&[7]), Some([7, 7, 7, 7]));
-        assert_eq!(of(&(1..=100).rev().collect::<Vec<_>>()), Some([50, 90, 99, 100]));
-        assert_eq!(of(&[1, 2, 3]), Some([2, 3, 3, 3]));
+    fn lines_have_the_fields_of_the_header_whatever_is_in_them() {
+        let failed = FailedRow {
+            row: Some(7),
+            uid: Some("key"),
+            url: Some("http://x/a\tb\n\u{1b}]c"),
+            status: Status::Timeout.name(),
+            retry_class: Status::Timeout.retry_class().name(),
+            http_status: None,
+            attempts: Some(3),
+            elapsed_ms: Some(30_000),
+            detail: Some("two\r\nlines"),
+        };
+        assert_eq!(tabbed(&failed), "7\tkey\thttp://x/a b  ]c\ttimeout\tnetwork\t\t3\t30000\ttwo  lines");
+        let names: Vec<&str> = HEADER.trim_end().split('\t').collect();
+        let json = serde_json::to_value(&failed).unwrap();
+        assert_eq!(names, json.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>());
     }
 }

@@ -185,6 +185,14 @@ pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Res
     })
 }
 
+/// Returns a path as text, for the recipe that is made from flags.
+///
+/// # Errors
+/// If it is not valid UTF-8.
+pub fn text_of(path: &Path) -> Result<String> {
+    Ok(path.to_str().with_context(|| format!("{} is not valid UTF-8", path.display()))?.to_owned())
+}
+
 /// The beginning of the first line of a recipe that is made from flags; the digest of the lines
 /// below it follows.
 const OF_FLAGS: &str =

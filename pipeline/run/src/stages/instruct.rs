@@ -638,10 +638,10 @@ pub fn report_drops(name: &str, counts: &TaskCounts) {
 }
 
 /// The folder of the counts of every task, with an example of every reason.
-pub const COUNTS: &str = "instruct/counts";
+pub(crate) const COUNTS: &str = "instruct/counts";
 
 /// Returns the counts of left-out records, and of rows and elements without a record, by reason.
-pub fn left_out(counts: TaskCounts) -> BTreeMap<String, u64> {
+pub(crate) fn left_out(counts: TaskCounts) -> BTreeMap<String, u64> {
     counts.dropped.into_iter().chain(counts.left_out).collect()
 }
 
@@ -649,7 +649,7 @@ pub fn left_out(counts: TaskCounts) -> BTreeMap<String, u64> {
 ///
 /// # Errors
 /// If the file cannot be read or has another format.
-pub fn read_counts(path: &Path) -> Result<TaskCounts> {
+pub(crate) fn read_counts(path: &Path) -> Result<TaskCounts> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text)
         .with_context(|| format!("{} is not a file of counts that this program wrote", path.display()))

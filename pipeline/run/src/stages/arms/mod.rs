@@ -131,7 +131,7 @@ fn print_of_folder(
 
 /// Returns whether a folder of an arm, or the folder to evaluate on, has changed since it was read.
 /// For recipes in files, folders are relative to the file and are not checked.
-pub fn folders_have_changed(recipe: &Recipe, manifest: &Manifest) -> bool {
+pub(crate) fn folders_have_changed(recipe: &Recipe, manifest: &Manifest) -> bool {
     let Some(config) = &recipe.check else { return false };
     folders(config).filter(|(_, _, path)| path.is_absolute()).any(|(arm, name, path)| {
         let print = kind::of(path).and_then(|kind| print_of_folder(recipe, config, arm, name, &kind)).ok();
