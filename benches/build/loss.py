@@ -39,7 +39,7 @@ FEW_STEPS = ["--set", "check.train.steps=10", "--set", "check.replicates=2"]
 
 def instructions(binary, words, profile_file, **settings):
     """Runs a command under callgrind and returns the number of its instructions."""
-    counted = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile_file}", str(binary)]
+    counted = ["valgrind", "--tool=callgrind", "--max-threads=2000", f"--callgrind-out-file={profile_file}", str(binary)]
     result = subprocess.run([*counted, *map(str, words)], capture_output=True, text=True, **settings)
     found = re.search(r"Collected : (\d+)", result.stderr)
     if result.returncode not in (0, 3) or not found:
