@@ -54,9 +54,10 @@ async fn scan(
         .to_str()
         .ok_or_else(|| exec_datafusion_err!("the path of the run folder is not valid UTF-8; choose another folder"))?;
     // Text signals need no image, so the column of images is not read for them.
-    let picture = match is_text(group) {
-        true => "CAST(NULL AS BYTEA)".to_owned(),
-        false => format!("{}['{}']", IMAGE.name, IMAGE_BYTES.name),
+    let picture = if is_text(group) {
+        "CAST(NULL AS BYTEA)".to_owned()
+    } else {
+        format!("{}['{}']", IMAGE.name, IMAGE_BYTES.name)
     };
     let measure = format!("{}({}, {picture}) AS {}", measure_function(group), CAPTION.name, MEASURED.name);
     let measured = session

@@ -48,8 +48,8 @@ pub struct Column<'a, A> {
 }
 
 impl<'a, A: Array + 'static> Column<'a, A> {
-    /// Returns the column of this name. For columns that are no constant: those that a source has
-    /// besides its own, and signals.
+    /// Returns the column of this name. Also for columns that are no constants: extra columns of a
+    /// source, and signals.
     pub const fn named(name: &'a str) -> Column<'a, A> {
         Column { name, array: PhantomData }
     }
@@ -171,8 +171,8 @@ pub const BODY_BYTES: Column<Int64Array> = Column::named("body_bytes");
 /// The message of the network or the decoder.
 pub const DETAIL: Column<StringArray> = Column::named("detail");
 
-/// Key of the first pair of the connected component of a pair; its own if it is alone. A check holds
-/// out whole components.
+/// Key of the first pair of the connected component of a pair; its own if it is alone. A check
+/// holds out whole components.
 pub const CLUSTER: Column<StringArray> = Column::named("cluster");
 /// Number of pairs in the component.
 pub const CLUSTER_SIZE: Column<Int64Array> = Column::named("cluster_size");
@@ -314,6 +314,56 @@ fn picture_feature(data_type: &DataType) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Files are a contract with their readers, whatever the constants are called.
+    #[test]
+    fn tables_have_their_columns() {
+        let described = |table: &Table| {
+            let described = table.columns.iter().map(|field| {
+                assert!(field.is_nullable(), "{field}");
+                let name = field.name();
+                match field.data_type() {
+                    DataType::Int64 => format!("{name} integer"),
+                    DataType::Utf8 => format!("{name} text"),
+                    DataType::Boolean => format!("{name} boolean"),
+                    other if *other == text_list_type() => format!("{name} texts"),
+                    other if *other == image_type() => format!("{name} image"),
+                    other => format!("{name} {other}"),
+                }
+            });
+            format!("{}: {}", table.name, described.collect::<Vec<_>>().join(", "))
+        };
+        assert_eq!(
+            [pool(), download_log(), clusters(), selection()].each_ref().map(described),
+            [
+                "pool: uid text, url text, caption text, image image, width integer, height integer, \
+                 original_width integer, original_height integer, format text, bytes integer, sha256 text",
+                "download-log: uid text, row integer, url text, host text, status text, http_status integer, \
+                 attempts integer, elapsed_ms integer, body_bytes integer, detail text",
+                "clusters: uid text, cluster text, cluster_size integer, matched_by texts",
+                "selection: uid text, kept boolean, rejected_by texts, duplicate_of text, duplicate_by text, \
+                 duplicate_distance integer",
+            ]
+        );
+        let DataType::Struct(image) = image_type() else { panic!("an image is a struct") };
+        let image: Vec<_> = image.iter().map(|field| (field.name().as_str(), field.data_type().clone())).collect();
+        assert_eq!(image, [("bytes", DataType::Binary), ("path", DataType::Utf8)]);
+    }
+
+    #[test]
+    fn a_column_is_read_only_with_its_type() {
+        let widths = Arc::new(Int64Array::from(vec![640])) as ArrayRef;
+        let batch = RecordBatch::try_from_iter([("width", widths)]).unwrap();
+        let path = Path::new("pool/part-00000.parquet");
+        assert_eq!(WIDTH.of(&batch, path).unwrap().values(), &[640]);
+        for (found, name) in [
+            (Column::<StringArray>::named("width").of(&batch, path), "width"), // of another type
+            (URL.of(&batch, path), "url"),                                     // not there
+        ] {
+            let wanted = format!("{} has no column {name} of type {}", path.display(), type_name::<StringArray>());
+            assert_eq!(found.unwrap_err().to_string(), wanted);
+        }
+    }
 
     #[test]
     fn the_pool_tells_hugging_face_which_column_is_a_picture() {
