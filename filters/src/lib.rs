@@ -43,4 +43,4 @@ pub use hash::{hamming, hash_hex, parse_hash_hex};
 pub use image_data::{ImageData, Luma};
 pub use presets::{Preset, Rule, preset, presets};
 pub use sample::Sample;
-pub use signals::{GROUPS, Group, Needs, Signal, SignalType, Value, measure_all, signal, signals};
+pub use signals::{ENTROPY, GROUPS, Group, Needs, PHASH, Signal, SignalType, Value, measure_all, signal, signals};

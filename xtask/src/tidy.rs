@@ -1,10 +1,11 @@
 //! The invariants of ARCHITECTURE.md that a machine can check: which crate may import which, that
 //! every folder is where the table says, and that the modules of a crate do not import each other
-//! in circles. It also checks that the recipes of CONTRIBUTING.md are true, and that comments and
-//! prose have at most 100 columns.
+//! in circles. It also checks that the recipes of CONTRIBUTING.md are true, that columns of tables
+//! are named by constants, and that comments and prose have at most 100 columns.
 
 mod circles;
 mod columns;
+mod literals;
 mod recipes;
 
 use std::collections::BTreeSet;
@@ -84,6 +85,7 @@ pub(crate) fn run() -> Result<()> {
     }
     faults.extend(recipes::faults(root)?);
     faults.extend(columns::faults(root)?);
+    faults.extend(literals::faults(root)?);
     if !faults.is_empty() {
         bail!("the workspace is not tidy:\n  {}", faults.join("\n  "));
     }

@@ -71,6 +71,11 @@ pub const GROUPS: &[Group] = &[
     Group { name: "hashes", version: 1, identifies: true, signals: &[phash::SIGNAL, dhash::SIGNAL] },
 ];
 
+/// The entropy of the image, by which duplicates are compared.
+pub const ENTROPY: &Signal = &entropy::SIGNAL;
+/// The perceptual hash, by which duplicates are compared.
+pub const PHASH: &Signal = &phash::SIGNAL;
+
 impl Group {
     /// Measures every signal of the group on a pair.
     pub fn measure(&self, sample: &Sample<'_>) -> Vec<Value> {

@@ -4,20 +4,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StructArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{DataFusionError, exec_datafusion_err};
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 
 use lynxdata_filters::{Group, Value};
+use lynxdata_records::schema::{CAPTION, Column, IMAGE, IMAGE_BYTES, UID, with_hugging_face_features};
 
 use crate::functions::{columns, fields, is_text, measure_function};
 use crate::{Error, Result};
 
+/// The column of a scan that holds the signals of a group.
+const MEASURED: Column<StructArray> = Column::named("signals");
+
 /// Returns the schema of the table of a group: `uid`, then one column per signal.
 pub fn schema(group: &Group) -> SchemaRef {
-    let mut columns = vec![Arc::new(Field::new("uid", DataType::Utf8, true))];
+    let mut columns = vec![Arc::new(UID.field())];
     columns.extend(fields(group.signals).iter().cloned());
-    Arc::new(lynxdata_records::schema::with_hugging_face_features(Schema::new(columns)))
+    Arc::new(with_hugging_face_features(Schema::new(columns)))
 }
 
 /// Returns the table of a group from values that were measured pair by pair: `rows` holds, for each
@@ -50,25 +54,27 @@ async fn scan(
         .to_str()
         .ok_or_else(|| exec_datafusion_err!("the path of the run folder is not valid UTF-8; choose another folder"))?;
     // Text signals need no image, so the column of images is not read for them.
-    let picture = if is_text(group) { "CAST(NULL AS BYTEA)" } else { "image['bytes']" };
+    let picture = if is_text(group) {
+        "CAST(NULL AS BYTEA)".to_owned()
+    } else {
+        format!("{}['{}']", IMAGE.name, IMAGE_BYTES.name)
+    };
+    let measure = format!("{}({}, {picture}) AS {}", measure_function(group), CAPTION.name, MEASURED.name);
     let measured = session
         .read_parquet(path, ParquetReadOptions::default())
         .await?
-        .select_exprs(&["uid", &format!("{}(caption, {picture}) AS signals", measure_function(group))])?
+        .select_exprs(&[UID.name, &measure])?
         .collect()
         .await?;
     let schema = schema(group);
     measured
         .into_iter()
         .map(|batch| {
-            let signals = batch
-                .column_by_name("signals")
-                .and_then(|column| column.as_any().downcast_ref::<StructArray>())
-                .ok_or_else(|| {
-                    exec_datafusion_err!(
-                        "the measuring scan returned no struct of signals; this is a bug, please report it"
-                    )
-                })?;
+            let signals = MEASURED.find(&batch).ok_or_else(|| {
+                exec_datafusion_err!(
+                    "the measuring scan returned no struct of signals; this is a bug, please report it"
+                )
+            })?;
             let mut columns = vec![batch.column(0).clone()];
             columns.extend(signals.columns().iter().cloned());
             Ok(RecordBatch::try_new(schema.clone(), columns)?)

@@ -10,7 +10,7 @@ use ::parquet::basic::{Compression, Encoding};
 use ::parquet::file::metadata::PageIndexPolicy;
 use ::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use ::parquet::schema::types::ColumnPath;
-use arrow::array::{Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 
 use crate::{Error, Measured, MeasuredFile, Result};
@@ -203,16 +203,6 @@ fn open(path: &Path, page_index: PageIndexPolicy) -> Result<ParquetRecordBatchRe
     })
 }
 
-/// Returns a column of a batch as the array type that the caller expects. `path` is only used in
-/// the message.
-pub fn typed_column<'a, T: Array + 'static>(batch: &'a RecordBatch, name: &str, path: &Path) -> Result<&'a T> {
-    batch.column_by_name(name).and_then(|column| column.as_any().downcast_ref::<T>()).ok_or_else(|| Error::Column {
-        path: path.to_owned(),
-        column: name.to_owned(),
-        expected: std::any::type_name::<T>(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -222,7 +212,7 @@ mod tests {
     use arrow::datatypes::Fields;
 
     use super::*;
-    use crate::schema;
+    use crate::schema::{self, Column};
 
     #[test]
     fn picture_bytes_are_stored_as_they_are_and_the_same_rows_give_the_same_bytes() {
@@ -270,9 +260,8 @@ mod tests {
         write(&path, &batch.schema(), [&batch]).unwrap();
         for rows in [vec![], vec![0], vec![4_999], vec![3, 4, 5, 1_023, 1_024, 4_000], (0..5_000).collect()] {
             let read = read_rows(&path, None, &rows).unwrap().map(Result::unwrap);
-            let read: Vec<i64> = read
-                .flat_map(|batch| typed_column::<Int64Array>(&batch, "n", &path).unwrap().values().to_vec())
-                .collect();
+            let numbers: Column<Int64Array> = Column::named("n");
+            let read: Vec<i64> = read.flat_map(|batch| numbers.of(&batch, &path).unwrap().values().to_vec()).collect();
             assert_eq!(read, rows.iter().map(|row| i64::from(*row)).collect::<Vec<_>>());
         }
     }
@@ -291,7 +280,7 @@ mod tests {
         writer.finish().unwrap();
         assert!(path.metadata().unwrap().len() < 300_000, "{}", path.metadata().unwrap().len());
         let back: Vec<RecordBatch> = read(&path, None).unwrap().collect::<Result<_>>().unwrap();
-        let column: &BinaryArray = typed_column(&back[0], "bytes", &path).unwrap();
+        let column = schema::IMAGE_BYTES.of(&back[0], &path).unwrap();
         assert_eq!(column.iter().flatten().collect::<Vec<_>>(), rows);
     }
 }

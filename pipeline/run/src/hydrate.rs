@@ -5,12 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, RecordBatch, StringArray};
 use lynxdata_datasets::{Absent, Inventory};
 use lynxdata_fetch::{DownloadConfig, Downloader, Metrics, Source, SourceConfig};
 use lynxdata_picture::{Check, Resize};
+use lynxdata_records::schema::{Column, IMAGE, IMAGE_BYTES, STATUS, URL};
 use serde::Serialize;
 use serde_json::json;
+
+/// The column of the list of missing images that holds their paths.
+const PATH: Column<StringArray> = Column::named("path");
 
 /// Counts of the images that were copied and of the addresses that were requested.
 #[derive(Debug, Default, Serialize)]
@@ -57,15 +61,15 @@ pub fn bring(found: &Inventory, images: &Path, allow_private_addresses: bool) ->
             break;
         }
         tracing::info!(pictures = left.len(), "downloading images");
-        let rows = left.iter().map(|own| json!({"url": own.urls[round], "path": own.path}).to_string());
+        let rows = left.iter().map(|own| json!({URL.name: own.urls[round], PATH.name: own.path}).to_string());
         let list = scratch.path().join("list.jsonl");
         std::fs::write(&list, rows.map(|row| row + "\n").collect::<String>())
             .with_context(|| format!("cannot write {}", list.display()))?;
-        let source = Source::open(&SourceConfig::new("list.jsonl", "url"), scratch.path())?;
+        let source = Source::open(&SourceConfig::new("list.jsonl", URL.name), scratch.path())?;
         for part in source.parts(config.rows_per_part) {
             let mut take = |batch: RecordBatch, _: &[u32]| put_all(images, &batch, &mut put);
             let log = runtime.block_on(downloader.download_part(&part?, None, &|_| (), &mut take))?;
-            let statuses = log.column_by_name("status").context("a log has statuses")?.as_string::<i32>();
+            let statuses = STATUS.of(&log, Path::new("the download log"))?;
             for status in statuses.iter().flatten() {
                 *brought.fetched.entry(status.to_owned()).or_default() += 1;
             }
@@ -76,9 +80,9 @@ pub fn bring(found: &Inventory, images: &Path, allow_private_addresses: bool) ->
 
 /// Writes the images of a batch of the pool to their paths, which are added to `written`.
 fn put_all(images: &Path, batch: &RecordBatch, written: &mut BTreeSet<String>) -> anyhow::Result<()> {
-    let column = |name: &str| batch.column_by_name(name).with_context(|| format!("a batch has no column {name}"));
-    let (paths, pictures) = (column("path")?.as_string::<i32>(), column("image")?.as_struct());
-    let bytes = pictures.column_by_name("bytes").context("an image has bytes")?.as_binary::<i32>();
+    let list = Path::new("the list of missing images");
+    let (paths, pictures) = (PATH.of(batch, list)?, IMAGE.of(batch, list)?);
+    let bytes = IMAGE_BYTES.within(pictures).context("an image has bytes")?;
     for row in 0..batch.num_rows() {
         if !bytes.is_null(row) {
             put(images, paths.value(row), bytes.value(row))?;

@@ -3,13 +3,22 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use arrow::array::{RecordBatch, StringArray};
+use arrow::array::{Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Schema, SchemaRef};
-use lynxdata_filters::GROUPS;
-use lynxdata_records::schema::UID;
+use lynxdata_filters::{GROUPS, SignalType};
+use lynxdata_records::schema::{Column, UID};
 use lynxdata_records::{PartEntry, RunFolder, fingerprint, parquet, schema};
 
 use crate::table;
+
+/// The column of the signal [`ENTROPY`](lynxdata_filters::ENTROPY).
+pub const ENTROPY: Column<Float64Array> = Column::named(lynxdata_filters::ENTROPY.name);
+/// The column of the signal [`PHASH`](lynxdata_filters::PHASH).
+pub const PHASH: Column<StringArray> = Column::named(lynxdata_filters::PHASH.name);
+const _: () = assert!(
+    matches!(lynxdata_filters::ENTROPY.signal_type, SignalType::Float)
+        && matches!(lynxdata_filters::PHASH.signal_type, SignalType::Text)
+);
 
 /// The place of a pair in a pool. Places have the order of the pairs in the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,13 +156,13 @@ impl PoolPart {
                 continue;
             }
             let path = table::file(run, part, SIGNALS)?;
-            let rows = table::read(&path, Some(&[&[UID], wanted.as_slice()].concat()))?;
-            let own = table::texts(&rows, UID, &path)?;
+            let rows = table::read(&path, Some(&[&[UID.name], wanted.as_slice()].concat()))?;
+            let own = UID.of(&rows, &path)?;
             if let Some(uids) = &uids {
                 table::same_pairs(uids, own, &path)?;
             } else {
-                let pairs = self.columns(run, &[UID])?;
-                table::same_pairs(table::texts(&pairs, UID, &path)?, own, &path)?;
+                let pairs = self.columns(run, &[UID.name])?;
+                table::same_pairs(UID.of(&pairs, &path)?, own, &path)?;
                 (fields, values) = (vec![rows.schema().fields()[0].clone()], vec![rows.column(0).clone()]);
                 uids = Some(own.clone());
             }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use arrow::array::Array;
 use lynxdata_fetch::{Histogram, Metrics};
+use lynxdata_records::schema::{BODY_BYTES, ELAPSED_MS, HOST, STATUS};
 use lynxdata_records::{Manifest, PartEntry, schema};
 use serde::Serialize;
 use serde_json::Value;
@@ -319,10 +320,9 @@ fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
             *by_status.entry(status.clone()).or_default() += rows;
         }
         let path = table::file_below(root, part, schema::download_log().name)?;
-        let rows = table::read(&path, Some(&["host", "status", "elapsed_ms", "body_bytes"]))?;
-        let (names, statuses) = (table::texts(&rows, "host", &path)?, table::texts(&rows, "status", &path)?);
-        let (elapsed, bytes) =
-            (table::integers(&rows, "elapsed_ms", &path)?, table::integers(&rows, "body_bytes", &path)?);
+        let rows = table::read(&path, Some(&[HOST.name, STATUS.name, ELAPSED_MS.name, BODY_BYTES.name]))?;
+        let (names, statuses) = (HOST.of(&rows, &path)?, STATUS.of(&rows, &path)?);
+        let (elapsed, bytes) = (ELAPSED_MS.of(&rows, &path)?, BODY_BYTES.of(&rows, &path)?);
         for (row, (elapsed, bytes)) in elapsed.iter().zip(bytes).enumerate() {
             let of_status = measured.entry(statuses.value(row).to_owned()).or_default();
             of_status.elapsed.extend(elapsed);

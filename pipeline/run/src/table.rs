@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use arrow::array::{Array, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow::array::{BinaryArray, RecordBatch, StringArray};
 use arrow::datatypes::{Schema, SchemaRef};
-use lynxdata_records::schema::IMAGE;
+use lynxdata_records::schema::{IMAGE, IMAGE_BYTES};
 use lynxdata_records::{FileEntry, PartEntry, RunFolder, parquet};
 
 /// Returns the file of a part in a folder of the run, such as `pool`, after checking its digest.
@@ -72,23 +72,10 @@ pub(crate) fn schema(path: &Path, columns: Option<&[&str]>) -> Result<SchemaRef>
     Ok(Schema::new(fields.cloned().collect::<Vec<_>>()).into())
 }
 
-/// Returns a text column.
-pub fn texts<'a>(batch: &'a RecordBatch, name: &str, path: &Path) -> Result<&'a StringArray> {
-    Ok(parquet::typed_column(batch, name, path)?)
-}
-
-/// Returns a column of integers.
-pub fn integers<'a>(batch: &'a RecordBatch, name: &str, path: &Path) -> Result<&'a Int64Array> {
-    Ok(parquet::typed_column(batch, name, path)?)
-}
-
-/// Returns the image bytes of the `image` column.
+/// Returns the image bytes of the column [`IMAGE`].
 pub(crate) fn pictures<'a>(batch: &'a RecordBatch, path: &Path) -> Result<&'a BinaryArray> {
-    let image: &StructArray = parquet::typed_column(batch, IMAGE, path)?;
-    image
-        .column_by_name("bytes")
-        .and_then(|bytes| bytes.as_any().downcast_ref())
-        .with_context(|| format!("{}: column image has no bytes", path.display()))
+    let image = IMAGE.of(batch, path)?;
+    IMAGE_BYTES.within(image).with_context(|| format!("{}: column {} has no bytes", path.display(), IMAGE.name))
 }
 
 /// Checks that two tables of one part have the same pairs in the same order.

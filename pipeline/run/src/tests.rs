@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use lynxdata_datasets::export::FORMATS;
 use lynxdata_fetch::PoolFormat;
+use lynxdata_records::schema::DUPLICATE_OF;
 use lynxdata_records::{Manifest, PartEntry, fingerprint};
 use serde::{Deserialize, Serialize};
 
@@ -331,8 +332,8 @@ fn duplicates_are_the_same_if_clusters_do_not_fit_into_memory() {
         let golden = Golden::read(folder.path(), &Select, |part| Some(part.digest()));
         let duplicates = |part: u32| {
             let path = folder.path().join(format!("run/selection/clean/part-{part:05}.parquet"));
-            let rows = table::read(&path, Some(&["duplicate_of"])).unwrap();
-            table::texts(&rows, "duplicate_of", &path).unwrap().iter().flatten().count()
+            let rows = table::read(&path, Some(&[DUPLICATE_OF.name])).unwrap();
+            DUPLICATE_OF.of(&rows, &path).unwrap().iter().flatten().count()
         };
         let found: usize = (0..3).map(duplicates).sum();
         std::fs::remove_dir_all(folder.path().join("run")).unwrap();

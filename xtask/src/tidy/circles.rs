@@ -60,7 +60,7 @@ fn read_below(folder: &Path, parent: &ModulePath, texts: &mut BTreeMap<ModulePat
 }
 
 /// Removes comments, and the tests at the end of a file.
-fn without_tests(text: &str) -> String {
+pub(super) fn without_tests(text: &str) -> String {
     let tests = ["#[cfg(test)]\nmod tests {", "#[cfg(test)]\npub(crate) mod tests {"];
     let end = tests.iter().filter_map(|start| text.find(start)).min().unwrap_or(text.len());
     let code = text[..end].lines().filter(|line| !line.trim_start().starts_with("//"));

@@ -80,7 +80,7 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig, left_out: &mut Left
     let added = added(&described, &columns, config);
     let mut extras: Vec<Merged> = Vec::new();
     let mut taken: BTreeSet<String> =
-        lynxdata_records::schema::pool().columns.iter().map(|column| column.field.name().clone()).collect();
+        lynxdata_records::schema::pool().columns.iter().map(|column| column.name().clone()).collect();
     taken.insert("problem".to_owned()); // a column of the parts, see `SourcePart::rows`
     taken.extend(added.iter().map(|column| column.field().name().clone()));
     let has_second_caption =

@@ -235,7 +235,7 @@ impl CheckConfig {
         self.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
             ArmConfig::Selection(name) => Some((place, name.as_str(), None)),
             ArmConfig::Captions(arm) => {
-                let column = Some(arm.captions.as_str()).filter(|column| *column != CAPTION);
+                let column = Some(arm.captions.as_str()).filter(|column| *column != CAPTION.name);
                 Some((place, arm.selection.as_str(), column))
             }
             ArmConfig::Folder(_) => None,

@@ -4,18 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder};
 use lynxdata_engine::dedup::{Candidate, Clusters, DedupConfig, Key, Match, Membership, cluster};
 use lynxdata_filters::parse_hash_hex;
-use lynxdata_records::schema::{CAPTION, SHA256, UID, URL};
+use lynxdata_records::schema::{CAPTION, ORIGINAL_HEIGHT, ORIGINAL_WIDTH, SHA256, UID, URL};
 use lynxdata_records::{NewPart, fingerprint, parquet, schema};
 
-use crate::pool::{Pool, PoolPart};
+use crate::pool::{ENTROPY, PHASH, Pool, PoolPart};
 use crate::recipe::Recipe;
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
 use crate::stages::download::Download;
 use crate::stages::signals::Signals;
-use crate::table;
 
 /// Version of the clusters. Raise it when the same pool gives other clusters.
 const FORMAT_VERSION: &str = "2";
@@ -79,16 +78,16 @@ fn scan(context: &Context, pool: &Pool, config: &DedupConfig, by: Match, each: &
         match by {
             Match::Url | Match::Exact => {
                 let column = if by == Match::Url { URL } else { SHA256 };
-                let rows = part.columns(&context.run, &[column])?;
-                let texts = table::texts(&rows, column, &path)?;
+                let rows = part.columns(&context.run, &[column.name])?;
+                let texts = column.of(&rows, &path)?;
                 for (index, text) in (first..).zip(texts) {
                     text.and_then(key).into_iter().for_each(|key| each(index, key));
                 }
             }
             Match::Phash => {
-                let rows = part.signals(&context.run, Some(&["phash", "entropy"]))?;
-                let hashes = table::texts(&rows, "phash", &path)?;
-                let entropies: &Float64Array = parquet::typed_column(&rows, "entropy", &path)?;
+                let rows = part.signals(&context.run, Some(&[PHASH.name, ENTROPY.name]))?;
+                let hashes = PHASH.of(&rows, &path)?;
+                let entropies = ENTROPY.of(&rows, &path)?;
                 for (index, (hash, entropy)) in (first..).zip(hashes.iter().zip(entropies)) {
                     if let Some(hash) = hash.and_then(parse_hash_hex).filter(|_| config.compares(entropy)) {
                         each(index, Key::of_phash(hash));
@@ -112,8 +111,8 @@ fn write(context: &Context, pool: &Pool, clusters: &Clusters, new: &mut NewPart)
     let mut names: HashMap<u32, String> = HashMap::new();
     let mut first = 0;
     for part in &pool.parts {
-        let rows = part.columns(&context.run, &[UID])?;
-        let uids = table::texts(&rows, UID, &part.path(&context.run)?)?.clone();
+        let rows = part.columns(&context.run, &[UID.name])?;
+        let uids = UID.of(&rows, &part.path(&context.run)?)?.clone();
         let members: Vec<Option<Membership>> = (first..).take(uids.len()).map(|index| clusters.of(index)).collect();
         for (index, (uid, member)) in (first..).zip(uids.iter().zip(&members)) {
             let class = match member {
@@ -171,15 +170,13 @@ pub(crate) fn candidates(context: &Context, part: &PoolPart, rows: &[u32]) -> Re
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let pairs = part.columns(&context.run, &[UID, URL, CAPTION, "original_width", "original_height", SHA256])?;
-    let measured = part.signals(&context.run, Some(&["phash", "entropy"]))?;
+    let columns = [URL.name, CAPTION.name, ORIGINAL_WIDTH.name, ORIGINAL_HEIGHT.name, SHA256.name];
+    let pairs = part.columns(&context.run, &columns)?;
+    let measured = part.signals(&context.run, Some(&[PHASH.name, ENTROPY.name]))?;
     let path = &part.path(&context.run)?;
-    let [urls, captions, digests] = [URL, CAPTION, SHA256].map(|name| table::texts(&pairs, name, path));
-    let (urls, captions, digests) = (urls?, captions?, digests?);
-    let widths = table::integers(&pairs, "original_width", path)?;
-    let heights = table::integers(&pairs, "original_height", path)?;
-    let hashes = table::texts(&measured, "phash", path)?;
-    let entropies: &Float64Array = parquet::typed_column(&measured, "entropy", path)?;
+    let (urls, captions, digests) = (URL.of(&pairs, path)?, CAPTION.of(&pairs, path)?, SHA256.of(&pairs, path)?);
+    let (widths, heights) = (ORIGINAL_WIDTH.of(&pairs, path)?, ORIGINAL_HEIGHT.of(&pairs, path)?);
+    let (hashes, entropies) = (PHASH.of(&measured, path)?, ENTROPY.of(&measured, path)?);
     let text = |texts: &StringArray, row: usize| texts.is_valid(row).then(|| key(texts.value(row))).flatten();
     let candidate = |row: &u32| {
         let row = *row as usize;

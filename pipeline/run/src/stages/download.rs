@@ -13,6 +13,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
 use lynxdata_fetch::{Downloader, Measure, PoolFormat, Source, SourcePart};
+use lynxdata_records::schema::STATUS;
 use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, nearest, parquet, schema};
 use lynxdata_report::count as grouped;
 use tracing::warn;
@@ -281,7 +282,7 @@ fn write_log(context: &Context, name: &str, log: &RecordBatch, new: &mut NewPart
 }
 
 fn statuses_of(log: &RecordBatch) -> Result<Vec<Status>> {
-    let statuses = table::texts(log, "status", Path::new("the download log"))?.iter().flatten();
+    let statuses = STATUS.of(log, Path::new("the download log"))?.iter().flatten();
     Ok(statuses.map(str::parse).collect::<std::result::Result<_, _>>()?)
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use lynxdata_engine::select::{DUPLICATE, Rule};
+use lynxdata_records::schema::STATUS;
 use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, schema};
 use lynxdata_report::data::{FunnelStep, Loss, Rejection, ReportData, SelectionSummary};
 use lynxdata_report::{render, unaccounted_rows};
@@ -128,8 +129,8 @@ fn download_steps(context: &Context, pool: &Pool) -> Result<Vec<FunnelStep>> {
     let mut by_status: BTreeMap<Status, u64> = BTreeMap::new();
     for PoolPart { pairs: part, .. } in &pool.parts {
         let path = table::file(&context.run, part, schema::download_log().name)?;
-        let log = table::read(&path, Some(&["status"]))?;
-        for status in table::texts(&log, "status", &path)?.iter().flatten() {
+        let log = table::read(&path, Some(&[STATUS.name]))?;
+        for status in STATUS.of(&log, &path)?.iter().flatten() {
             *by_status.entry(status.parse()?).or_default() += 1;
         }
     }

@@ -13,7 +13,7 @@ use arrow::json::writer::LineDelimited;
 use lynxdata_picture::Encode;
 
 use crate::table;
-use lynxdata_records::schema::{CAPTION, IMAGE, UID};
+use lynxdata_records::schema::{CAPTION, FORMAT, IMAGE, UID};
 
 /// The members of a sample: extension and bytes.
 pub(crate) type Members<'a> = [(&'a str, &'a [u8])];
@@ -47,9 +47,9 @@ pub(crate) fn for_each(
     path: &Path,
     mut write: impl FnMut(&str, &Members) -> Result<()>,
 ) -> Result<()> {
-    let uids = table::texts(pairs, UID, path)?;
-    let captions = table::texts(pairs, CAPTION, path)?;
-    let formats = table::texts(pairs, "format", path)?;
+    let uids = UID.of(pairs, path)?;
+    let captions = CAPTION.of(pairs, path)?;
+    let formats = FORMAT.of(pairs, path)?;
     let pictures = table::pictures(pairs, path)?;
     for (row, metadata) in metadata_lines(pairs)?.iter().enumerate() {
         let caption = if captions.is_valid(row) { captions.value(row) } else { "" };
@@ -61,7 +61,7 @@ pub(crate) fn for_each(
 
 /// Returns the file name of the image of every pair: key and extension.
 pub(crate) fn picture_names(pairs: &RecordBatch, naming: Naming, path: &Path) -> Result<Vec<String>> {
-    let (uids, formats) = (table::texts(pairs, UID, path)?, table::texts(pairs, "format", path)?);
+    let (uids, formats) = (UID.of(pairs, path)?, FORMAT.of(pairs, path)?);
     let name = |row: usize| format!("{}.{}", uids.value(row), naming.extension(formats.value(row)));
     Ok((0..pairs.num_rows()).map(name).collect())
 }
@@ -70,7 +70,7 @@ pub(crate) fn picture_names(pairs: &RecordBatch, naming: Naming, path: &Path) ->
 /// written, so that all samples have the same keys.
 fn metadata_lines(rows: &RecordBatch) -> Result<Vec<String>> {
     let indices: Vec<usize> =
-        (0..rows.num_columns()).filter(|index| rows.schema().field(*index).name() != IMAGE).collect();
+        (0..rows.num_columns()).filter(|index| rows.schema().field(*index).name() != IMAGE.name).collect();
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
     writer.write(&with_text_keys(&rows.project(&indices)?)?)?;
     writer.finish()?;

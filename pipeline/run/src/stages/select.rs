@@ -17,7 +17,7 @@ use lynxdata_engine::Session;
 use lynxdata_engine::select::{DUPLICATE, Rule, check, evaluate, texts_read_as_floats};
 use lynxdata_fetch::Source;
 use lynxdata_filters::GROUPS;
-use lynxdata_records::schema::{IMAGE, UID};
+use lynxdata_records::schema::{DUPLICATE_BY, DUPLICATE_DISTANCE, DUPLICATE_OF, IMAGE, KEPT, REJECTED_BY, UID};
 use lynxdata_records::{FileEntry, NewPart, PartEntry, fingerprint, parquet, schema};
 use lynxdata_report::count as grouped;
 
@@ -125,7 +125,7 @@ fn make(
         let answers = evaluate(&context.session, &rows, rules, &path)?;
         for (rule, answers) in rules.iter().zip(&answers) {
             if let (Some(first), Some(reason)) = (answers.failed.first(), &answers.reason) {
-                let key = table::texts(&rows, UID, &path)?.value(*first);
+                let key = UID.of(&rows, &path)?.value(*first);
                 let failures = failures.entry(&rule.name).or_insert_with(|| Failures::first(key, reason));
                 failures.pairs += answers.failed.len() as u64;
             }
@@ -148,10 +148,10 @@ fn make(
     }
 
     for (part, rejected) in pool.parts.iter().zip(all_rejected.read()?) {
-        let uids = part.columns(&context.run, &[UID])?;
-        let uids = table::texts(&uids, UID, &part.path(&context.run)?)?;
+        let uids = part.columns(&context.run, &[UID.name])?;
+        let uids = UID.of(&uids, &part.path(&context.run)?)?;
         let batch = to_batch(uids, &Rejected::of_batch(rules, &rejected?), &duplicates.of_next_part()?)?;
-        let kept: &BooleanArray = parquet::typed_column(&batch, "kept", Path::new(schema::selection().name))?;
+        let kept = KEPT.of(&batch, Path::new(schema::selection().name))?;
         new.rows_out += kept.true_count() as u64;
         let path = context.run.stage_file(new, &file_name(name, &part.pairs.part))?;
         parquet::write(&path, &batch.schema(), [&batch])?;
@@ -276,8 +276,8 @@ pub(crate) fn kept(files: impl Iterator<Item = Result<PathBuf>>) -> Result<Vec<P
     let mut kept = Vec::new();
     for (part, path) in (0..).zip(files) {
         let path = path?;
-        let rows = table::read(&path, Some(&["kept"]))?;
-        let flags: &BooleanArray = parquet::typed_column(&rows, "kept", &path)?;
+        let rows = table::read(&path, Some(&[KEPT.name]))?;
+        let flags = KEPT.of(&rows, &path)?;
         kept.extend((0..).zip(flags).filter(|(_, kept)| *kept == Some(true)).map(|(row, _)| Place { part, row }));
     }
     Ok(kept)
@@ -350,14 +350,14 @@ struct RuleColumn {
 /// of the pool with the same name and content, such as `width`. An extra column of the source with
 /// the name of a signal is renamed `source_…`, like one with the name of a column of the pool.
 fn rule_columns(pool: &Schema, signals: &Schema) -> Vec<RuleColumn> {
-    let own: Vec<String> = schema::pool().columns.iter().map(|column| column.field.name().clone()).collect();
-    let signals: Vec<&FieldRef> = signals.fields().iter().filter(|field| field.name() != UID).collect();
+    let own: Vec<String> = schema::pool().columns.iter().map(|column| column.name().clone()).collect();
+    let signals: Vec<&FieldRef> = signals.fields().iter().filter(|field| field.name() != UID.name).collect();
     let is_signal = |name: &str| signals.iter().any(|signal| signal.name() == name);
     let is_taken = |name: &str| pool.column_with_name(name).is_some() || is_signal(name);
     let mut columns = Vec::new();
     for field in pool.fields() {
         let name = field.name();
-        if name == IMAGE || is_signal(name) && own.contains(name) {
+        if name == IMAGE.name || is_signal(name) && own.contains(name) {
             continue;
         }
         let mut rule_name = name.clone();
@@ -420,13 +420,12 @@ impl Decisions {
     /// Reads the table of a selection for one part of the pool.
     pub(crate) fn read(path: &Path) -> Result<Decisions> {
         let rows = table::read(path, None)?;
-        let text = |name: &str| table::texts(&rows, name, path).cloned();
         Ok(Decisions {
-            uids: text(UID)?,
+            uids: UID.of(&rows, path)?.clone(),
             reasons: Reasons::of(&rows, path)?,
-            duplicate_of: text("duplicate_of")?,
-            duplicate_by: text("duplicate_by")?,
-            distances: table::integers(&rows, "duplicate_distance", path)?.clone(),
+            duplicate_of: DUPLICATE_OF.of(&rows, path)?.clone(),
+            duplicate_by: DUPLICATE_BY.of(&rows, path)?.clone(),
+            distances: DUPLICATE_DISTANCE.of(&rows, path)?.clone(),
         })
     }
 
@@ -477,7 +476,7 @@ pub(crate) struct Reasons {
 
 impl Reasons {
     fn of(rows: &RecordBatch, path: &Path) -> Result<Reasons> {
-        let rows: &ListArray = parquet::typed_column(rows, "rejected_by", path)?;
+        let rows = REJECTED_BY.of(rows, path)?;
         let names = rows.values().as_string_opt().context("the rules of a selection are not texts")?;
         Ok(Reasons { rows: rows.clone(), names: names.clone() })
     }
@@ -520,7 +519,7 @@ impl Rejections {
 pub fn count_rejections(files: impl Iterator<Item = PathBuf>) -> Result<Rejections> {
     let mut total = Rejections::default();
     for path in files {
-        let reasons = Reasons::of(&table::read(&path, Some(&["rejected_by"]))?, &path)?;
+        let reasons = Reasons::of(&table::read(&path, Some(&[REJECTED_BY.name]))?, &path)?;
         total.rows += reasons.pairs() as u64;
         for pair in 0..reasons.pairs() {
             let rules = reasons.of_pair(pair);

@@ -151,7 +151,7 @@ impl AlongDownload for Tables {
             self.is_incomplete = true;
             return Ok(());
         };
-        let uids = pairs.column_by_name(UID).context("the pool has no column uid")?;
+        let uids = pairs.column_by_name(UID.name).context("the pool has no column uid")?;
         for (place, group) in GROUPS.iter().enumerate() {
             let of_group: Vec<Vec<Value>> = values.iter_mut().map(|row| std::mem::take(&mut row[place])).collect();
             self.batches[place].push(signals::table(group, uids.clone(), &of_group));

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use arrow::array::{Array, Int64Array, StringArray};
+use lynxdata_records::schema::{ATTEMPTS, DETAIL, ELAPSED_MS, HTTP_STATUS, ROW, STATUS, UID, URL};
 use lynxdata_records::{PartEntry, Status, schema};
 use serde::Serialize;
 
@@ -40,12 +41,10 @@ pub(super) fn list_part(
 ) -> Result<()> {
     let path = table::file_below(root, part, schema::download_log().name)?;
     let log = table::read(&path, None)?;
-    let [uids, urls, statuses, details] =
-        ["uid", "url", "status", "detail"].map(|name| table::texts(&log, name, &path));
-    let (uids, urls, statuses, details) = (uids?, urls?, statuses?, details?);
-    let [rows, codes, attempts, elapsed] =
-        ["row", "http_status", "attempts", "elapsed_ms"].map(|name| table::integers(&log, name, &path));
-    let (rows, codes, attempts, elapsed) = (rows?, codes?, attempts?, elapsed?);
+    let (rows, uids, urls) = (ROW.of(&log, &path)?, UID.of(&log, &path)?, URL.of(&log, &path)?);
+    let (statuses, codes) = (STATUS.of(&log, &path)?, HTTP_STATUS.of(&log, &path)?);
+    let (attempts, elapsed) = (ATTEMPTS.of(&log, &path)?, ELAPSED_MS.of(&log, &path)?);
+    let details = DETAIL.of(&log, &path)?;
     for row in 0..log.num_rows() {
         let status: Status = statuses.value(row).parse()?;
         if status == Status::Ok {

@@ -177,12 +177,12 @@ fn a_file_that_is_damaged_or_gone_is_a_problem_of_its_rows() {
 fn the_schema_of_a_pool_is_a_source() {
     let folder = folder(&[]);
     let columns = schema::pool().columns.into_iter().map(|column| {
-        let array: ArrayRef = match column.field.data_type() {
+        let array: ArrayRef = match column.data_type() {
             DataType::Struct(_) => images(&[(Some(b"one"), Some("x.jpg"))]),
             DataType::Int64 => Arc::new(Int64Array::from(vec![1])),
             _ => column_of(&["a"]),
         };
-        (column.field.name().clone(), array)
+        (column.name().clone(), array)
     });
     let columns: Vec<(String, ArrayRef)> = columns.collect();
     let columns = columns.iter().map(|(name, array)| (name.as_str(), array.clone())).collect();

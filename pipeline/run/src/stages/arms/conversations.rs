@@ -6,9 +6,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use arrow::array::{Array, BinaryArray, ListArray, StringArray, StructArray};
+use arrow::array::{Array, ListArray, StringArray, StructArray};
 use lynxdata_check::Turn;
-use lynxdata_records::parquet;
+use lynxdata_records::schema::{Column, IMAGE_BYTES};
 use serde_json::Value;
 
 use super::sample::Sample;
@@ -18,6 +18,15 @@ use crate::video::{self, spread};
 
 /// Number of bytes of a JSON file that are read to detect its content.
 const BEGINNING: u64 = 64 * 1024;
+
+const ID: Column<StringArray> = Column::named("id");
+const IMAGES: Column<ListArray> = Column::named("images");
+/// The column of the messages, by which a file of conversations is recognised.
+pub(super) const MESSAGES: Column<ListArray> = Column::named("messages");
+const ROLE: Column<StringArray> = Column::named("role");
+const CONTENT: Column<StringArray> = Column::named("content");
+const VIDEO: Column<StructArray> = Column::named("video");
+const VIDEO_PATH: Column<StringArray> = Column::named("path");
 
 /// Returns whether a JSON file begins like a list of conversations, in the format of LLaVA or with
 /// messages.
@@ -158,18 +167,16 @@ fn for_each(path: &Path, take: Take<'_>) -> Result<()> {
 
 fn for_each_of_parquet(path: &Path, take: Take<'_>) -> Result<()> {
     let mut row_of_file = 0;
-    let columns = ["id", "images", "messages", "video"];
+    let columns = [ID.name, IMAGES.name, MESSAGES.name, VIDEO.name];
     for batch in table::batches(path, Some(&columns))? {
         let batch = batch?;
-        let videos = batch.column_by_name("video").and_then(|videos| videos.as_any().downcast_ref::<StructArray>());
-        let ids = batch.column_by_name("id").map(|_| table::texts(&batch, "id", path)).transpose()?;
-        let images: &ListArray = parquet::typed_column(&batch, "images", path)?;
-        let messages: &ListArray = parquet::typed_column(&batch, "messages", path)?;
+        let (ids, videos) = (ID.of(&batch, path)?, VIDEO.find(&batch));
+        let (images, messages) = (IMAGES.of(&batch, path)?, MESSAGES.of(&batch, path)?);
         for row in 0..batch.num_rows() {
             let of_row = images.value(row);
             let of_row: &StructArray = of_row.as_any().downcast_ref().context("images are structs")?;
-            let bytes = of_row.column_by_name("bytes").and_then(|bytes| bytes.as_any().downcast_ref::<BinaryArray>());
-            let bytes = bytes.with_context(|| format!("{}: images have no bytes", path.display()))?;
+            let bytes =
+                IMAGE_BYTES.within(of_row).with_context(|| format!("{}: images have no bytes", path.display()))?;
             let found = if let Some((videos, Some(path))) = videos.map(|videos| (videos, video_of(videos, row))) {
                 let is_part = ["start", "end"]
                     .iter()
@@ -183,14 +190,11 @@ fn for_each_of_parquet(path: &Path, take: Take<'_>) -> Result<()> {
             };
             let said = messages.value(row);
             let said: &StructArray = said.as_any().downcast_ref().context("messages are structs")?;
-            let texts =
-                |name: &str| said.column_by_name(name).and_then(|texts| texts.as_any().downcast_ref::<StringArray>());
-            let (Some(roles), Some(contents)) = (texts("role"), texts("content")) else {
+            let (Some(roles), Some(contents)) = (ROLE.within(said), CONTENT.within(said)) else {
                 bail!("{}: messages need role and content", path.display());
             };
             let turns = || turns((0..said.len()).map(|place| (roles.value(place), contents.value(place))));
-            let id = ids.map_or_else(|| row_of_file.to_string(), |ids| ids.value(row).to_owned());
-            take(row_of_file, id, &turns, found)?;
+            take(row_of_file, ids.value(row).to_owned(), &turns, found)?;
             row_of_file += 1;
         }
     }
@@ -199,7 +203,7 @@ fn for_each_of_parquet(path: &Path, take: Take<'_>) -> Result<()> {
 
 /// Returns the path of the video of a row, if it has one.
 fn video_of(videos: &StructArray, row: usize) -> Option<&str> {
-    let paths = videos.column_by_name("path")?.as_any().downcast_ref::<StringArray>()?;
+    let paths = VIDEO_PATH.within(videos)?;
     (videos.is_valid(row) && paths.is_valid(row)).then(|| paths.value(row))
 }
 

@@ -115,7 +115,7 @@ fn conversation_files(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     for file in files {
         let suffix = file.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
         let is_one = match suffix {
-            "parquet" => parquet::schema(&file)?.column_with_name("messages").is_some(),
+            "parquet" => parquet::schema(&file)?.column_with_name(conversations::MESSAGES.name).is_some(),
             "json" | "jsonl" => conversations::begins_as_conversations(&file)?,
             _ => false,
         };

@@ -8,7 +8,7 @@ use arrow::array::{Array, StringArray};
 use lynxdata_check::Turn;
 use lynxdata_engine::select::{Rule, evaluate};
 use lynxdata_records::schema;
-use lynxdata_records::schema::{CAPTION, IMAGE, UID};
+use lynxdata_records::schema::{CAPTION, Column, IMAGE, UID};
 
 use super::sample::Sample;
 use super::table::{Membership, RawPair, Writer};
@@ -55,11 +55,10 @@ pub(super) fn write_selections(context: &Context, config: &CheckConfig, writer: 
     let mut may_be_held_out = Sample::new("may be held out", seed, spare);
     for (number, part) in (0..).zip(&pool.parts) {
         let path = part.path(&context.run)?;
-        let names: Vec<&str> = columns.iter().map(|column| column.unwrap_or(CAPTION)).chain([UID]).collect();
+        let names: Vec<&str> = columns.iter().map(|column| texts(*column).name).chain([UID.name]).collect();
         let batch = part.columns(&context.run, &names)?;
         let place = |row: usize| Place { part: number, row: row as u32 };
-        let uids = table::texts(&batch, UID, &path)?;
-        let texts_of = |column: Option<&str>| table::texts(&batch, column.unwrap_or(CAPTION), &path);
+        let uids = UID.of(&batch, &path)?;
         let mut is_allowed = vec![config.evaluate_on.is_none(); batch.num_rows()];
         if config.evaluate_on.is_none() {
             for rule in evaluate(&context.session, &select::pairs(context, part)?, &rules, &path)? {
@@ -67,7 +66,7 @@ pub(super) fn write_selections(context: &Context, config: &CheckConfig, writer: 
             }
         }
         for arm in &mut arms {
-            let texts = texts_of(arm.column)?;
+            let texts = texts(arm.column).of(&batch, &path)?;
             for place in of_part(&arm.kept, number, batch.num_rows(), &path)? {
                 let row = place.row as usize;
                 if has_text(texts, row) {
@@ -75,7 +74,7 @@ pub(super) fn write_selections(context: &Context, config: &CheckConfig, writer: 
                 }
             }
         }
-        let captions = texts_of(None)?;
+        let captions = CAPTION.of(&batch, &path)?;
         for row in (0..batch.num_rows()).filter(|row| is_allowed[*row] && has_text(captions, *row)) {
             may_be_held_out.offer(uids.value(row), place(row));
         }
@@ -108,8 +107,8 @@ pub(super) fn write_pool(
 ) -> Result<()> {
     let mut sample = Sample::new("arm", seed, most);
     for (part, path) in (0..).zip(files) {
-        let batch = table::read(path, Some(&[UID, CAPTION]))?;
-        let (uids, captions) = (table::texts(&batch, UID, path)?, table::texts(&batch, CAPTION, path)?);
+        let batch = table::read(path, Some(&[UID.name, CAPTION.name]))?;
+        let (uids, captions) = (UID.of(&batch, path)?, CAPTION.of(&batch, path)?);
         let mut without_text = 0;
         let mut offer = |place: Place| match place.row as usize {
             row if has_text(captions, row) => sample.offer(uids.value(row), place),
@@ -137,6 +136,11 @@ fn of_part<'a>(places: &'a [Place], part: u32, rows: usize, path: &Path) -> Resu
     Ok(places)
 }
 
+/// Returns the column of the texts of an arm, by its name if they are not the captions.
+fn texts(column: Option<&str>) -> Column<'_, StringArray> {
+    column.map_or(CAPTION, Column::named)
+}
+
 fn has_text(texts: &StringArray, row: usize) -> bool {
     texts.is_valid(row) && !texts.value(row).trim().is_empty()
 }
@@ -160,17 +164,17 @@ fn write(
 fn write_part(path: &Path, places: &[Place], wanted: &BTreeMap<Text, Membership>, writer: &mut Writer) -> Result<()> {
     let texts_of = |place: Place| wanted.range((place, None)..).take_while(move |((at, _), _)| *at == place);
     let columns: BTreeSet<&str> =
-        places.iter().flat_map(|place| texts_of(*place)).map(|((_, column), _)| column.unwrap_or(CAPTION)).collect();
-    let names: Vec<&str> = columns.iter().copied().chain([UID, IMAGE]).collect();
+        places.iter().flat_map(|place| texts_of(*place)).map(|((_, column), _)| texts(*column).name).collect();
+    let names: Vec<&str> = columns.iter().copied().chain([UID.name, IMAGE.name]).collect();
     for_each_at(&|_| Ok(path.to_owned()), places, Some(&names), &mut |here, batch| {
-        let uids = table::texts(batch, UID, path)?;
+        let uids = UID.of(batch, path)?;
         let pictures = table::pictures(batch, path)?;
         for (row, place) in here.iter().enumerate() {
             let uid = uids.value(row);
             // Two columns may have the same text: then it is one pair of the arms of both.
             let mut pairs: Vec<(Turn, Option<&str>, Membership)> = Vec::new();
             for ((_, column), membership) in texts_of(*place) {
-                let text = Turn::caption(table::texts(batch, column.unwrap_or(CAPTION), path)?.value(row));
+                let text = Turn::caption(texts(*column).of(batch, path)?.value(row));
                 match pairs.iter_mut().find(|(other, ..)| *other == text) {
                     Some((_, _, joined)) => {
                         joined.arms |= membership.arms;

@@ -6,17 +6,19 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use lynxdata_check::Turn;
 use lynxdata_check::features::SIDE;
 use lynxdata_engine::dedup::{Candidate, Key};
 use lynxdata_filters::hash::phash;
-use lynxdata_filters::{ImageData, Sample, Value, hash_hex, parse_hash_hex, signal};
+use lynxdata_filters::{ImageData, Sample, Value, hash_hex, parse_hash_hex};
 use lynxdata_picture::{decode_file_and_rgb, decode_rgb, square_of};
+use lynxdata_records::schema::{Column, UID};
 use lynxdata_records::{NewPart, PartEntry, parquet};
 use rayon::prelude::*;
 
 use super::READ;
+use crate::pool::{ENTROPY, PHASH};
 use crate::stage::Context;
 use crate::table as parts;
 
@@ -86,16 +88,24 @@ impl Row {
     }
 }
 
+/// The arms that have the pair, one bit for each.
+const ARMS: Column<Int64Array> = Column::named("arms");
+const MAY_BE_HELD_OUT: Column<BooleanArray> = Column::named("may_be_held_out");
+/// Its texts, as JSON.
+const TURNS: Column<StringArray> = Column::named("turns");
+const PIXELS: Column<BinaryArray> = Column::named("pixels");
+const DIGEST: Column<StringArray> = Column::named("digest");
+
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
-        Field::new("uid", DataType::Utf8, false),
-        Field::new("arms", DataType::Int64, false),
-        Field::new("may_be_held_out", DataType::Boolean, false),
-        Field::new("turns", DataType::Utf8, false),
-        Field::new("pixels", DataType::Binary, false),
-        Field::new("digest", DataType::Utf8, false),
-        Field::new("phash", DataType::Utf8, true),
-        Field::new("entropy", DataType::Float64, true),
+        UID.field().with_nullable(false),
+        ARMS.field().with_nullable(false),
+        MAY_BE_HELD_OUT.field().with_nullable(false),
+        TURNS.field().with_nullable(false),
+        PIXELS.field().with_nullable(false),
+        DIGEST.field().with_nullable(false),
+        PHASH.field(),
+        ENTROPY.field(),
     ]))
 }
 
@@ -192,9 +202,8 @@ fn row(pair: RawPair, side: usize) -> Option<Row> {
         squares.extend(square_of(&decode_rgb(frame, MAX_PIXELS).ok()?, side as u32));
     }
     let image = ImageData::from_decoded(first.len(), pixels);
-    let entropy = signal("entropy").map(|signal| signal.measure(&Sample::new(None, image.as_ref())));
-    let entropy = match entropy {
-        Some(Value::Float(entropy)) => Some(entropy),
+    let entropy = match lynxdata_filters::ENTROPY.measure(&Sample::new(None, image.as_ref())) {
+        Value::Float(entropy) => Some(entropy),
         _ => None,
     };
     let mut digest = blake3::Hasher::new();
@@ -232,12 +241,10 @@ pub(super) fn read(
 }
 
 fn rows(batch: &RecordBatch, path: &Path) -> Result<Vec<Row>> {
-    let (uids, turns) = (parts::texts(batch, "uid", path)?, parts::texts(batch, "turns", path)?);
-    let (digests, hashes) = (parts::texts(batch, "digest", path)?, parts::texts(batch, "phash", path)?);
-    let arms = parts::integers(batch, "arms", path)?;
-    let may: &BooleanArray = parquet::typed_column(batch, "may_be_held_out", path)?;
-    let pixels: &BinaryArray = parquet::typed_column(batch, "pixels", path)?;
-    let entropies: &Float64Array = parquet::typed_column(batch, "entropy", path)?;
+    let (uids, turns) = (UID.of(batch, path)?, TURNS.of(batch, path)?);
+    let (arms, may) = (ARMS.of(batch, path)?, MAY_BE_HELD_OUT.of(batch, path)?);
+    let (pixels, digests) = (PIXELS.of(batch, path)?, DIGEST.of(batch, path)?);
+    let (hashes, entropies) = (PHASH.of(batch, path)?, ENTROPY.of(batch, path)?);
     (0..batch.num_rows())
         .map(|row| {
             Ok(Row {

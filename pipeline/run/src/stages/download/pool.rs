@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, RecordBatch, StructArray};
+use arrow::array::{ArrayRef, BinaryArray, BinaryBuilder, RecordBatch, StructArray};
 use arrow::compute::concat_batches;
 use lynxdata_fetch::{DownloadConfig, PAIRS_CHUNK_BYTES, PoolFormat};
 use lynxdata_picture::Encode;
-use lynxdata_records::schema::IMAGE;
+use lynxdata_records::schema::{BYTES, IMAGE, IMAGE_PATH};
 use lynxdata_records::{MeasuredFile, NewPart, PartEntry, RunFolder, parquet, schema, webdataset};
 
 use crate::stages::samples::{self, Naming};
@@ -92,7 +92,7 @@ impl PoolWriter {
 
     /// Writes a single pair. Pairs are grouped as if they had been written when they arrived.
     pub(super) fn push(&mut self, pair: RecordBatch) -> Result<()> {
-        let bytes = table::integers(&pair, "bytes", &self.path)?.value(0) as usize;
+        let bytes = BYTES.of(&pair, &self.path)?.value(0) as usize;
         if self.pending_bytes + bytes > PAIRS_CHUNK_BYTES {
             self.flush()?;
         }
@@ -124,12 +124,11 @@ impl PoolWriter {
 
 /// Returns the pairs with other image bytes.
 fn with_pictures(pairs: &RecordBatch, bytes: ArrayRef) -> Result<RecordBatch> {
-    let index = pairs.schema().index_of(IMAGE)?;
-    let image: &StructArray =
-        pairs.column(index).as_any().downcast_ref().context("column image of the pool is not a struct")?;
-    let path = image.column_by_name("path").context("column image of the pool has no path")?;
+    let index = pairs.schema().index_of(IMAGE.name)?;
+    let image = IMAGE.of(pairs, Path::new(schema::pool().name))?;
+    let path = IMAGE_PATH.within(image).context("column image of the pool has no path")?;
     let mut columns = pairs.columns().to_vec();
-    columns[index] = Arc::new(StructArray::new(image.fields().clone(), vec![bytes, path.clone()], None));
+    columns[index] = Arc::new(StructArray::new(image.fields().clone(), vec![bytes, Arc::new(path.clone())], None));
     Ok(RecordBatch::try_new(pairs.schema(), columns)?)
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context as _, Result, bail};
 use arrow::array::{Array, RecordBatch, StringArray};
 use lynxdata_fetch::{Source, SourceConfig, without_userinfo};
-use lynxdata_records::schema::{CAPTION, URL};
+use lynxdata_records::schema::{CAPTION, Column, URL};
 use lynxdata_records::{parquet, schema};
 use tracing::warn;
 
@@ -23,7 +23,7 @@ use lynxdata_report::count as grouped;
 
 /// The column that identifies the image of a pair instead of its URL, if the source has the images
 /// themselves.
-const FILE: &str = "file";
+const FILE: Column<StringArray> = Column::named("file");
 
 /// Counts of the pairs that the download is about to remove from the pool.
 struct Replaced {
@@ -124,7 +124,7 @@ pub(super) fn compare(context: &Context, source: &Source, earlier: Option<&Recip
 fn measure(context: &Context, source: &Source, is_other: bool) -> Result<Replaced> {
     let settings = settings(context.recipe())?;
     // File names are relative to the source, so they mean nothing in another source.
-    let file_column = source.schema_of_extra_columns().index_of(FILE).ok().filter(|_| !is_other);
+    let file_column = source.schema_of_extra_columns().index_of(FILE.name).ok().filter(|_| !is_other);
     let extras = source.schema_of_extra_columns().fields().len();
     // A list may have a pair twice.
     let (mut listed, mut kept) = (HashMap::<u64, u64>::new(), BTreeSet::new());
@@ -155,11 +155,8 @@ fn measure(context: &Context, source: &Source, is_other: bool) -> Result<Replace
         if context.run.committed(Download.name(), &part.part, &part.fingerprint).is_some() {
             let path = table::file_for_columns(&context.run, part, schema::pool().name)?;
             for pairs in pictures_of(&path)? {
-                let column = |name| pairs.column_by_name(name).and_then(texts);
-                add_keys(column(URL), column(FILE), column(CAPTION), &mut |key| match listed
-                    .get_mut(&key)
-                    .filter(|left| **left > 0)
-                {
+                let (urls, files, captions) = (URL.find(&pairs), FILE.find(&pairs), CAPTION.find(&pairs));
+                add_keys(urls, files, captions, &mut |key| match listed.get_mut(&key).filter(|left| **left > 0) {
                     Some(left) => *left -= 1,
                     None => replaced.gone += 1,
                 });
@@ -172,8 +169,8 @@ fn measure(context: &Context, source: &Source, is_other: bool) -> Result<Replace
 /// Returns the columns of a part of the pool that identify its pairs.
 fn pictures_of(path: &Path) -> Result<Vec<RecordBatch>> {
     let schema = parquet::schema(path)?;
-    let columns: Vec<&str> =
-        [URL, FILE, CAPTION].into_iter().filter(|name| schema.column_with_name(name).is_some()).collect();
+    let mut columns = vec![URL.name, FILE.name, CAPTION.name];
+    columns.retain(|name| schema.column_with_name(name).is_some());
     let batches = table::batches(path, Some(&columns))?;
     batches.collect::<Result<_>>().with_context(|| format!("cannot read {}", path.display()))
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use arrow::array::Array;
 use lynxdata_engine::dedup::{Key, Match};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
-use lynxdata_records::schema::{CAPTION, IMAGE, UID, URL};
+use lynxdata_records::schema::{CAPTION, HEIGHT, IMAGE, UID, URL, WIDTH};
 use lynxdata_records::{fingerprint, schema};
 use lynxdata_report::data::{DuplicateCluster, Sample, Thumbnail, data_uri};
 
@@ -242,13 +242,13 @@ fn thumbnails(context: &Context, pool: &Pool, places: &[Place]) -> Result<Vec<Th
     let mut found: BTreeMap<Place, Thumbnail> = BTreeMap::new();
     let in_order: BTreeSet<Place> = places.iter().copied().collect();
     let in_order: Vec<Place> = in_order.into_iter().collect();
-    let columns = [UID, URL, CAPTION, IMAGE, "width", "height"];
+    let columns = [UID.name, URL.name, CAPTION.name, IMAGE.name, WIDTH.name, HEIGHT.name];
     let path = Path::new(schema::pool().name);
     pool.for_each_at(&context.run, &in_order, Some(&columns), &mut |here, rows| {
-        let (uids, urls) = (table::texts(rows, UID, path)?, table::texts(rows, URL, path)?);
-        let captions = table::texts(rows, CAPTION, path)?;
-        let widths = table::integers(rows, "width", path)?;
-        let heights = table::integers(rows, "height", path)?;
+        let (uids, urls) = (UID.of(rows, path)?, URL.of(rows, path)?);
+        let captions = CAPTION.of(rows, path)?;
+        let widths = WIDTH.of(rows, path)?;
+        let heights = HEIGHT.of(rows, path)?;
         let pictures = table::pictures(rows, path)?;
         for (row, place) in here.iter().enumerate() {
             let thumbnail = Thumbnail {

@@ -1,11 +1,10 @@
 //! Distributions of the values of every signal, over all pairs and over the kept ones.
 
 use anyhow::Result;
-use arrow::array::{BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Float64Array, Int64Array, RecordBatch, StringArray};
 use lynxdata_engine::select::Rule;
 use lynxdata_filters::{GROUPS, Signal, SignalType};
-use lynxdata_records::parquet;
-use lynxdata_records::schema::UID;
+use lynxdata_records::schema::{Column, KEPT, UID};
 use lynxdata_report::data::{SignalHistogram, Threshold};
 use lynxdata_report::histogram::{Bars, Texts, Values};
 use lynxdata_report::threshold;
@@ -48,9 +47,9 @@ pub(super) fn histograms(
     for (part, file) in pool.parts.iter().zip(select::files(&selections, selection, pool)?) {
         let rows = Measured::read(context, part, &signals)?;
         let path = context.run.intact(file)?;
-        let decided = table::read(&path, Some(&[UID, "kept"]))?;
-        table::same_pairs(table::texts(&rows.rows, UID, &path)?, table::texts(&decided, UID, &path)?, &path)?;
-        let kept: &BooleanArray = parquet::typed_column(&decided, "kept", &path)?;
+        let decided = table::read(&path, Some(&[UID.name, KEPT.name]))?;
+        table::same_pairs(UID.of(&rows.rows, &path)?, UID.of(&decided, &path)?, &path)?;
+        let kept = KEPT.of(&decided, &path)?;
         for (signal, counted) in signals.iter().zip(&mut counted) {
             match counted {
                 Counted::Bars(bars) => rows.for_each_number(signal, |row, value| bars.add(value, kept.value(row)))?,
@@ -107,17 +106,17 @@ impl Measured {
 
     fn for_each_number(&self, signal: &Signal, mut each: impl FnMut(usize, Option<f64>)) -> Result<()> {
         if signal.signal_type == SignalType::Integer {
-            let column: &Int64Array = parquet::typed_column(&self.rows, signal.name, &self.path)?;
+            let column = Column::<Int64Array>::named(signal.name).of(&self.rows, &self.path)?;
             column.iter().enumerate().for_each(|(row, value)| each(row, value.map(|value| value as f64)));
         } else {
-            let column: &Float64Array = parquet::typed_column(&self.rows, signal.name, &self.path)?;
+            let column = Column::<Float64Array>::named(signal.name).of(&self.rows, &self.path)?;
             column.iter().enumerate().for_each(|(row, value)| each(row, value));
         }
         Ok(())
     }
 
     fn for_each_text(&self, signal: &Signal, mut each: impl FnMut(usize, Option<&str>)) -> Result<()> {
-        let column: &StringArray = parquet::typed_column(&self.rows, signal.name, &self.path)?;
+        let column = Column::<StringArray>::named(signal.name).of(&self.rows, &self.path)?;
         column.iter().enumerate().for_each(|(row, value)| each(row, value));
         Ok(())
     }

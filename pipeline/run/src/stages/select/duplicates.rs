@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBat
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type};
 use lynxdata_engine::dedup::{Candidate, Duplicate, stars};
 use lynxdata_records::PartEntry;
-use lynxdata_records::schema::UID;
+use lynxdata_records::schema::{CLUSTER, CLUSTER_SIZE, UID};
 use lynxdata_report::count as grouped;
 
 use crate::pool::Pool;
@@ -57,8 +57,8 @@ impl Duplicates {
         let (mut members, mut largest_cluster) = (0, 0);
         for (entry, passing) in clusters.files.iter().zip(passing) {
             let path = context.run.intact(entry)?;
-            let rows = table::read(&path, Some(&["cluster_size"]))?;
-            let sizes = table::integers(&rows, "cluster_size", &path)?;
+            let rows = table::read(&path, Some(&[CLUSTER_SIZE.name]))?;
+            let sizes = CLUSTER_SIZE.of(&rows, &path)?;
             for (size, _) in sizes.values().iter().zip(passing).filter(|(size, passes)| is_member(**size, *passes)) {
                 members += 1;
                 largest_cluster = largest_cluster.max(size.unsigned_abs());
@@ -146,10 +146,10 @@ fn find_in(
     let (mut known, mut uids, mut rows_of_parts) = (Vec::<Candidate>::new(), Vec::<Box<str>>::new(), Vec::new());
     for ((entry, part), passing) in clusters.files.iter().zip(&pool.parts).zip(passing) {
         let path = context.run.intact(entry)?;
-        let table = table::read(&path, Some(&[UID, "cluster", "cluster_size"]))?;
-        let keys = table::texts(&table, UID, &path)?;
-        let names = table::texts(&table, "cluster", &path)?;
-        let sizes = table::integers(&table, "cluster_size", &path)?;
+        let table = table::read(&path, Some(&[UID.name, CLUSTER.name, CLUSTER_SIZE.name]))?;
+        let keys = UID.of(&table, &path)?;
+        let names = CLUSTER.of(&table, &path)?;
+        let sizes = CLUSTER_SIZE.of(&table, &path)?;
         let rows: Vec<u32> = (0..table.num_rows())
             .filter(|row| is_member(sizes.value(*row), Some(passing.value(*row))) && is_read(names.value(*row)))
             .map(|row| row as u32)
