@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, Failure};
-use crate::paths::path_parser;
+use crate::paths::input_parser;
 use lynxdata_run::mirror::Mirror;
 use lynxdata_run::recipe::{RECIPE, RESOLVED_RECIPE, Recipe, is_as_written};
 use lynxdata_run::stage::{Stage, is_current};
@@ -42,7 +42,7 @@ Examples:
   lynxdata status s3://bucket/run")]
 pub(crate) struct Arguments {
     /// The run folder, or its URL in an object store
-    #[arg(value_parser = path_parser())]
+    #[arg(value_parser = input_parser())]
     run: PathBuf,
 
     /// Print one JSON object; with --failed, one per row

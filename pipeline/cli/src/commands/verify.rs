@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
-use crate::paths::path_parser;
+use crate::paths::input_parser;
 use lynxdata_run::mirror::Mirror;
 use lynxdata_run::recipe::{RECIPE, RESOLVED_RECIPE};
 use lynxdata_run::stages::model;
@@ -32,7 +32,7 @@ Examples:
 Exit codes: 0 every file is unchanged, 1 some are missing, damaged or foreign.")]
 pub(crate) struct Arguments {
     /// The run folder
-    #[arg(value_parser = path_parser())]
+    #[arg(value_parser = input_parser())]
     run: PathBuf,
 
     /// Print one JSON object
