@@ -14,8 +14,8 @@ pub(crate) fn path_parser() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| expanded(&path).map_err(|error| error.to_string()))
 }
 
-/// Reads the path of an input, which must exist: what is not there is wrong usage for every command.
-/// URLs of object stores are not looked up.
+/// Reads the path of an input, which must exist: what is not there is wrong usage for every
+/// command. URLs of object stores are not looked up.
 pub(crate) fn input_parser() -> impl TypedValueParser<Value = PathBuf> {
     path_parser().try_map(|path| {
         // A path that cannot be looked at is left to the reader, whose error says why.

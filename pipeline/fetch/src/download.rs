@@ -518,7 +518,7 @@ impl Shared {
             Origin::File { path, offset, length } => {
                 let (path, offset, length) = (path.clone(), *offset, *length);
                 self.read(length, move |max_bytes| {
-                    Ok(read_picture(&path, offset, length, max_bytes).map_err(unreadable)?)
+                    Ok(read_picture(&path, offset, length, max_bytes).map_err(|error| unreadable(&error))?)
                 })
                 .await?
             }
@@ -526,7 +526,7 @@ impl Shared {
                 let (file, offset, length) = (file.clone(), *offset, *length);
                 let folder = self.waiting_room.folder().to_owned();
                 self.read(length, move |max_bytes| {
-                    check_length(length, max_bytes).map_err(unreadable)?;
+                    check_length(length, max_bytes).map_err(|error| unreadable(&error))?;
                     let mut bytes = vec![0; length as usize];
                     read_at(&file, &mut bytes, offset).map_err(|source| Error::keep(folder, source))?;
                     Ok(bytes)
@@ -568,7 +568,7 @@ impl Shared {
         let share = self.client.room().budget().take(length).await;
         let max_bytes = self.client.max_bytes();
         let body = tokio::task::spawn_blocking(move || read(max_bytes)).await;
-        let answer = match body.unwrap_or_else(|panic| Err(unreadable(io::Error::other(panic)).into())) {
+        let answer = match body.unwrap_or_else(|panic| Err(unreadable(&io::Error::other(panic)).into())) {
             Ok(body) if body.is_empty() => Err(Failure::plain(Status::EmptyBody)),
             Ok(body) => Ok((Answer { body, http_status: None, share }, None)),
             Err(Fault::Row(failure)) => Err(failure),
@@ -810,7 +810,7 @@ fn store(
 }
 
 /// Returns the failure of a row whose file cannot be read or is too large.
-fn unreadable(error: io::Error) -> Failure {
+fn unreadable(error: &io::Error) -> Failure {
     let is_too_large = error.kind() == io::ErrorKind::FileTooLarge;
     Failure::new(if is_too_large { Status::TooLarge } else { Status::UnreadableFile }, error.to_string())
 }

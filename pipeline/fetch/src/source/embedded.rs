@@ -131,8 +131,8 @@ impl Embedded {
     /// images, if the recipe names it.
     ///
     /// # Errors
-    /// [`Error::Keep`] if the nameless file cannot be written. Parquet that cannot be read becomes a
-    /// problem of its rows.
+    /// [`Error::Keep`] if the nameless file cannot be written. Parquet that cannot be read becomes
+    /// a problem of its rows.
     pub(crate) fn read(
         rows: &RecordBatch,
         wanted: Option<&str>,

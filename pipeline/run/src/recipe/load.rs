@@ -71,11 +71,10 @@ impl LoadedRecipe {
     /// Returns what to do about a path that does not exist.
     fn hint_about(&self, path: &Path) -> String {
         let hint = neighbour(path) + source_of(path);
-        if !hint.is_empty() {
+        if !hint.is_empty() || self.is_of_flags {
             return hint;
         }
-        let relative = if self.is_of_flags { "" } else { "; relative paths start from the folder of the recipe" };
-        format!("\nhint: name an existing file or folder{relative}")
+        "\nhint: correct the path; relative paths start from the folder of the recipe".to_owned()
     }
 
     /// Returns the shipped tasks and banks, together with those of the folders that the recipe
