@@ -83,7 +83,7 @@ fn an_audit_without_faults_ends_well_and_says_what_it_leaves_out() {
     assert_eq!((&told["text_tokens"], &told["words"], &told["broken"]), (&Value::Null, &json!(2), &json!({})));
     assert!(told["notes"][0].as_str().unwrap().contains("texts are not counted"));
     lynxdata(folder, &["audit", "own.jsonl", "--model", "gpt-4o"]).ended_with(2).says(&["no model gpt-4o", "qwen2-vl"]);
-    lynxdata(folder, &["audit", "none.jsonl", "--model", "lynx"]).ended_with(1).says(&["none.jsonl"]);
+    lynxdata(folder, &["audit", "none.jsonl", "--model", "lynx"]).ended_with(2).says(&["none.jsonl"]);
     std::fs::write(folder.join("none.json"), "[]").unwrap();
     lynxdata(folder, &["audit", "none.json", "--model", "lynx"]).ended_with(1).says(&["none.json has no records"]);
     std::fs::write(folder.join("comma.json"), format!("[{line},]")).unwrap();

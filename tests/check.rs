@@ -88,7 +88,8 @@ fn wrong_captions_are_found_on_either_side_and_an_arm_of_five_pairs_is_refused()
     let again = ["check", "--a", "right", "--b", "wrong", "--eval", "eval", "--out", "one", "--quick"];
     lynxdata(folder, &again).ended_with(0).says(&["stage arms done made=0", "stage check done made=0"]);
     std::fs::remove_file(folder.join("wrong/0000.txt")).unwrap();
-    lynxdata(folder, &again).ended_with(0).says(&["stage arms done made=1", "stage check done made=1"]);
+    let output = lynxdata(folder, &again).ended_with(0).says(&["stage arms done made=1", "stage check done made=1"]);
+    assert!(!output.stderr.contains("stage download"), "the recipe has no download: {output}");
 
     let is_current =
         || lynxdata(folder, &["status", "one", "--json"]).ended_with(0).json()["verdict_is_current"].clone();

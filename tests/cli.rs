@@ -105,7 +105,9 @@ fn a_new_recipe_is_valid_and_never_replaces_a_file() {
     let folder = folder_with_recipe();
     lynxdata(folder.path(), &["recipe", "new", "mine.toml"]).ended_with(0);
     let text = std::fs::read_to_string(folder.path().join("mine.toml")).unwrap();
-    lynxdata(folder.path(), &["recipe", "new", "mine.toml"]).ended_with(2).says(&["mine.toml"]);
+    lynxdata(folder.path(), &["recipe", "new", "mine.toml"])
+        .ended_with(2)
+        .says(&["mine.toml exists already", "give another name, or remove it first"]);
     assert_eq!(std::fs::read_to_string(folder.path().join("mine.toml")).unwrap(), text);
     let checked =
         lynxdata(folder.path(), &["recipe", "check", "mine.toml", "--set", "source.path=pairs.tsv"]).ended_with(0);
@@ -149,9 +151,64 @@ fn a_stage_without_its_inputs_says_which_command_makes_them() {
 }
 
 #[test]
-fn status_of_what_is_no_run_folder_ends_with_1() {
+fn an_input_or_name_that_is_not_there_is_wrong_usage_for_every_command() {
+    let folder = folder_with_recipe();
+    let fixture = repository().join("datasets/fixtures/vqav2");
+    std::fs::write(folder.path().join("there.jsonl"), "{}\n").unwrap();
+    let commands = [
+        "run nowhere",
+        "status nowhere",
+        "status nowhere --json",
+        "verify nowhere",
+        "download --url-list nowhere --output-folder out",
+        "instruct --task vqav2=nowhere --out out",
+        "instruct --task vqav2=FIXTURE:nowhere --out out",
+        "check --a nowhere --b there.jsonl --quick",
+        "check calibrate --quick --pairs nowhere",
+        "train --stage pretrain --data nowhere --out out",
+        "train --stage pretrain --data there.jsonl --config nowhere --out out",
+        "eval --metric exact_match --references nowhere --predictions there.jsonl",
+        "eval --metric exact_match --references there.jsonl --predictions nowhere",
+        "eval --lynx nowhere --images . --references there.jsonl",
+        "audit nowhere --model lynx",
+        "audit there.jsonl --model lynx --tokenizer nowhere",
+        "audit there.jsonl --model lynx --images nowhere",
+        "pack nowhere --model lynx --tokenizer there.jsonl --length 9 --out out",
+        "render --template vicuna --tokenizer nowhere",
+        "decontaminate nowhere --against there.jsonl",
+        "decontaminate there.jsonl --against nowhere",
+        "recipe check nowhere",
+        "recipe new nowhere/recipe.toml",
+        "tasks list --catalogue nowhere",
+        "tasks show nowhere",
+        "tasks read vqav2 nowhere",
+        "tasks read vqav2 FIXTURE --split nowhere",
+        "tasks preview vqav2 FIXTURE --split nowhere",
+        "tasks check vqav2 FIXTURE --split nowhere",
+        "tasks check vqav2 FIXTURE --images nowhere",
+        "hydrate vqav2 nowhere",
+        "hydrate vqav2 FIXTURE --split nowhere",
+        "hydrate vqav2 FIXTURE --also nowhere",
+        "hydrate vqav2 FIXTURE --images nowhere",
+        "mixture plan nowhere",
+        "mixture plan --preset nowhere",
+        "prompts check --banks nowhere",
+        "prompts stats nowhere",
+        "prompts generate --task nowhere --endpoint http://localhost:1/v1 --model m",
+        "generate captions nowhere --out out --endpoint http://localhost:1/v1 --model m",
+        "finding nowhere",
+    ];
+    for command in commands {
+        let command = command.replace("FIXTURE", fixture.to_str().unwrap());
+        let arguments: Vec<&str> = command.split(' ').collect();
+        lynxdata(folder.path(), &arguments).ended_with(2).says(&["nowhere"]);
+    }
+    assert!(!folder.path().join("out").exists(), "nothing was started");
+}
+
+#[test]
+fn status_of_a_folder_that_is_no_run_ends_with_1() {
     let folder = tempfile::tempdir().unwrap();
-    lynxdata(folder.path(), &["status", "nowhere", "--json"]).ended_with(1).says(&["nowhere"]);
     std::fs::write(folder.path().join("photo.txt"), "not a run").unwrap();
     lynxdata(folder.path(), &["status", "."]).ended_with(1).says(&["not a run folder"]);
 }

@@ -190,10 +190,13 @@ fn hydrate_says_what_is_missing_copies_what_lies_elsewhere_and_fetches_the_rest(
     assert_eq!(again["brought"], json!({"copied": 1, "fetched": {"not_found": 3, "ok": 1}}), "{again}");
     let coco = &again["collections"][0];
     assert_eq!((&coco["there"], &coco["missing"], &coco["broken"]), (&json!(3), &json!(1), &json!(1)));
-    lynxdata(folder, &["hydrate", "vqav2", "vqa", "--also", "train20I7.tar"])
-        .ended_with(2)
-        .says(&["--also train20I7.tar: there is no such folder or archive"]);
-    lynxdata(folder, &["hydrate", "vqav2", "nowhere"])
+    lynxdata(folder, &["hydrate", "vqav2", "vqa", "--also", "train20I7.tar"]).ended_with(2).says(&[
+        "--also",
+        "train20I7.tar",
+        "there is no such file or folder",
+    ]);
+    fs::create_dir(folder.join("empty")).unwrap();
+    lynxdata(folder, &["hydrate", "vqav2", "empty"])
         .ended_with(1)
         .says(&["v2_OpenEnded_mscoco_train2014_questions.json"]);
     lynxdata(folder, &["hydrate", "vqav3", "vqa"]).ended_with(2).says(&["did you mean \"vqav2\"?"]);

@@ -16,6 +16,17 @@ use crate::fit::{FitResult, Gear, Measured};
 /// The metrics.
 pub const METRICS: &[&Metric] = &[&VISUAL_GAIN, &HELD_OUT_LOSS];
 
+/// The questions of the metrics.
+const QUESTIONS: [&str; METRICS.len()] = {
+    let mut questions = [""; METRICS.len()];
+    let mut place = 0;
+    while place < METRICS.len() {
+        questions[place] = METRICS[place].question;
+        place += 1;
+    }
+    questions
+};
+
 /// A metric, with the question that it answers.
 #[derive(Debug)]
 pub struct Metric {
@@ -73,12 +84,8 @@ impl Serialize for Metric {
 impl<'de> Deserialize<'de> for &'static Metric {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let question = String::deserialize(deserializer)?;
-        METRICS.iter().find(|metric| metric.question == question).copied().ok_or_else(|| {
-            let questions: Vec<String> = METRICS.iter().map(|metric| format!("`{}`", metric.question)).collect();
-            // Worded like the errors of serde, so that the code that suggests similar names
-            // recognises it.
-            serde::de::Error::custom(format!("unknown variant `{question}`, expected {}", questions.join(" or ")))
-        })
+        let found = METRICS.iter().find(|metric| metric.question == question).copied();
+        found.ok_or_else(|| serde::de::Error::unknown_variant(&question, &QUESTIONS))
     }
 }
 

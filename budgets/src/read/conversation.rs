@@ -339,9 +339,8 @@ pub(crate) fn parse_json(json: &[u8]) -> Result<(Value, Option<Fault>), Fault> {
     }
     let parsed = parse_and_tell(json);
     let (value, refused) = parsed.map_err(|error| {
-        let error = error.to_string();
         // Such as a line of an indented object.
-        let hint = if error.starts_with("EOF") { "; a line of JSON Lines is a whole object" } else { "" };
+        let hint = if error.is_eof() { "; a line of JSON Lines is a whole object" } else { "" };
         Fault::new(Reason::Unreadable, format!("it is not JSON: {error}{hint}"))
     })?;
     Ok((value, refused.map(told)))
@@ -406,6 +405,14 @@ mod tests {
 
     fn turns(conversation: &Conversation) -> Vec<(Role, &str)> {
         conversation.turns.iter().map(|turn| (turn.role.clone(), turn.text.as_str())).collect()
+    }
+
+    #[test]
+    fn json_that_ends_too_early_is_told_from_other_faults() {
+        let fault = |json: &[u8]| parse_json(json).unwrap_err().detail;
+        assert!(fault(b"{\"id\": 1,").ends_with("a line of JSON Lines is a whole object"));
+        let other = fault(b"{\"id\": one}");
+        assert!(other.starts_with("it is not JSON: expected") && !other.contains("JSON Lines"), "{other}");
     }
 
     #[test]

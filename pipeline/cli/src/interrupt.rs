@@ -16,13 +16,9 @@ pub(crate) fn continue_with(how: &'static str) {
     HOW_TO_CONTINUE.get_or_init(|| how);
 }
 
-/// Sets the run folder whose unfinished files are removed on an interrupt. A run folder inside it,
-/// such as the pool that is made from a folder of images, is removed with the outer one.
+/// Sets the run folder whose unfinished files are removed on an interrupt.
 pub(crate) fn clean_up_in(folder: &Arc<RunFolder>) {
-    let mut named = RUN_FOLDER.lock().unwrap_or_else(PoisonError::into_inner);
-    if named.as_ref().is_none_or(|outer| !folder.root().starts_with(outer.root())) {
-        *named = Some(Arc::clone(folder));
-    }
+    *RUN_FOLDER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(folder));
 }
 
 /// Starts a thread that waits for SIGINT or SIGTERM.
@@ -46,8 +42,8 @@ pub(crate) fn watch() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits for the end of the process if it was interrupted: an error because files were removed is
-/// not a failure.
+/// Waits for the end of the process if it was interrupted: an error because the run folder was
+/// halted is not a failure.
 pub(crate) fn give_way() {
     while ENDING.load(Ordering::SeqCst) {
         std::thread::park();

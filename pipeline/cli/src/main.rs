@@ -199,7 +199,8 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     let mut text = format!("error: {error}\n");
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
-        // Library errors often repeat their source in their own message.
+        // Errors of other crates often repeat their source in their own message, and their types
+        // do not tell which of them do. So the texts are compared.
         if !text.contains(cause.trim_end()) {
             text.push_str(&format!("  because: {}\n", cause.trim_end().replace('\n', "\n  ")));
         }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::builder::{PathBufValueParser, TypedValueParser};
+use lynxdata_fetch::objects;
 use lynxdata_run::home::expanded;
 
 use crate::exit::Failure;
@@ -11,6 +12,16 @@ use crate::exit::Failure;
 /// Reads a path; a leading `~` is the home folder of the user.
 pub(crate) fn path_parser() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| expanded(&path).map_err(|error| error.to_string()))
+}
+
+/// Reads the path of an input, which must exist: what is not there is wrong usage for every
+/// command. URLs of object stores are not looked up.
+pub(crate) fn input_parser() -> impl TypedValueParser<Value = PathBuf> {
+    path_parser().try_map(|path| {
+        // A path that cannot be looked at is left to the reader, whose error says why.
+        let is_there = objects::is_url(&path) || path.try_exists().unwrap_or(true);
+        if is_there { Ok(path) } else { Err("there is no such file or folder") }
+    })
 }
 
 /// Refuses an output that is an input of the same command or is in a folder that it reads. Writing
@@ -51,6 +62,20 @@ fn place(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_input_must_exist_unless_it_is_in_an_object_store() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.jsonl"), "").unwrap();
+        let command = clap::Command::new("test").arg(clap::Arg::new("input").value_parser(input_parser()));
+        let read = |path: &Path| command.clone().try_get_matches_from([Path::new("test"), path]);
+        for there in [&*folder.path().join("a.jsonl"), folder.path(), Path::new("s3://bucket/run")] {
+            assert!(read(there).is_ok(), "{}", there.display());
+        }
+        let error = read(&folder.path().join("b.jsonl")).unwrap_err();
+        assert_eq!(error.exit_code(), i32::from(crate::exit::USAGE));
+        assert!(error.to_string().contains("b.jsonl") && error.to_string().contains("no such file or folder"));
+    }
 
     #[test]
     fn an_output_is_not_an_input_and_not_inside_of_one() {

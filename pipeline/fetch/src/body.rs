@@ -9,10 +9,10 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use crate::budget::{Budget, Share};
 use crate::spill::nameless_file;
+use crate::{Error, Result};
 
 /// Bytes reserved for a body before it arrives; enough for nearly all images on the web. For a body
 /// in a file, this is also the size of the buffer in memory.
@@ -26,14 +26,13 @@ const FIRST_BYTES_UNANNOUNCED: u64 = 64 << 10;
 pub(crate) struct BodyRoom {
     budget: Budget,
     folder: PathBuf,
-    failure: OnceLock<(io::ErrorKind, String)>,
 }
 
 impl BodyRoom {
     /// Returns room for `bytes` bytes in memory. What does not fit goes into files in `folder`,
     /// which is created when it is needed.
     pub(crate) fn new(bytes: u64, folder: &Path) -> BodyRoom {
-        BodyRoom { budget: Budget::new(bytes), folder: folder.to_owned(), failure: OnceLock::new() }
+        BodyRoom { budget: Budget::new(bytes), folder: folder.to_owned() }
     }
 
     /// Returns the memory budget.
@@ -49,16 +48,8 @@ impl BodyRoom {
         Body { room: self, share, announced, memory: Vec::with_capacity(first as usize), file: None, in_file: 0 }
     }
 
-    /// Stores why a file could not be used; only the first failure is kept.
-    pub(crate) fn fail(&self, error: &io::Error) {
-        let text = || (error.kind(), format!("cannot keep a body in {}: {error}", self.folder.display()));
-        self.failure.get_or_init(text);
-    }
-
-    /// Returns the first failure to use a file, if there was one. It is not the fault of any row,
-    /// so the download must stop.
-    pub(crate) fn failure(&self) -> Option<io::Error> {
-        self.failure.get().map(|(kind, text)| io::Error::new(*kind, text.clone()))
+    fn cannot_keep(&self, source: io::Error) -> Error {
+        Error::keep(&self.folder, source)
     }
 }
 
@@ -81,10 +72,13 @@ impl Body<'_> {
     }
 
     /// Appends the next bytes.
-    pub(crate) async fn push(&mut self, chunk: &[u8]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Keep`] if a file cannot be used.
+    pub(crate) async fn push(&mut self, chunk: &[u8]) -> Result<()> {
         let needed = self.memory.len() + chunk.len();
         if needed > self.memory.capacity() && !self.grow(needed) {
-            self.write_out().await?;
+            self.write_out().await.map_err(|source| self.room.cannot_keep(source))?;
         }
         self.memory.extend_from_slice(chunk);
         Ok(())
@@ -119,11 +113,14 @@ impl Body<'_> {
 
     /// Returns the whole body in memory, with its share of the budget. Waits for room if it is in a
     /// file.
-    pub(crate) async fn finish(mut self) -> io::Result<(Vec<u8>, Share)> {
+    ///
+    /// # Errors
+    /// [`Error::Keep`] if a file cannot be used.
+    pub(crate) async fn finish(mut self) -> Result<(Vec<u8>, Share)> {
         if self.file.is_none() {
             return Ok((self.memory, self.share));
         }
-        self.write_out().await?;
+        self.write_out().await.map_err(|source| self.room.cannot_keep(source))?;
         let Body { room, share, file, in_file, memory, .. } = self;
         drop((share, memory)); // a body must not hold a share while it waits for another
         let share = room.budget.take(in_file).await;
@@ -135,7 +132,8 @@ impl Body<'_> {
             }
             io::Result::Ok(bytes)
         });
-        Ok((read.await.map_err(io::Error::other)??, share))
+        let bytes = read.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        Ok((bytes.map_err(|source| room.cannot_keep(source))?, share))
     }
 }
 
@@ -207,8 +205,7 @@ mod tests {
                 break;
             }
         }
-        assert!(room.failure().is_none());
-        room.fail(&failed.expect("two megabytes have no room"));
-        assert!(room.failure().unwrap().to_string().contains(file.to_str().unwrap()));
+        let told = failed.expect("two megabytes have no room").to_string();
+        assert!(told.contains(file.to_str().unwrap()), "{told}");
     }
 }

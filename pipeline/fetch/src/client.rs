@@ -86,6 +86,28 @@ impl Failure {
     }
 }
 
+/// The reason why a row has no answer.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The row failed, and ends with a status.
+    Row(Failure),
+    /// This machine failed, for example because its disk is full. No row is to blame, so the
+    /// download stops.
+    Machine(Error),
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        Fault::Row(failure)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Fault::Machine(error)
+    }
+}
+
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         Failure::new(Status::ForbiddenAddress, refused.to_string())
@@ -199,17 +221,17 @@ impl Client {
         &self,
         response: Response,
         deadline: &mut Deadline,
-    ) -> std::result::Result<Answer, Failure> {
+    ) -> std::result::Result<Answer, Fault> {
         let http_status = response.status();
         if let Some(status) = status_of(http_status) {
-            return Err(Failure { retry_after: retry_after(&response), ..Failure::plain(status) });
+            return Err(Failure { retry_after: retry_after(&response), ..Failure::plain(status) }.into());
         }
         if let Some(reason) = self.opt_out.reason(response.headers()) {
-            return Err(Failure::new(Status::OptedOut, reason));
+            return Err(Failure::new(Status::OptedOut, reason).into());
         }
         let (body, share) = self.body(response, deadline).await?;
         if body.is_empty() {
-            return Err(Failure::plain(Status::EmptyBody));
+            return Err(Failure::plain(Status::EmptyBody).into());
         }
         Ok(Answer { body, http_status: Some(http_status.as_u16()), share })
     }
@@ -218,12 +240,12 @@ impl Client {
         &self,
         mut response: Response,
         deadline: &mut Deadline,
-    ) -> std::result::Result<(Vec<u8>, Share), Failure> {
+    ) -> std::result::Result<(Vec<u8>, Share), Fault> {
         let mut unpacking = unpacking_of(&response)?;
         // The unpacked length of a packed body is unknown.
         let announced = if unpacking.is_none() { announced_length(&response).unwrap_or(0) } else { 0 };
         if announced > self.max_bytes {
-            return Err(self.too_large("the header announces"));
+            return Err(self.too_large("the header announces").into());
         }
         let mut body = self.room.begin(announced).await;
         let mut speed = Speed::new(self.least_in_window, self.window);
@@ -234,29 +256,24 @@ impl Client {
             let Ok(chunk) = chunk else {
                 // Either the deadline or the speed window is over.
                 if deadline.left().is_zero() {
-                    return Err(passed(*deadline));
+                    return Err(passed(*deadline).into());
                 }
                 speed.check(within.spent(), 0)?;
                 continue;
             };
             let Some(chunk) = chunk? else {
-                return body.finish().await.map_err(|error| self.no_room(&error));
+                return Ok(body.finish().await?);
             };
             if body.len() + chunk.len() as u64 > self.max_bytes {
-                return Err(self.too_large("the body is"));
+                return Err(self.too_large("the body is").into());
             }
-            body.push(&chunk).await.map_err(|error| self.no_room(&error))?;
+            body.push(&chunk).await?;
             speed.check(within.spent(), chunk.len() as u64)?;
         }
     }
 
     fn too_large(&self, what: &str) -> Failure {
         Failure::new(Status::TooLarge, format!("{what} more than the {} bytes allowed", self.max_bytes))
-    }
-
-    fn no_room(&self, error: &io::Error) -> Failure {
-        self.room.fail(error);
-        Failure::new(Status::ProtocolError, error.to_string()) // this status is never reported, because the download stops
     }
 
     /// Reads a `robots.txt` up to the size limit; returns nothing if the server has none (RFC 9309,

@@ -34,14 +34,14 @@ pub use measure::Measure;
 pub use tables::{OnPairs, PAIRS_CHUNK_BYTES};
 
 use crate::budget::{Budget, Share};
-use crate::client::{Answer, Client, Failure, redirect_target};
+use crate::client::{Answer, Client, Failure, Fault, redirect_target};
 use crate::deadline::Deadline;
 use crate::digest::{self, ExpectedDigest, SeenDigests, sha256};
 use crate::hosts::{Again, Host, HostLimits, Hosts, Patience, RobotsAnswer};
 use crate::robots::Robots;
 use crate::source::{Embedded, EmbeddedPicture, check_length, column, read_picture};
 use crate::spill::{Waiting, WaitingRoom, read_at};
-use crate::{DownloadConfig, Metrics, Result, SourcePart, address, retry};
+use crate::{DownloadConfig, Error, Metrics, Result, SourcePart, address, retry};
 use tables::Assembly;
 use wanted_size::WantedSize;
 
@@ -183,8 +183,8 @@ impl Downloader {
     /// moment is finished and discarded.
     ///
     /// # Errors
-    /// The errors of `on_pairs`, or an I/O error if bodies or images could not be kept in files.
-    pub async fn download_part<E: From<io::Error>>(
+    /// The errors of `on_pairs`, or [`Error::Keep`] if bodies or images could not be kept in files.
+    pub async fn download_part<E: From<Error>>(
         &self,
         part: &SourcePart,
         measure: Option<Arc<dyn Measure>>,
@@ -196,9 +196,6 @@ impl Downloader {
         let jobs = Jobs::new(part, shared, measure, embedded);
         let mut assembly = Assembly::new(part, Waiting::new(shared.waiting_room.clone()));
         let mut end = |row: usize, outcome: Outcome| -> std::result::Result<(), E> {
-            if let Some(failure) = shared.client.room().failure() {
-                return Err(failure.into());
-            }
             shared.count(&outcome);
             on_row(outcome.status);
             assembly.end(row, outcome)?;
@@ -209,7 +206,7 @@ impl Downloader {
         let (mut next_row, count) = (0, part.rows.num_rows());
         let mut entrance = Some(shared.entrance.lock().await);
         loop {
-            let (row, mut outcome) = tokio::select! {
+            let (row, outcome) = tokio::select! {
                 Some(finished) = tasks.join_next(), if !tasks.is_empty() => match finished {
                     Ok(ended) => ended,
                     // A task can only fail by a panic. Its row then has no outcome and is handled
@@ -223,7 +220,7 @@ impl Downloader {
                         entrance = None;
                     }
                     match jobs.job(row) {
-                        Err(failure) => (row, Outcome::failed(failure, 0)),
+                        Err(failure) => (row, Ok(Outcome::failed(failure, 0))),
                         Ok(job) => {
                             let shared = shared.clone();
                             tasks.spawn(async move {
@@ -236,6 +233,7 @@ impl Downloader {
                 }
                 else => break,
             };
+            let mut outcome = outcome?;
             match outcome.unreached.take() {
                 Some(again) if again.host.is_expected(Instant::now()) => unreached.push((row, outcome, again)),
                 _ => end(row, outcome)?,
@@ -258,7 +256,7 @@ impl Downloader {
 
     /// Makes the last pass over a part: tries rows that did not reach their hosts again when these
     /// are back. Rows of hosts that are not back after the longest outage keep their failure.
-    async fn try_again<E>(
+    async fn try_again<E: From<Error>>(
         &self,
         mut unreached: Vec<(usize, Outcome, Unreached)>,
         end: &mut (dyn FnMut(usize, Outcome) -> std::result::Result<(), E> + Send),
@@ -288,12 +286,12 @@ impl Downloader {
                         tasks.spawn(async move {
                             let _open = shared.open_rows.clone().acquire_owned().await;
                             let outcome = shared.download(again.job, Some(again.host)).await;
-                            (row, outcome.after(&earlier))
+                            (row, outcome.map(|outcome| outcome.after(&earlier)))
                         });
                     }
                 }
             }
-            let (row, mut outcome) = tokio::select! {
+            let (row, outcome) = tokio::select! {
                 Some(finished) = tasks.join_next(), if !tasks.is_empty() => match finished {
                     Ok(ended) => ended,
                     Err(_panic) => continue,
@@ -301,6 +299,7 @@ impl Downloader {
                 () = sleep_until(wake), if !unreached.is_empty() => continue,
                 else => return Ok(()),
             };
+            let mut outcome = outcome?;
             match outcome.unreached.take() {
                 // A host may become unreachable more than once; the end of the pass is the limit.
                 Some(again) if again.host.is_expected(Instant::now()) => {
@@ -503,7 +502,10 @@ impl Shared {
     }
 
     /// Downloads a row. It may ask the host `probed` even if that was given up.
-    async fn download(self: Arc<Self>, job: Job, probed: Option<Arc<Host>>) -> Outcome {
+    ///
+    /// # Errors
+    /// [`Error::Keep`], which is not the fault of the row.
+    async fn download(self: Arc<Self>, job: Job, probed: Option<Arc<Host>>) -> Result<Outcome> {
         let Fetched { attempts, elapsed, unreached, answer } = match &job.origin {
             Origin::Web(url) => {
                 let host = self.hosts.of(url);
@@ -511,20 +513,25 @@ impl Shared {
                 // queue here and block no other rows.
                 let _request = host.permit().await;
                 // On the heap, so that the futures of waiting rows are small.
-                Box::pin(self.fetch(url, &host, probed)).await
+                Box::pin(self.fetch(url, &host, probed)).await?
             }
             Origin::File { path, offset, length } => {
                 let (path, offset, length) = (path.clone(), *offset, *length);
-                self.read(length, move |max_bytes| read_picture(&path, offset, length, max_bytes)).await
+                self.read(length, move |max_bytes| {
+                    Ok(read_picture(&path, offset, length, max_bytes).map_err(|error| unreadable(&error))?)
+                })
+                .await?
             }
             Origin::Nameless { file, offset, length } => {
                 let (file, offset, length) = (file.clone(), *offset, *length);
+                let folder = self.waiting_room.folder().to_owned();
                 self.read(length, move |max_bytes| {
-                    check_length(length, max_bytes)?;
+                    check_length(length, max_bytes).map_err(|error| unreadable(&error))?;
                     let mut bytes = vec![0; length as usize];
-                    read_at(&file, &mut bytes, offset).map(|()| bytes)
+                    read_at(&file, &mut bytes, offset).map_err(|source| Error::keep(folder, source))?;
+                    Ok(bytes)
                 })
-                .await
+                .await?
             }
         };
         let failed = |failure: Failure| {
@@ -534,7 +541,7 @@ impl Shared {
         let (answer, network) = match answer {
             Ok(answer) => answer,
             Err(failure) => {
-                return Outcome { unreached: unreached.map(|host| Unreached { host, job }), ..failed(failure) };
+                return Ok(Outcome { unreached: unreached.map(|host| Unreached { host, job }), ..failed(failure) });
             }
         };
         let (http_status, body_bytes) = (answer.http_status, Some(answer.body.len() as u64));
@@ -542,37 +549,39 @@ impl Shared {
             Err(failure) => failed(failure),
             Ok(stored) => Outcome { stored: Some(stored), ..failed(Failure::plain(Status::Ok)) },
         };
-        Outcome { http_status, body_bytes, ..outcome }
+        Ok(Outcome { http_status, body_bytes, ..outcome })
     }
 
     /// Reads the images of a part that are in cells of Parquet files.
-    async fn read_embedded(&self, part: &SourcePart) -> io::Result<Embedded> {
+    async fn read_embedded(&self, part: &SourcePart) -> Result<Embedded> {
         let (rows, image, folder) = (part.rows.clone(), part.image.clone(), self.waiting_room.folder().to_owned());
         let read = tokio::task::spawn_blocking(move || Embedded::read(&rows, image.as_deref(), &folder)).await;
-        read.unwrap_or_else(|panic| Err(io::Error::other(panic.to_string())))
+        read.unwrap_or_else(|panic| Err(Error::keep(self.waiting_room.folder(), io::Error::other(panic))))
     }
 
     /// Reads an image of this length that exists already. `read` is called with the maximum length.
-    async fn read(&self, length: u64, read: impl FnOnce(u64) -> io::Result<Vec<u8>> + Send + 'static) -> Fetched {
+    async fn read(
+        &self,
+        length: u64,
+        read: impl FnOnce(u64) -> std::result::Result<Vec<u8>, Fault> + Send + 'static,
+    ) -> Result<Fetched> {
         let share = self.client.room().budget().take(length).await;
         let max_bytes = self.client.max_bytes();
         let body = tokio::task::spawn_blocking(move || read(max_bytes)).await;
-        let answer = match body.unwrap_or_else(|panic| Err(io::Error::other(panic.to_string()))) {
+        let answer = match body.unwrap_or_else(|panic| Err(unreadable(&io::Error::other(panic)).into())) {
             Ok(body) if body.is_empty() => Err(Failure::plain(Status::EmptyBody)),
             Ok(body) => Ok((Answer { body, http_status: None, share }, None)),
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                Err(Failure::new(Status::TooLarge, error.to_string()))
-            }
-            Err(error) => Err(Failure::new(Status::UnreadableFile, error.to_string())),
+            Err(Fault::Row(failure)) => Err(failure),
+            Err(Fault::Machine(error)) => return Err(error),
         };
-        Fetched { attempts: 0, elapsed: None, unreached: None, answer }
+        Ok(Fetched { attempts: 0, elapsed: None, unreached: None, answer })
     }
 
     /// Tries until a URL is fetched, fails permanently, or has no attempts or time left.
     ///
     /// No network permit is held while a row waits for its next attempt. Waiting for permits and
     /// rate limits does not count towards the deadline.
-    async fn fetch(&self, url: &Url, host: &Arc<Host>, probed: Option<Arc<Host>>) -> Fetched {
+    async fn fetch(&self, url: &Url, host: &Arc<Host>, probed: Option<Arc<Host>>) -> Result<Fetched> {
         let mut deadline = Deadline::new(self.timeout);
         let (mut attempts, mut has_answered) = (0, false);
         let mut asked = Asked { host: host.clone(), has_answered, probed };
@@ -598,7 +607,8 @@ impl Shared {
                     asked.host.remember(Instant::now(), true, None);
                     break Ok((answer, Some(network)));
                 }
-                Err(failure) => failure,
+                Err(Fault::Row(failure)) => failure,
+                Err(Fault::Machine(error)) => return Err(error),
             };
             if let Some(wait) = failure.retry_after {
                 asked.host.pause(Instant::now(), wait);
@@ -613,7 +623,7 @@ impl Shared {
         };
         let is_unreached = matches!(&answer, Err(failure) if failure.is_unreached);
         let elapsed = (attempts > 0).then(|| deadline.spent());
-        Fetched { attempts, elapsed, unreached: is_unreached.then_some(asked.host), answer }
+        Ok(Fetched { attempts, elapsed, unreached: is_unreached.then_some(asked.host), answer })
     }
 
     /// Gets a URL and follows its redirects. Sets `asked` to the host that was asked last. Returns
@@ -624,7 +634,7 @@ impl Shared {
         mut network: OwnedSemaphorePermit,
         deadline: &mut Deadline,
         asked: &mut Asked,
-    ) -> std::result::Result<(Answer, OwnedSemaphorePermit), Failure> {
+    ) -> std::result::Result<(Answer, OwnedSemaphorePermit), Fault> {
         let mut url = url.clone();
         for redirects in 0.. {
             let response = self.client.send(&url, deadline).await?;
@@ -634,7 +644,8 @@ impl Shared {
                 let picture = self.client.picture(response, deadline).await;
                 return match picture {
                     Ok(answer) => Ok((answer, network)),
-                    Err(failure) => Err(failure.with_http_status(http_status)),
+                    Err(Fault::Row(failure)) => Err(failure.with_http_status(http_status).into()),
+                    Err(error) => Err(error),
                 };
             };
             if redirects == MAX_REDIRECTS {
@@ -646,13 +657,13 @@ impl Shared {
             asked.host.remember(Instant::now(), true, None);
             (asked.host, asked.has_answered) = (self.hosts.of(&target), false);
             if let Some(failure) = asked.given_up() {
-                return Err(failure);
+                return Err(failure.into());
             }
             self.ask_robots(&target, &asked.host).await?;
             network = self.network_in_turn(&asked.host).await;
             url = target;
         }
-        Err(Failure::new(Status::TooManyRedirects, format!("more than {MAX_REDIRECTS} redirects")))
+        Err(Failure::new(Status::TooManyRedirects, format!("more than {MAX_REDIRECTS} redirects")).into())
     }
 
     /// Waits until a network permit is free and the host's rate limit allows a request. No permit
@@ -796,6 +807,12 @@ fn store(
     let picture = prepared.map_err(|error| Failure::new(status_of(&error), error.to_string()))?;
     wanted_size.check(picture.original_width, picture.original_height)?;
     Ok(Stored { picture, sha256, share: Share::default() })
+}
+
+/// Returns the failure of a row whose file cannot be read or is too large.
+fn unreadable(error: &io::Error) -> Failure {
+    let is_too_large = error.kind() == io::ErrorKind::FileTooLarge;
+    Failure::new(if is_too_large { Status::TooLarge } else { Status::UnreadableFile }, error.to_string())
 }
 
 /// Returns the status of a body that could not be stored as an image.

@@ -22,6 +22,17 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
+    /// Images that wait to be stored cannot be kept in temporary files, for example on a full disk.
+    /// That is not the fault of any row.
+    #[error(
+        "cannot keep downloaded images in {folder}; make sure that there is space and that it can be written to, and run the same command again: it continues"
+    )]
+    Keep {
+        /// The folder of the temporary files.
+        folder: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// `source.path` is an empty list, or a folder in it holds no file that can be read.
     #[error("{path} holds no source file; expected names that end in {expected}{there}")]
     NoFiles {
@@ -141,6 +152,10 @@ impl Error {
         Error::Write { path: path.into(), source }
     }
 
+    pub(crate) fn keep(folder: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Error::Keep { folder: folder.into(), source }
+    }
+
     /// Returns the error with the path `from` replaced by `to`.
     pub(crate) fn with_path(mut self, from: &Path, to: &Path) -> Error {
         let replace = |path: &mut PathBuf| {
@@ -161,7 +176,7 @@ impl Error {
                 replace(first);
                 replace(second);
             }
-            Error::Object { .. } | Error::Setting { .. } | Error::Client { .. } => {}
+            Error::Keep { .. } | Error::Object { .. } | Error::Setting { .. } | Error::Client { .. } => {}
         }
         self
     }

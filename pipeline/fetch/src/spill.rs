@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::{Error, Result};
+
 /// Bytes of images that may wait in memory, over all parts.
 const IN_MEMORY: u64 = 8 << 20;
 
@@ -75,24 +77,34 @@ impl Waiting {
     }
 
     /// Stores an image until it is taken.
-    pub(crate) fn put(&mut self, bytes: Vec<u8>) -> io::Result<Place> {
+    ///
+    /// # Errors
+    /// [`Error::Keep`] if the file cannot be used.
+    pub(crate) fn put(&mut self, bytes: Vec<u8>) -> Result<Place> {
         let count = bytes.len() as u64;
         if self.room.in_memory.fetch_add(count, Ordering::Relaxed) + count <= self.limit {
             return Ok(Place::Memory(Held { bytes, room: self.room.clone() }));
         }
         self.room.in_memory.fetch_sub(count, Ordering::Relaxed);
-        if self.file.is_none() {
-            self.file = Some(nameless_file(&self.room.folder)?);
-        }
-        let file = self.file.as_ref().expect("it was made above");
-        write_at(file, &bytes, self.length)?;
+        self.write(&bytes).map_err(|source| Error::keep(&self.room.folder, source))?;
         let offset = self.length;
         self.length += count;
         Ok(Place::File { offset, length: bytes.len() })
     }
 
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(nameless_file(&self.room.folder)?),
+        };
+        write_at(file, bytes, self.length)
+    }
+
     /// Returns the image at a place.
-    pub(crate) fn take(&self, place: Place) -> io::Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// [`Error::Keep`] if the file cannot be used.
+    pub(crate) fn take(&self, place: Place) -> Result<Vec<u8>> {
         match place {
             Place::Memory(mut held) => {
                 held.room.in_memory.fetch_sub(held.bytes.len() as u64, Ordering::Relaxed);
@@ -101,7 +113,7 @@ impl Waiting {
             Place::File { offset, length } => {
                 let mut bytes = vec![0; length];
                 let file = self.file.as_ref().expect("a place in the file was given out by the file");
-                read_at(file, &mut bytes, offset)?;
+                read_at(file, &mut bytes, offset).map_err(|source| Error::keep(&self.room.folder, source))?;
                 Ok(bytes)
             }
         }

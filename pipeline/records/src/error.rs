@@ -21,6 +21,12 @@ pub enum Error {
         /// The run folder.
         path: PathBuf,
     },
+    /// The process was interrupted and changes the folder no more.
+    #[error("{path} was left as it is, because this process was interrupted; run the same command again to continue")]
+    Halted {
+        /// The run folder.
+        path: PathBuf,
+    },
     /// A folder that holds files but no run.
     #[error("{path} holds files but no lynxdata manifest; choose an empty or new folder for the run")]
     NotARun {

@@ -206,7 +206,8 @@ impl Manifest {
 }
 
 /// Returns whether a relative path stays below the folder that it is joined to. This is checked
-/// because a manifest may come from a store that others can write to.
+/// because a manifest may come from a store that others can write to. The folder itself (`.`) is
+/// refused too, because files of parts are removed.
 fn stays_below(path: &str) -> bool {
     let mut components = Path::new(path).components().peekable();
     components.peek().is_some() && components.all(|component| matches!(component, Component::Normal(_)))

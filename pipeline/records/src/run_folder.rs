@@ -36,6 +36,8 @@ pub struct RunFolder {
 struct State {
     manifest: Manifest,
     log: Option<File>,
+    /// Whether nothing may be changed any more, because the process is about to end.
+    is_halted: bool,
     /// Digests and paths of files that this process has verified or written.
     intact: BTreeSet<(String, String)>,
 }
@@ -159,7 +161,7 @@ impl RunFolder {
         if whole < bytes.len() {
             log.set_len(whole as u64).map_err(|source| Error::io("truncate", &manifest_path, source))?;
         }
-        let state = Mutex::new(State { manifest, log: Some(log), intact: BTreeSet::new() });
+        let state = Mutex::new(State { manifest, log: Some(log), is_halted: false, intact: BTreeSet::new() });
         Ok(RunFolder { root: root.to_owned(), state, _lock: Some(lock) })
     }
 
@@ -170,7 +172,7 @@ impl RunFolder {
             Err(Error::NoRun { .. }) => Manifest::default(),
             manifest => manifest?,
         };
-        let state = Mutex::new(State { manifest, log: None, intact: BTreeSet::new() });
+        let state = Mutex::new(State { manifest, log: None, is_halted: false, intact: BTreeSet::new() });
         Ok(RunFolder { root: root.to_owned(), state, _lock: None })
     }
 
@@ -195,7 +197,7 @@ impl RunFolder {
     /// Returns the lines of the manifest. Commits only append lines, so of two copies of a run, one
     /// is ahead if its lines begin with all lines of the other.
     pub fn manifest_lines(&self) -> Result<Vec<u8>> {
-        let _halted = self.state();
+        let _no_commit = self.state();
         let path = self.root.join(MANIFEST);
         fs::read(&path).map_err(|source| Error::io("read", path, source))
     }
@@ -207,7 +209,8 @@ impl RunFolder {
     /// them until it has finished.
     ///
     /// # Errors
-    /// [`Error::Manifest`] if a line is damaged; [`Error::Io`] if a file operation fails.
+    /// [`Error::Manifest`] if a line is damaged; [`Error::Halted`] after [`halt`](Self::halt);
+    /// [`Error::Io`] if a file operation fails.
     ///
     /// # Panics
     /// If `lines` do not begin with the lines of this manifest.
@@ -216,7 +219,7 @@ impl RunFolder {
         let here = self.manifest_lines()?;
         let more = lines.strip_prefix(&here[..]).expect("one manifest continues the other");
         let manifest = Manifest::of_lines(lines, &path)?;
-        let mut state = self.state();
+        let mut state = self.state_to_change()?;
         for (file, path) in files {
             self.move_into_place(file, path)?;
         }
@@ -233,9 +236,9 @@ impl RunFolder {
     /// [`committed`](Self::committed) and is made again.
     ///
     /// # Errors
-    /// [`Error::Io`] if the disk refuses.
+    /// [`Error::Halted`] after [`halt`](Self::halt); [`Error::Io`] if the disk refuses.
     pub fn forget_file(&self, path: &str) -> Result<()> {
-        let _halted = self.state();
+        let _state = self.state_to_change()?;
         remove(&self.root.join(path))
     }
 
@@ -294,7 +297,7 @@ impl RunFolder {
     }
 
     fn stage(&self, part: &mut NewPart, path: &str, clock: bool) -> Result<PathBuf> {
-        let _halted = self.state();
+        let _state = self.state_to_change()?;
         let folder = self.temporary_folder();
         fs::create_dir_all(&folder).map_err(|source| Error::io("create", &folder, source))?;
         let name = format!("{}-{}-{}", part.stage, part.part, path).replace('/', "-");
@@ -307,17 +310,18 @@ impl RunFolder {
     /// before and no longer has.
     ///
     /// # Errors
-    /// [`Error::Counts`] if the part's counts do not add up to the rows it read; [`Error::Io`] if a
-    /// file operation fails.
+    /// [`Error::Counts`] if the part's counts do not add up to the rows it read; [`Error::Halted`]
+    /// after [`halt`](Self::halt); [`Error::Io`] if a file operation fails.
     pub fn commit(&self, part: NewPart) -> Result<PartEntry> {
         let counted: u64 = part.counts.values().sum();
         if !part.counts.is_empty() && counted != part.rows_in {
             return Err(Error::Counts { stage: part.stage, part: part.part, rows_in: part.rows_in, counted });
         }
-        let files = part.files.iter().map(digest).collect::<Result<Vec<_>>>()?;
+        let files = part.files.iter().map(digest).collect::<Result<Vec<_>>>();
         // The lock is held from here on, so that an interrupt (`halt`) comes before all of it or
-        // after all of it.
-        let mut state = self.state();
+        // after all of it. If it came before, it has also removed the files.
+        let mut state = self.state_to_change()?;
+        let files = files?;
         let old = state.manifest.part(&part.stage, &part.part).cloned();
         if old.is_some() {
             self.append(&mut state, Line::Remove { stage: part.stage.clone(), part: part.part.clone() })?;
@@ -381,7 +385,7 @@ impl RunFolder {
         if fs::read_to_string(&target).ok().as_deref() == Some(text) {
             return Ok(());
         }
-        let _halted = self.state();
+        let _state = self.state_to_change()?;
         let folder = self.root.join(TEMPORARY);
         fs::create_dir_all(&folder).map_err(|source| Error::io("create", &folder, source))?;
         let temporary = folder.join(name);
@@ -393,7 +397,8 @@ impl RunFolder {
     /// `settings` (a digest) from the current parts of the stages that it `reads`. Removes the
     /// files of parts that the stage no longer has and returns their paths.
     pub fn complete(&self, stage: &str, parts: Vec<String>, reads: &[&str], settings: &str) -> Result<Vec<String>> {
-        let manifest = self.manifest();
+        let mut state = self.state_to_change()?;
+        let manifest = state.manifest.clone();
         let settings = Some(settings.to_owned());
         let entry = StageEntry { stage: stage.to_owned(), parts, inputs: manifest.digest(reads), settings };
         if manifest.stages.get(stage) == Some(&entry) {
@@ -409,7 +414,7 @@ impl RunFolder {
             self.remove_with_folders(path)?;
             removed_paths.push(path.to_owned());
         }
-        self.append(&mut self.state(), Line::Stage(entry))?;
+        self.append(&mut state, Line::Stage(entry))?;
         Ok(removed_paths)
     }
 
@@ -428,10 +433,21 @@ impl RunFolder {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes the temporary files and blocks all later commits: every other use of the folder
-    /// waits forever. This is for a process that is about to end because it was interrupted.
+    /// Locks the state for a change of the folder.
+    ///
+    /// # Errors
+    /// [`Error::Halted`] after [`halt`](Self::halt).
+    fn state_to_change(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.state();
+        if state.is_halted { Err(Error::Halted { path: self.root.clone() }) } else { Ok(state) }
+    }
+
+    /// Removes the temporary files and refuses all later changes: they fail with [`Error::Halted`].
+    /// This is for a process that is about to end because it was interrupted, while other threads
+    /// still work.
     pub fn halt(&self) -> Result<()> {
-        std::mem::forget(self.state());
+        let mut state = self.state();
+        state.is_halted = true;
         remove_folder(&self.root.join(TEMPORARY))
     }
 }
@@ -636,6 +652,30 @@ mod tests {
         fs::write(other.join("cat.jpg"), "x").unwrap();
         assert!(matches!(RunFolder::open(&other), Err(Error::NotARun { .. })));
         assert!(matches!(Manifest::read(&other), Err(Error::NoRun { .. })));
+    }
+
+    #[test]
+    fn a_halted_folder_keeps_its_parts_and_takes_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("run");
+        let run = RunFolder::open(&root).unwrap();
+        commit_text(&run, "00000", "a", "hello");
+        let mut begun = NewPart::new("stage", "00001", "a".to_owned());
+        fs::write(run.stage_file(&mut begun, "out/part-00001.txt").unwrap(), "unfinished").unwrap();
+        let lines = run.manifest_lines().unwrap();
+        run.halt().unwrap();
+        let is_halted = |result: Result<()>| matches!(result, Err(Error::Halted { .. }));
+        assert!(is_halted(run.stage_file(&mut begun, "out/more.txt").map(drop)));
+        assert!(is_halted(run.commit(begun).map(drop)));
+        assert!(is_halted(run.complete("stage", Vec::new(), &[], "").map(drop)));
+        assert!(is_halted(run.keep("recipe.toml", "")));
+        assert!(is_halted(run.forget_file("out/part-00000.txt")));
+        assert!(is_halted(run.take_over(&lines, &[])));
+        assert_eq!((run.manifest_lines().unwrap(), run.temporary_folder().exists()), (lines, false));
+        drop(run);
+        let run = RunFolder::open(&root).unwrap();
+        assert!(run.committed("stage", "00000", "a").is_some() && run.part("stage", "00001").is_none());
+        commit_text(&run, "00001", "a", "whole");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::{columns, grouped, print, print_json};
 use crate::exit::{BROKEN_RECORDS, DONE, Failure};
-use crate::paths::path_parser;
+use crate::paths::{input_parser, path_parser};
 
 /// Count the tokens of conversations for a model, and find records that would break its training
 ///
@@ -32,7 +32,7 @@ Exit code 3: some records would stop a training run, or make it train on the wro
 What is checked and how tokens are counted: docs/audit.md")]
 pub(crate) struct Arguments {
     /// A file of conversations, or a folder of them
-    #[arg(value_parser = path_parser())]
+    #[arg(value_parser = input_parser())]
     path: PathBuf,
 
     #[command(flatten)]
@@ -56,7 +56,7 @@ pub(super) struct Counting {
     model: String,
 
     /// The tokenizer.json of its language model; without it, texts are not counted
-    #[arg(long, value_name = "FILE", value_parser = path_parser())]
+    #[arg(long, value_name = "FILE", value_parser = input_parser())]
     pub(super) tokenizer: Option<PathBuf>,
 
     #[arg(

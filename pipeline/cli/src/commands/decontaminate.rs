@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{grouped, print, print_json};
 use crate::exit::{BROKEN_RECORDS, DONE, FAILED, Failure};
-use crate::paths::{check_output, path_parser};
+use crate::paths::{check_output, input_parser, path_parser};
 
 /// Maximum number of hits that are shown without `--json`.
 const SHOWN: usize = 20;
@@ -33,12 +33,12 @@ Examples:
 Exit code 3: some hits remain in the data; 1: no record is left. What counts as a hit: docs/audit.md")]
 pub(crate) struct Arguments {
     /// A file of conversations, or a folder of them
-    #[arg(value_parser = path_parser())]
+    #[arg(value_parser = input_parser())]
     path: PathBuf,
 
     /// Benchmarks: conversations, rows with `question`, `answers` and `image`, or the files of
     /// POPE, VQA, GQA, MME, Open-VQA and others as their authors publish them
-    #[arg(long, value_name = "FILE", num_args = 1.., required = true, value_parser = path_parser())]
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true, value_parser = input_parser())]
     against: Vec<PathBuf>,
 
     /// Number of consecutive words of a question that must match
@@ -52,11 +52,11 @@ pub(crate) struct Arguments {
 
     /// The folder that image paths of the data start from [default: the folder of the
     /// conversations]
-    #[arg(long, value_name = "DIR", value_parser = path_parser())]
+    #[arg(long, value_name = "DIR", value_parser = input_parser())]
     images: Option<PathBuf>,
 
     /// The folder that image paths of the benchmarks start from [default: the folder of each file]
-    #[arg(long, value_name = "DIR", value_parser = path_parser())]
+    #[arg(long, value_name = "DIR", value_parser = input_parser())]
     against_images: Option<PathBuf>,
 
     /// Write the data here without the records that --drop selects: a file, or a folder if the data

@@ -15,7 +15,7 @@ use lynxdata_evaluation::{METRICS, Metric, Variant, metric, score};
 
 use super::{print, print_json};
 use crate::exit::{DONE, Failure};
-use crate::paths::path_parser;
+use crate::paths::{input_parser, path_parser};
 
 /// Score a model's answers by the official metrics, with 95 % intervals and per category
 ///
@@ -47,11 +47,11 @@ pub(crate) struct Arguments {
     metric: Option<&'static Metric>,
 
     /// Questions with their answers; repeatable, for example for annotations and questions
-    #[arg(long, value_name = "FILE", value_parser = path_parser(), required = true)]
+    #[arg(long, value_name = "FILE", value_parser = input_parser(), required = true)]
     references: Vec<PathBuf>,
 
     /// The model's answers, as JSON or JSON Lines
-    #[arg(long, value_name = "FILE", value_parser = path_parser(), required_unless_present_any = ["ask", "lynx"], conflicts_with_all = ["ask", "lynx"])]
+    #[arg(long, value_name = "FILE", value_parser = input_parser(), required_unless_present_any = ["ask", "lynx"], conflicts_with_all = ["ask", "lynx"])]
     predictions: Option<PathBuf>,
 
     /// Leave out the quirks of the official script; vqa_accuracy, relaxed_accuracy, exact_match and

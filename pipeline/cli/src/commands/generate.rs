@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::language_model::{ModelArguments, block_on, tell_spending, told_estimate, write_whole};
 use super::print;
 use crate::exit::{DONE, Failure};
-use crate::paths::{check_output, path_parser};
+use crate::paths::{check_output, input_parser, path_parser};
 use lynxdata_run::Host as _;
 
 use crate::host::Terminal;
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     kind: What,
 
     /// Rows with id, captions and boxes, one JSON object per line
-    #[arg(value_name = "FILE", value_parser = path_parser())]
+    #[arg(value_name = "FILE", value_parser = input_parser())]
     rows: PathBuf,
 
     /// File of the texts, one JSON object per line, in the order of the rows

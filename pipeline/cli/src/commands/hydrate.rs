@@ -8,10 +8,10 @@ use lynxdata_datasets::{Collections, Inventory, Task, inventory};
 use lynxdata_run::hydrate::{Brought, bring};
 use serde_json::json;
 
-use super::tasks::{Own, find, load};
+use super::tasks::{Own, check_split, find, load};
 use super::{grouped, print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
-use crate::paths::path_parser;
+use crate::paths::{input_parser, path_parser};
 
 /// Maximum number of addresses that are listed for a collection.
 const SHOWN: usize = 4;
@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     /// Name of the task
     name: String,
     /// The folder of its files, as its authors publish them
-    #[arg(value_parser = path_parser())]
+    #[arg(value_parser = input_parser())]
     folder: PathBuf,
     /// The split [default: all splits whose files are present]
     #[arg(long)]
@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     images: Option<PathBuf>,
     /// A further folder or archive that may contain the same images, also under names of other
     /// collections; repeatable
-    #[arg(long, value_name = "DIR", value_parser = path_parser())]
+    #[arg(long, value_name = "DIR", value_parser = input_parser())]
     also: Vec<PathBuf>,
     /// Copy images that were found elsewhere to where the task expects them, and download the rest
     /// from the addresses of their collection
@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "fetch")]
     allow_private_addresses: bool,
     /// A file of additional collections, for example for a mirror
-    #[arg(long, value_name = "TOML", value_parser = path_parser())]
+    #[arg(long, value_name = "TOML", value_parser = input_parser())]
     collections: Option<PathBuf>,
     #[command(flatten)]
     own: Own,
@@ -73,12 +73,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let splits = splits_of(task, arguments)?;
     let images = arguments.images.as_ref().unwrap_or(&arguments.folder);
     // The folder of --images is made if images are fetched into it.
-    let of_flag = |flag: &'static str, path| (flag, path);
-    let named = arguments.images.iter().filter(|_| !arguments.fetch).map(|path| of_flag("--images", path));
-    for (flag, path) in named.chain(arguments.also.iter().map(|path| of_flag("--also", path))) {
-        if !path.exists() {
-            return Err(Failure::Usage(anyhow!("{flag} {}: there is no such folder or archive", path.display())));
-        }
+    if !arguments.fetch && !images.exists() {
+        return Err(Failure::Usage(anyhow!("--images {}: there is no such folder or archive", images.display())));
     }
     if arguments.fetch && images.is_file() {
         return Err(Failure::Usage(anyhow!(
@@ -111,6 +107,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 /// Returns the split that is named, or all splits whose files are present.
 fn splits_of(task: &Task, arguments: &Arguments) -> Result<Vec<String>, Failure> {
     if let Some(split) = &arguments.split {
+        check_split(task, &arguments.folder, split).map_err(Failure::Usage)?;
         return Ok(vec![split.clone()]);
     }
     let is_there = |split: &&String| task.native_files(&arguments.folder, split).is_ok();

@@ -15,7 +15,7 @@ use lynxdata_run::{Wanted, check_wanted};
 use tracing::info;
 
 use super::run::run_loaded;
-use super::tasks::{Own, find, load};
+use super::tasks::{Own, check_split, find, load};
 use super::text_of;
 use crate::exit::Failure;
 use crate::paths::path_parser;
@@ -230,12 +230,7 @@ fn folder_of(text: &str) -> anyhow::Result<(&str, PathBuf)> {
 fn split_of(task: &Task, given: &Given) -> anyhow::Result<String> {
     let (name, folder) = (&task.name, given.folder.display());
     if let Some(split) = &given.split {
-        let known: Vec<&str> = task.splits.keys().map(String::as_str).collect();
-        if !known.contains(&split.as_str()) {
-            let fault = || format!("task {name} has no split {split}; it has {}", known.join(", "));
-            ensure!(task.file_of_split().is_some(), fault());
-            task.native_files(&given.folder, split).with_context(fault)?;
-        }
+        check_split(task, &given.folder, split)?;
         return Ok(split.clone());
     }
     let is_there = |split: &&String| task.native_files(&given.folder, split).is_ok();

@@ -9,7 +9,7 @@ use lynxdata_generation::{
 };
 
 use super::grouped;
-use crate::paths::path_parser;
+use crate::paths::{input_parser, path_parser};
 use lynxdata_run::Host as _;
 
 use crate::host::Terminal;
@@ -36,7 +36,7 @@ pub(super) struct ModelArguments {
     pub(super) requests: u16,
 
     /// Prices in TOML: for each model, dollars per million input and output tokens
-    #[arg(long, value_name = "FILE", value_parser = path_parser())]
+    #[arg(long, value_name = "FILE", value_parser = input_parser())]
     prices: Option<PathBuf>,
 
     /// Stop before the cost of this run exceeds this amount in dollars

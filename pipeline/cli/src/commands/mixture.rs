@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, Failure};
-use crate::paths::path_parser;
+use crate::paths::{input_parser, path_parser};
 
 /// Show published mixtures of tasks, and what a mixture draws
 #[derive(Args)]
@@ -70,7 +70,7 @@ Examples:
         tokens: Option<TokenTotal>,
 
         /// The tokenizer.json that counts tokens; token counts are then printed for each task
-        #[arg(long, value_name = "FILE", requires = "recipe", value_parser = path_parser())]
+        #[arg(long, value_name = "FILE", requires = "recipe", value_parser = input_parser())]
         tokenizer: Option<PathBuf>,
 
         /// Print one JSON list

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::audit::Counting;
 use super::{grouped, print, print_json};
 use crate::exit::{BROKEN_RECORDS, DONE, Failure};
-use crate::paths::{check_output, path_parser};
+use crate::paths::{check_output, input_parser, path_parser};
 
 /// Maximum number of records that are shown without `--json`.
 const SHOWN: usize = 5;
@@ -32,7 +32,7 @@ Exit code 3: records were left out because they are too long or would break a tr
 were.")]
 pub(crate) struct Arguments {
     /// A file of conversations, or a folder of them
-    #[arg(value_parser = path_parser())]
+    #[arg(value_parser = input_parser())]
     path: PathBuf,
 
     #[command(flatten)]

@@ -19,7 +19,7 @@ use super::generate::{language, refused_path};
 use super::language_model::{ModelArguments, block_on, tell_spending, told_estimate, write_whole};
 use super::{columns, print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
-use crate::paths::path_parser;
+use crate::paths::{input_parser, path_parser};
 
 /// Show and check prompt banks, and generate more wordings with a language model
 #[derive(Args)]
@@ -78,7 +78,7 @@ Examples:
   lynxdata prompts stats llava_v1_5_mix665k.json --json | jq .overall.self_bleu")]
     Stats {
         /// A file of conversations, or a folder of them
-        #[arg(value_parser = path_parser())]
+        #[arg(value_parser = input_parser())]
         data: Option<PathBuf>,
 
         #[command(flatten)]
@@ -105,7 +105,7 @@ Examples:
 struct Which {
     /// A folder of banks that are added to the shipped ones; a bank of the same name replaces the
     /// shipped one
-    #[arg(long, value_name = "DIR", value_parser = path_parser())]
+    #[arg(long, value_name = "DIR", value_parser = input_parser())]
     banks: Option<PathBuf>,
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{print, print_json};
 use crate::exit::{BROKEN_RECORDS, DONE, Failure};
-use crate::paths::path_parser;
+use crate::paths::input_parser;
 
 /// Turn conversations into tokens, with a mask of the tokens that have a loss
 ///
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     template: String,
 
     /// The tokenizer.json of the language model
-    #[arg(long, value_name = "FILE", value_parser = path_parser())]
+    #[arg(long, value_name = "FILE", value_parser = input_parser())]
     tokenizer: PathBuf,
 
     /// Print ids and loss_mask, one JSON object per line; otherwise, the text is printed with the

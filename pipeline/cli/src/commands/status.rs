@@ -12,7 +12,7 @@ use lynxdata_run::status::{Bucket, DownloadStatus, FailedRow, Quantiles, State, 
 
 use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, Failure};
-use crate::paths::path_parser;
+use crate::paths::input_parser;
 
 /// Show the stages of a run, the outcomes of its rows, the numbers of rejected pairs, and the
 /// verdict
@@ -28,7 +28,7 @@ Examples:
   lynxdata status s3://bucket/run")]
 pub(crate) struct Arguments {
     /// The run folder, or its URL in an object store
-    #[arg(value_parser = path_parser())]
+    #[arg(value_parser = input_parser())]
     run: PathBuf,
 
     /// Print one JSON object; with --failed, one per row

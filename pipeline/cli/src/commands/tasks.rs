@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use lynxdata_datasets::{
     Build, BuildSettings, Catalogue, Checked, Conversation, MediaCount, Records, Task, TaskCounts, check, example,
@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, FAILED, Failure, TOO_MANY_LOST_RECORDS};
-use crate::paths::path_parser;
+use crate::paths::input_parser;
 
 /// Number of conversations that a preview shows.
 const PREVIEWED: usize = 5;
@@ -38,10 +38,10 @@ pub(crate) struct Arguments {
 #[derive(Args)]
 pub(super) struct Own {
     /// A folder of your own task files, in addition to the shipped ones
-    #[arg(long, value_name = "DIR", value_parser = path_parser())]
+    #[arg(long, value_name = "DIR", value_parser = input_parser())]
     pub(super) catalogue: Option<PathBuf>,
     /// A folder of your own prompt banks, in addition to the shipped ones
-    #[arg(long, value_name = "DIR", value_parser = path_parser())]
+    #[arg(long, value_name = "DIR", value_parser = input_parser())]
     pub(super) banks: Option<PathBuf>,
 }
 
@@ -50,7 +50,7 @@ struct Native {
     /// Name of the task
     name: String,
     /// The folder of its files, as its authors publish them
-    #[arg(value_parser = path_parser())]
+    #[arg(value_parser = input_parser())]
     folder: PathBuf,
     #[command(flatten)]
     own: Own,
@@ -142,7 +142,7 @@ Examples:
         #[arg(long)]
         split: Option<String>,
         /// The folder or archive of its images, if they are not in FOLDER
-        #[arg(long, value_name = "DIR", value_parser = path_parser())]
+        #[arg(long, value_name = "DIR", value_parser = input_parser())]
         images: Option<PathBuf>,
         /// Do not count records as lost because their images are missing, as with
         /// instruct.require_images = false
@@ -189,6 +189,18 @@ pub(super) fn find<'a>(catalogue: &'a Catalogue, name: &str) -> Result<&'a Task,
         let hint = hint.map(|near| format!("\nhint: did you mean {near:?}?")).unwrap_or_default();
         Failure::Usage(anyhow::anyhow!("{error}{hint}"))
     })
+}
+
+/// Checks that a task has a split that the user named: its authors publish it, or the folder has
+/// files of this name.
+pub(super) fn check_split(task: &Task, folder: &Path, split: &str) -> anyhow::Result<()> {
+    if !task.splits.contains_key(split) {
+        let known: Vec<&str> = task.splits.keys().map(String::as_str).collect();
+        let fault = || format!("task {} has no split {split}; it has {}", task.name, known.join(", "));
+        ensure!(task.file_of_split().is_some(), fault());
+        task.native_files(folder, split).with_context(fault)?;
+    }
+    Ok(())
 }
 
 fn facts(task: &Task) -> Value {
@@ -300,16 +312,20 @@ fn show(name: &str, own: &Own, json: bool) -> Result<u8, Failure> {
 }
 
 /// Returns the named split, or the first split of the task whose files are present.
-fn split_of(task: &Task, folder: &Path, split: Option<&str>) -> String {
+fn split_of(task: &Task, folder: &Path, split: Option<&str>) -> Result<String, Failure> {
+    if let Some(split) = split {
+        check_split(task, folder, split).map_err(Failure::Usage)?;
+        return Ok(split.to_owned());
+    }
     let is_there = |name: &&String| task.native_files(folder, name).is_ok();
-    let first = || task.splits.keys().find(is_there).or_else(|| task.splits.keys().next());
-    split.map(str::to_owned).or_else(|| first().cloned()).unwrap_or_default()
+    let first = task.splits.keys().find(is_there).or_else(|| task.splits.keys().next());
+    Ok(first.cloned().unwrap_or_default())
 }
 
 fn read(native: &Native, split: Option<&str>, limit: usize, json: bool) -> Result<u8, Failure> {
     let (catalogue, _) = load(&native.own)?;
     let task = find(&catalogue, &native.name)?;
-    let split = split_of(task, &native.folder, split);
+    let split = split_of(task, &native.folder, split)?;
     let mut records = Records::start(task, &native.folder, &split).map_err(anyhow::Error::from)?;
     let mut fault = None;
     for record in records.by_ref().take(limit) {
@@ -342,7 +358,7 @@ fn read(native: &Native, split: Option<&str>, limit: usize, json: bool) -> Resul
 fn preview(native: &Native, split: Option<&str>, seed: u64, json: bool) -> Result<u8, Failure> {
     let (catalogue, banks) = load(&native.own)?;
     let task = find(&catalogue, &native.name)?;
-    let split = split_of(task, &native.folder, split);
+    let split = split_of(task, &native.folder, split)?;
     let settings = BuildSettings { seed, ..BuildSettings::default() };
     let mut build = Build::start(task, &banks, &native.folder, &split, &settings).map_err(anyhow::Error::from)?;
     for conversation in build.by_ref().take(PREVIEWED) {
@@ -393,14 +409,10 @@ fn check_files(
 ) -> Result<u8, Failure> {
     let (catalogue, banks) = load(&native.own)?;
     let task = find(&catalogue, &native.name)?;
-    if let Some(images) = images.filter(|images| !images.exists()) {
-        let reason = anyhow::anyhow!("--images {}: there is no such folder or archive", images.display());
-        return Err(Failure::Usage(reason));
-    }
     let images = images.unwrap_or(&native.folder);
     let is_there = |name: &&String| task.native_files(&native.folder, name).is_ok();
     let mut splits: Vec<String> = match split {
-        Some(split) => vec![split.to_owned()],
+        Some(_) => vec![split_of(task, &native.folder, split)?],
         None => task.splits.keys().filter(is_there).cloned().collect(),
     };
     if splits.is_empty() {

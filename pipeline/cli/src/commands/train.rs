@@ -11,7 +11,7 @@ use super::run::run_loaded;
 use super::{print, print_json, text_of};
 use crate::exit::{DONE, Failure};
 use crate::interrupt;
-use crate::paths::path_parser;
+use crate::paths::{input_parser, path_parser};
 use lynxdata_run::Wanted;
 use lynxdata_run::recipe::{self, LoadedRecipe, TrainingConfig};
 use lynxdata_run::stages::arms::data_has_changed;
@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     data: PathBuf,
 
     /// A TOML file of settings
-    #[arg(long, value_name = "FILE", value_parser = path_parser())]
+    #[arg(long, value_name = "FILE", value_parser = input_parser())]
     config: Option<PathBuf>,
 
     /// Folder of the model to start from

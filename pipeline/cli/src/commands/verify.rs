@@ -8,7 +8,7 @@ use lynxdata_run::verify::{Verified, remove_damaged, verify};
 
 use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
-use crate::paths::path_parser;
+use crate::paths::input_parser;
 
 /// Compare every file of a run with the digest in its manifest
 ///
@@ -25,7 +25,7 @@ Examples:
 Exit codes: 0 every file is unchanged, 1 some are missing, damaged or foreign.")]
 pub(crate) struct Arguments {
     /// The run folder
-    #[arg(value_parser = path_parser())]
+    #[arg(value_parser = input_parser())]
     run: PathBuf,
 
     /// Print one JSON object

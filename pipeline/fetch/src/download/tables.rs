@@ -1,6 +1,5 @@
 //! The tables of a part, assembled in the order of its rows.
 
-use std::io;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -14,11 +13,10 @@ use lynxdata_records::{schema, uid};
 use url::Url;
 
 use super::{Outcome, Stored};
-use crate::SourcePart;
-use crate::address;
 use crate::budget::Share;
 use crate::source::column;
 use crate::spill::{Place, Waiting};
+use crate::{Error, SourcePart, address};
 
 /// Number of bytes of images that are passed to the caller at a time: a page of Parquet. It is
 /// small because several parts are downloaded at once.
@@ -63,7 +61,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// Stores the outcome of a row.
-    pub(super) fn end(&mut self, row: usize, mut outcome: Outcome) -> io::Result<()> {
+    pub(super) fn end(&mut self, row: usize, mut outcome: Outcome) -> Result<(), Error> {
         if let Some(stored) = &mut outcome.stored {
             self.places[row] = Some(self.waiting.put(std::mem::take(&mut stored.picture.bytes))?);
             stored.share = Share::default();
@@ -73,7 +71,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// Passes on rows up to the first one that has not ended.
-    pub(super) fn advance<E: From<io::Error>>(&mut self, on_pairs: &mut OnPairs<'_, E>) -> Result<(), E> {
+    pub(super) fn advance<E: From<Error>>(&mut self, on_pairs: &mut OnPairs<'_, E>) -> Result<(), E> {
         while let Some(Some(outcome)) = self.outcomes.get_mut(self.next) {
             if let (Some(stored), Some(place)) = (outcome.stored.take(), self.places[self.next].take()) {
                 let bytes = self.waiting.take(place)?;
@@ -95,7 +93,7 @@ impl<'a> Assembly<'a> {
 
     /// Passes on the last rows. Returns the outcomes of all rows, with the columns of
     /// [`schema::download_log`].
-    pub(super) fn finish<E: From<io::Error>>(mut self, on_pairs: &mut OnPairs<'_, E>) -> Result<RecordBatch, E> {
+    pub(super) fn finish<E: From<Error>>(mut self, on_pairs: &mut OnPairs<'_, E>) -> Result<RecordBatch, E> {
         self.advance(on_pairs)?;
         // Also called without pairs, so that the caller sees the schema of every part.
         let (pairs, rows) = self.pairs.take(self.part, &self.shown_urls);

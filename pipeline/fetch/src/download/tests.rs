@@ -273,7 +273,7 @@ async fn download(downloader: &Downloader, part: &SourcePart, on_row: &(dyn Fn(S
     let mut on_pairs = |batch: RecordBatch, rows: &[u32]| {
         assert_eq!(batch.num_rows(), rows.len());
         pairs.push(batch);
-        io::Result::Ok(())
+        Result::Ok(())
     };
     let log = downloader.download_part(part, None, on_row, &mut on_pairs).await.unwrap();
     Downloaded { pool: concat_batches(&pairs[0].schema(), &pairs).unwrap(), log }
@@ -353,7 +353,7 @@ async fn pairs_are_measured_on_the_way_and_fail_by_nothing_but_their_picture() {
             let mut on_pairs = |batch: RecordBatch, rows: &[u32]| {
                 pairs.push(batch);
                 measured.extend(rows.iter().filter_map(|row| found.0.lock().unwrap().remove(row)));
-                io::Result::Ok(())
+                Result::Ok(())
             };
             let log = downloader.download_part(&part, Some(sums), &|_| {}, &mut on_pairs).await.unwrap();
             let pool = concat_batches(&pairs[0].schema(), &pairs).unwrap();

@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use super::pictures;
 use super::rows::column;
+use crate::Error;
 use crate::spill::nameless_file;
 
 /// Approximate number of bytes of images that are read at once.
@@ -130,9 +131,17 @@ impl Embedded {
     /// images, if the recipe names it.
     ///
     /// # Errors
-    /// If the nameless file cannot be written. Parquet that cannot be read becomes a problem of its
-    /// rows.
-    pub(crate) fn read(rows: &RecordBatch, wanted: Option<&str>, folder: &Path) -> io::Result<Embedded> {
+    /// [`Error::Keep`] if the nameless file cannot be written. Parquet that cannot be read becomes
+    /// a problem of its rows.
+    pub(crate) fn read(
+        rows: &RecordBatch,
+        wanted: Option<&str>,
+        folder: &Path,
+    ) -> std::result::Result<Embedded, Error> {
+        Embedded::copy(rows, wanted, folder).map_err(|source| Error::keep(folder, source))
+    }
+
+    fn copy(rows: &RecordBatch, wanted: Option<&str>, folder: &Path) -> io::Result<Embedded> {
         let files = rows.column(column::FILE).as_string::<i32>();
         let integers = |position: usize| rows.column(position).as_primitive::<Int64Type>();
         let (numbers, lengths) = (integers(column::OFFSET), integers(column::LENGTH));

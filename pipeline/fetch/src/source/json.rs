@@ -23,7 +23,8 @@ pub(super) fn parse(text: &str) -> Result<Value, Problem> {
 
 fn problem(error: &serde_json::Error, is_as_written: bool) -> Problem {
     let message = error.to_string();
-    let reason = message.split(" at line ").next().unwrap_or(&message).to_owned();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let reason = message.strip_suffix(&place).unwrap_or(&message).to_owned();
     Problem { column: is_as_written.then_some(error.column()), reason }
 }
 

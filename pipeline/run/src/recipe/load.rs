@@ -56,7 +56,7 @@ impl LoadedRecipe {
         for (key, path) in self.recipe.clone().paths().into_iter().filter(|(key, path)| is_checked(key, path)) {
             let path = self.folder.join(path);
             if !path.exists() {
-                bail!("{key} names {}, which does not exist{}{}", path.display(), neighbour(&path), source_of(&path));
+                bail!("{key} names {}, which does not exist{}", path.display(), self.hint_about(&path));
             }
         }
         if let Some(check) = self.recipe.check.as_ref().filter(|check| check.gear == Gear::Lynx) {
@@ -66,6 +66,15 @@ impl LoadedRecipe {
             training.device.resolve()?;
         }
         Ok(())
+    }
+
+    /// Returns what to do about a path that does not exist.
+    fn hint_about(&self, path: &Path) -> String {
+        let hint = neighbour(path) + source_of(path);
+        if !hint.is_empty() || self.is_of_flags {
+            return hint;
+        }
+        "\nhint: correct the path; relative paths start from the folder of the recipe".to_owned()
     }
 
     /// Returns the shipped tasks and banks, together with those of the folders that the recipe
@@ -255,7 +264,9 @@ fn told(error: &toml::de::Error) -> anyhow::Error {
     anyhow!(with_nearest_key(error.to_string().trim_end()))
 }
 
-/// Adds the nearest valid key to serde's "unknown field" message.
+/// Adds the nearest valid name to a message about an unknown key or value. The error of TOML does
+/// not have the names as values, so they are taken from the words of serde (1.0.229). Tests fail if
+/// these change.
 fn with_nearest_key(message: &str) -> String {
     let Some(start) = message.find("unknown field `").or_else(|| message.find("unknown variant `")) else {
         return message.to_owned();
@@ -289,6 +300,16 @@ mod tests {
         assert!(error.contains("line 8") && error.contains("did you mean `retries`?"), "{error}");
         let error = message(SMALL, &["downlaod.size=3"]);
         assert!(error.contains("--set downlaod.size=3") && error.contains("did you mean `download`?"), "{error}");
+    }
+
+    #[test]
+    fn a_mistyped_value_is_an_error_with_the_nearest_value() {
+        let error = message(&format!("{SMALL}[download]\nresize = \"shortre\"\n"), &[]);
+        assert!(error.contains("line 8") && error.contains("did you mean `shorter`?"), "{error}");
+        // Questions of a check are read by our own code, which uses the words of serde.
+        let check = "[check]\narms = [\"clean\", \"all\"]\nquestion = \"los\"\n";
+        let error = message(&format!("{SMALL}[select.all]\n{check}"), &[]);
+        assert!(error.contains("did you mean `loss`?"), "{error}");
     }
 
     #[test]
@@ -393,6 +414,8 @@ mod tests {
             let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
             load(&path, &sets).unwrap().check_surroundings().map_err(|error| error.to_string())
         };
+        let error = fault(&["source.path=nowhere/list.csv"]).unwrap_err();
+        assert!(error.contains("source.path names") && error.contains("the folder of the recipe"), "{error}");
         let error = fault(&[]).unwrap_err();
         assert!(error.contains("pairs.csv") && error.contains("did you mean \"pears.csv\"?"), "{error}");
         fault(&["source.path=pears.csv"]).unwrap();

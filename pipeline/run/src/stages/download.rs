@@ -117,7 +117,7 @@ impl Stage for Download {
 
 /// Returns whether the source can be read before the download as well: a pipe cannot, and objects
 /// of a store would be copied.
-pub(crate) fn can_be_read_twice(loaded: &LoadedRecipe) -> bool {
+pub fn can_be_read_twice(loaded: &LoadedRecipe) -> bool {
     let mut paths = loaded.recipe.source.iter().flat_map(|source| source.path.as_slice());
     paths.all(|path| {
         let path = loaded.folder.join(path);
@@ -128,7 +128,9 @@ pub(crate) fn can_be_read_twice(loaded: &LoadedRecipe) -> bool {
 /// Checks before any work that the source can be read and has the columns that the recipe names.
 pub fn check_source(loaded: &LoadedRecipe) -> Result<()> {
     let Some(source) = &loaded.recipe.source else { return Ok(()) };
-    let source = Source::open_cached(source, &loaded.folder, &loaded.cache())?;
+    let opened = Source::open_cached(source, &loaded.folder, &loaded.cache());
+    // The user of flags has seen no section.
+    let source = if loaded.is_of_flags { opened? } else { opened.context("in [source]")? };
     check_boxes(&source, &loaded.recipe)
 }
 

@@ -14,7 +14,6 @@ use lynxdata_datasets::{
     NOT_DRAWN, Task, TaskCounts, count_difference, exchanges, ffmpeg_version,
 };
 use lynxdata_engine::Session;
-use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, Media, PromptMode};
 use lynxdata_records::{NewPart, PartEntry, file_digest, fingerprint, nearest};
 use lynxdata_report::count as grouped;
@@ -23,6 +22,7 @@ use tracing::{info, warn};
 use super::benchmarks::{self, Benchmarks, Likenesses};
 use super::folder_digest;
 use super::task_pictures::{LISTED, LeftOut, Limits, Rules, TaskPictures, committed, kept_folder};
+use super::thumbnail::thumbnail;
 use crate::recipe::{InstructConfig, InstructSettings, LoadedRecipe, Recipe, TaskSource};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::table;
@@ -762,19 +762,13 @@ fn told(own: &Diversity) -> DiversitySummary {
     }
 }
 
+/// Shorter side of the images of a conversation in the page, in pixels.
+const THUMBNAIL_SIDE: u32 = 160;
+
 fn sample(conversation: &Conversation, pictures: &lynxdata_datasets::Pictures) -> Result<ConversationSample> {
-    let settings = PictureSettings {
-        resize: Resize::Shorter,
-        size: 160,
-        only_if_larger: true,
-        encode: Encode::Jpeg,
-        quality: 78,
-        max_pixels: 100_000_000,
-        check: Check::Pixels,
-    };
     let mut images = Vec::new();
     for image in &conversation.images {
-        let picture = pictures.read(&image.path)?.and_then(|bytes| prepare(bytes, &settings, &[]).ok());
+        let picture = pictures.read(&image.path)?.and_then(|bytes| thumbnail(bytes, THUMBNAIL_SIDE));
         images.push(Thumbnail {
             caption: image.path.clone(),
             image_data_uri: picture.as_ref().map_or_else(String::new, |picture| data_uri("image/jpeg", &picture.bytes)),

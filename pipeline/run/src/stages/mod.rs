@@ -18,6 +18,7 @@ pub mod select;
 pub mod shards;
 pub mod signals;
 pub(crate) mod task_pictures;
+mod thumbnail;
 pub mod train;
 
 use crate::recipe::Recipe;

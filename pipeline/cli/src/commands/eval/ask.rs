@@ -12,7 +12,7 @@ use lynxdata_generation::{Budget, Client, Message, Part, Request, Role, data_url
 use serde_json::json;
 
 use crate::commands::language_model::{Question, ask_all, endpoint_of, write_whole};
-use crate::paths::path_parser;
+use crate::paths::input_parser;
 
 /// The answers, in the folder of `--out`.
 pub(super) const PREDICTIONS: &str = "predictions.jsonl";
@@ -35,7 +35,7 @@ pub(super) struct AskArguments {
     pub(super) model: Option<String>,
 
     /// Folder of the images of the references
-    #[arg(long, value_name = "DIR", value_parser = path_parser())]
+    #[arg(long, value_name = "DIR", value_parser = input_parser())]
     pub(super) images: Option<PathBuf>,
 
     /// Text that follows each question, such as "Answer with a single word or phrase."

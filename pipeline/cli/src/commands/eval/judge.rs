@@ -13,7 +13,7 @@ use lynxdata_generation::{Budget, Cache, Client, Completion, Message, Request, R
 use serde::Serialize;
 
 use crate::commands::language_model::{Question, ask_all, endpoint_of};
-use crate::paths::path_parser;
+use crate::paths::{input_parser, path_parser};
 
 /// Maximum number of tokens of a reply: enough for one word, and for a sentence around it.
 const MAX_TOKENS: u32 = 64;
@@ -38,7 +38,7 @@ pub(super) struct JudgeArguments {
     judge_cache: Option<PathBuf>,
 
     /// Human labels, {"id": 1, "label": "yes"}; reports how far the judge agrees with them
-    #[arg(long, value_name = "FILE", value_parser = path_parser(), requires = "endpoint")]
+    #[arg(long, value_name = "FILE", value_parser = input_parser(), requires = "endpoint")]
     labels: Option<PathBuf>,
 }
 

@@ -16,7 +16,7 @@ use lynxdata_run::video;
 
 use crate::commands::language_model::write_whole;
 use crate::host::Terminal;
-use crate::paths::path_parser;
+use crate::paths::input_parser;
 
 /// Maximum number of pixels of an image.
 const MAX_PIXELS: u64 = 100_000_000;
@@ -26,7 +26,7 @@ const MAX_PIXELS: u64 = 100_000_000;
 pub(super) struct LynxArguments {
     /// The folder of a model that `lynxdata train` made; answers come from it instead of
     /// --predictions
-    #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "images")]
+    #[arg(long, value_name = "DIR", value_parser = input_parser(), requires = "images")]
     pub(super) lynx: Option<PathBuf>,
 
     /// Choose the likeliest answer instead of writing one. The candidates are the options of the

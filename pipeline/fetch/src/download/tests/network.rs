@@ -255,7 +255,7 @@ async fn bodies_beyond_the_budget_wait_or_go_through_files_and_arrive() {
 }
 
 #[tokio::test]
-async fn a_folder_for_bodies_that_cannot_be_used_ends_the_download() {
+async fn a_folder_for_bodies_that_cannot_be_used_ends_the_download_and_is_no_status_of_a_row() {
     let server = Server::start([("a.jpg", ok(&long_jpeg()))]).await;
     let config = DownloadConfig { max_bytes: 1_000_000, ..config() };
     let folder = tempfile::tempdir().unwrap();
@@ -264,11 +264,12 @@ async fn a_folder_for_bodies_that_cannot_be_used_ends_the_download() {
     let mut client = Client::new(&config, Arc::default(), &file).unwrap();
     client.set_room(1_000, &file);
     let downloader = Downloader::with_client(&config, client, folder.path(), Arc::default());
-    let mut on_pairs = |_: RecordBatch, _: &[u32]| io::Result::Ok(());
+    let mut on_pairs = |_: RecordBatch, _: &[u32]| Result::Ok(());
     let url = server.url("a.jpg");
-    let error =
-        downloader.download_part(&part(&[Some(&url)]), None, &|_| {}, &mut on_pairs).await.unwrap_err().to_string();
-    assert!(error.starts_with("cannot keep a body in ") && error.contains(file.to_str().unwrap()), "{error}");
+    let on_row = |status| panic!("a row ended with {status:?}");
+    let error = downloader.download_part(&part(&[Some(&url)]), None, &on_row, &mut on_pairs).await.unwrap_err();
+    assert!(matches!(&error, Error::Keep { folder, .. } if *folder == file), "{error:?}");
+    assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
 }
 
 #[tokio::test]

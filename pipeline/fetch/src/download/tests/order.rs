@@ -32,9 +32,9 @@ async fn an_error_of_the_writer_ends_the_part() {
     let url = server.url("ok.jpg");
     let downloader = downloader_with(&config());
     let part = part(&[Some(url.as_str())]);
-    let ended =
-        downloader.download_part(&part, None, &|_| {}, &mut |_, _| Err(io::Error::other("the disk is full"))).await;
-    assert_eq!(ended.unwrap_err().to_string(), "the disk is full");
+    let refused = || Error::setting("encode", "is refused by the writer");
+    let ended = downloader.download_part(&part, None, &|_| {}, &mut |_, _| Err(refused())).await;
+    assert_eq!(ended.unwrap_err().to_string(), refused().to_string());
 }
 
 /// What a row of the property below asks for, and the status that it must end with.

@@ -11,6 +11,7 @@ use lynxdata_records::Manifest;
 
 use super::pool;
 use super::table::{Membership, Writer};
+use crate::host::Silent;
 use crate::recipe;
 use crate::runner::run_stage;
 use crate::stage::Context;
@@ -54,7 +55,9 @@ pub(super) fn write(
     table.insert("source".to_owned(), source.into());
     table.insert("download".to_owned(), download.into());
     let loaded = recipe::of_flags(table, folder.path().to_owned(), &[])?;
-    let inner = Context::new(loaded, context.session.clone(), Arc::clone(&context.host))?;
+    // The recipe of the user has no download, so its host hears of none. An interrupt removes the
+    // temporary pool with the temporary folder around it.
+    let inner = Context::new(loaded, context.session.clone(), Arc::new(Silent))?;
     run_stage(&Download, &inner)?;
     let manifest: Manifest = inner.run.manifest();
     let files = manifest

@@ -7,7 +7,6 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use arrow::array::Array;
 use lynxdata_engine::dedup::{Key, Match};
-use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_records::schema::{CAPTION, HEIGHT, IMAGE, UID, URL, WIDTH};
 use lynxdata_records::{fingerprint, schema};
 use lynxdata_report::data::{DuplicateCluster, Sample, Thumbnail, data_uri};
@@ -15,13 +14,11 @@ use lynxdata_report::data::{DuplicateCluster, Sample, Thumbnail, data_uri};
 use crate::pool::{Place, Pool};
 use crate::stage::Context;
 use crate::stages::select::{self, Decisions, DuplicateOf};
+use crate::stages::thumbnail::thumbnail;
 use crate::table;
 
 /// Shorter side of the images in the page, in pixels.
 const THUMBNAIL_SIDE: u32 = 112;
-
-/// JPEG quality of the images in the page.
-const THUMBNAIL_QUALITY: u8 = 78;
 
 /// Maximum number of members of a cluster that are shown.
 const MEMBERS_SHOWN: usize = 6;
@@ -271,17 +268,7 @@ fn thumbnails(context: &Context, pool: &Pool, places: &[Place]) -> Result<Vec<Th
 /// Returns an image small enough for the page. An image that cannot be decoded is left out, and the
 /// pair is shown without it.
 fn small_picture(bytes: &[u8]) -> String {
-    let settings = PictureSettings {
-        resize: Resize::Shorter,
-        size: THUMBNAIL_SIDE,
-        only_if_larger: true,
-        encode: Encode::Jpeg,
-        quality: THUMBNAIL_QUALITY,
-        max_pixels: 100_000_000,
-        check: Check::Pixels,
-    };
-    prepare(bytes.to_vec(), &settings, &[])
-        .map_or_else(|_| String::new(), |picture| data_uri("image/jpeg", &picture.bytes))
+    thumbnail(bytes.to_vec(), THUMBNAIL_SIDE).map_or_else(String::new, |picture| data_uri("image/jpeg", &picture.bytes))
 }
 
 #[cfg(test)]
