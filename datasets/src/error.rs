@@ -192,6 +192,16 @@ pub enum Error {
         /// The full message of the first record that was dropped for the most frequent reason.
         example: String,
     },
+    /// There is no mixture of this name.
+    #[error("there is no mixture {name:?}; the mixtures are: {}{hint}", all.join(", "))]
+    UnknownMixture {
+        /// The unknown name.
+        name: String,
+        /// The names of all mixtures.
+        all: Vec<&'static str>,
+        /// The nearest name, as the end of the message.
+        hint: String,
+    },
     /// A mixture that is invalid or impossible.
     #[error("mixture: {0}")]
     Mixture(String),

@@ -153,7 +153,7 @@ pub fn preset(name: &str) -> Result<Preset> {
         let all = presets();
         let near = nearest(name, all.iter().copied());
         let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-        Error::Mixture(format!("there is none of the name {name}; there are: {}{hint}", all.join(", ")))
+        Error::UnknownMixture { name: name.to_owned(), all, hint }
     })?;
     toml::from_str(text).map_err(|reason| Error::Mixture(format!("{name}: {reason}")))
 }

@@ -6,7 +6,7 @@ use crate::place::Place;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or a line of it is not JSON.
-    #[error("{place}: not JSON: {reason}; a file holds one JSON value, or one JSON object a line")]
+    #[error("{place}: not JSON: {reason}; a file holds one JSON value, or one JSON object per line")]
     NotJson {
         /// File and line.
         place: Place,
@@ -15,7 +15,7 @@ pub enum Error {
     },
     /// A file is JSON, but has no rows.
     #[error(
-        "{file}: {what}; a file of {rows} is a list of objects, one object a line, or one of the official formats in \
+        "{file}: {what}; a file of {rows} is a list of objects, one object per line, or one of the official formats in \
          docs/evaluation.md"
     )]
     NoRows {

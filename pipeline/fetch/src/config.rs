@@ -100,7 +100,7 @@ pub struct DownloadConfig {
     pub requests_per_second_per_host: f64,
     /// Number of consecutive rows without any answer (`dns_error`, `connect_error`, `tls_error`,
     /// `timeout`) or with `rate_limited` after which a host is given up; 0 for never. Rows of a
-    /// host that was given up fail without an attempt. One row a minute still tries the host, and
+    /// host that was given up fail without an attempt. One row per minute still tries the host, and
     /// if it succeeds, the host is used again. A host that has answered before and can no longer be
     /// connected to is expected back for 30 seconds: it is tried once a second, and its rows fail
     /// only after that. Which rows of such a host are tried depends on the order of answers, so
