@@ -74,7 +74,7 @@ pub enum Error {
     },
     /// A native file is not on disk, and several archives contain it.
     #[error(
-        "there is no {}, and both {first} and {second} hold it; unpack the right one, or move the other one away",
+        "{} is not unpacked, and both {first} and {second} contain it; unpack the right one, or move the other one away",
         path.display()
     )]
     InSeveralArchives {
@@ -158,7 +158,7 @@ pub enum Error {
     },
     /// Too many answers do not have the shape that the task declares.
     #[error(
-        "task {task}: {percent:.0} % of its answers of the shape {shape} do not have that shape, more than {most:.0} %; \
+        "task {task}: {percent:.0} % of the answers that it declares as {shape} do not have this shape, more than {most:.0} %; \
          declare them under another shape in [answers]; the first case: {example}"
     )]
     AnswerShape {

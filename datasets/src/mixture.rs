@@ -82,7 +82,8 @@ impl Group {
         }
     }
 
-    /// Returns what is wrong with the weights and the settings for sharing, if anything.
+    /// Returns the fault of the weights and of the settings for sharing, or `None` if they are
+    /// valid.
     pub fn fault(&self) -> Option<String> {
         let is_positive = |number: f64| number.is_finite() && number > 0.0;
         if !is_positive(self.weight) {

@@ -92,7 +92,7 @@ pub enum Error {
     },
     /// The id of a row may be another id than that of the references.
     #[error(
-        "{place}: its id is {own}, but the references are known by {key} and have {others} beside it; give every row \
+        "{place}: its id is called {own}, but rows are joined by {key}, because the references also have {others}; give every row \
          the {key} of its reference"
     )]
     OtherKey {
@@ -106,9 +106,7 @@ pub enum Error {
         others: String,
     },
     /// A row has two fields that may both be its answer.
-    #[error(
-        "{place}: {first} and {second} may both be the answer of the model; rename the field of its answers to prediction"
-    )]
+    #[error("{place}: both {first} and {second} may hold the answer of the model; rename the right one to prediction")]
     TwoAnswers {
         /// The row.
         place: Place,

@@ -86,9 +86,9 @@ pub struct DownloadConfig {
     /// Share of failed rows, 0 to 1, above which a finished run exits with code 3; with 1 it never
     /// does.
     pub max_failed_fraction: f64,
-    /// Directives of `X-Robots-Tag` by which a server keeps its images out of the pool, addressed
-    /// to everyone or to the product name (first word) of `user_agent`. The header
-    /// `TDM-Reservation: 1` does so too. With an empty list neither header is obeyed.
+    /// Directives of `X-Robots-Tag` that keep an image out of the pool, if the header addresses
+    /// everyone or the product name (first word) of `user_agent`. The header `TDM-Reservation: 1`
+    /// keeps it out too. With an empty list neither header is obeyed.
     pub opt_out_directives: Vec<String>,
     /// Whether the `robots.txt` of every host is fetched and obeyed, for the product name (first
     /// word) of `user_agent`. A URL that it disallows ends with `opted_out`.

@@ -116,7 +116,7 @@ fn refuse_contradiction(own: &ModelConfig, pretrained: &ModelConfig) -> Result<(
     let (own, pretrained, default) = (own?, pretrained?, default?);
     let mut keys = own.as_object().into_iter().flat_map(serde_json::Map::keys);
     if let Some(key) = keys.find(|key| own[*key] != default[*key] && own[*key] != pretrained[*key]) {
-        bail!("it has {key} = {}, but model.{key} is {}; leave that out", pretrained[key], own[key]);
+        bail!("it has {key} = {}, but model.{key} is {}; leave out model.{key}", pretrained[key], own[key]);
     }
     Ok(())
 }
