@@ -461,8 +461,8 @@ mod tests {
             let Video::File(place, seconds) = &video else { panic!("it is a file") };
             assert!((seconds - 2.0).abs() < 0.11, "{name}: {seconds}");
             if name == "long.ts" {
-                // Its times begin at 1.5 seconds. The copied pictures lack the header that a decoder
-                // needs.
+                // Its times begin at 1.5 seconds. The copied pictures lack the header that a
+                // decoder needs.
                 continue;
             }
             let grey = |milliseconds| {

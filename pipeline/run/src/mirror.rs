@@ -102,9 +102,9 @@ impl Mirror {
                     files.push((copy, file.path.clone()));
                 } else {
                     tracing::warn!(
-                        "{} in {} does not match the manifest there, so its part is made again",
-                        file.path,
-                        self.shown
+                        "{}: {} does not match the manifest there, so its part is made again",
+                        self.shown,
+                        file.path
                     );
                     run.forget_file(&file.path)?;
                 }
