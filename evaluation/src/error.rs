@@ -92,7 +92,7 @@ pub enum Error {
     },
     /// The id of a row may be another id than that of the references.
     #[error(
-        "{place}: its id is called {own}, but rows are joined by {key}, because the references also have {others}; give every row \
+        "{place}: its id is {own}, but rows are joined by {key}, because the references also have {others}; give every row \
          the {key} of its reference"
     )]
     OtherKey {
