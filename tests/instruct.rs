@@ -283,7 +283,7 @@ fn wrong_flags_say_what_is_right() {
     let (vsr, vqa) = (fixture("vsr"), fixture("vqav2"));
     for (task, said) in [
         ("vsr".to_owned(), "expected NAME=DIR, as in vqav2=~/vqa"),
-        ("vsr=nowhere".to_owned(), "nowhere is not there"),
+        ("vsr=nowhere".to_owned(), "nowhere does not exist"),
         (format!("vssr={vsr}"), "did you mean \"vsr\"?"),
         (format!("vsr={vsr}:train2"), "task vsr has no split train2; it has "),
         (format!("vsr={vqa}"), "lynxdata tasks check vsr"),

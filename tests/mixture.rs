@@ -149,7 +149,7 @@ fn mixtures_that_cannot_be_are_refused_before_anything_is_done() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for (mixture, said) in [
-        ("preset = \"lynx\"", "there are: "),
+        ("preset = \"lynx\"", "the mixtures are: "),
         ("preset = \"lynx-finetune\"\ngroups = [{ name = \"a\", weight = 1 }]", "leave out one of them"),
         (
             "groups = [{ name = \"a\", weight = 1, tasks = [\"vqav2\", \"vsrr\"] }]",

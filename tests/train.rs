@@ -305,7 +305,7 @@ fn pretrained_parts_are_frozen_and_a_trained_model_is_evaluated() {
     let train = ["train", "--stage", "pretrain", "--data", "talks.json"];
     lynxdata(folder, &[&train[..], &small, &other].concat()).ended_with(2).says(&["config.json"]);
     let other = ["--set", &decoder, "--set", "model.decoder_depth=7", "--out", "other"];
-    let said = ["smollm.gguf", "model.decoder_depth is 7", "leave that out"];
+    let said = ["smollm.gguf", "model.decoder_depth is 7", "leave out model.decoder_depth"];
     lynxdata(folder, &[&train[..], &small, &other].concat()).ended_with(2).says(&said);
     assert!(!folder.join("other").exists());
 

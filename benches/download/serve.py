@@ -72,7 +72,8 @@ class Server:
         self.stop_forgotten()
         self.require_free_ports()
         configuration = CONFIGURATION.format(
-            user="user root;" if os.geteuid() == 0 else "",  # or its worker could not read the work folder
+            # Or its worker could not read the work folder.
+            user="user root;" if os.geteuid() == 0 else "",
             folder=self.folder,
             root=self.root,
             port=self.port,

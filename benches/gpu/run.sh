@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# On a machine with a GPU, in the unpacked package: run.sh OUT [DEVICE…] writes to OUT what docs/devices.md
-# has tables for, in about five minutes for each device. With LYNX_REF=lynx_ref.py in the environment,
-# PyTorch takes the same steps on the first GPU, with the interpreter $PYTHON (python3).
+# On a machine with a GPU, in the unpacked package: run.sh OUT [DEVICE…] writes to OUT what
+# docs/devices.md has tables for, in about five minutes for each device. With LYNX_REF=lynx_ref.py
+# in the environment, PyTorch takes the same steps on the first GPU, with the interpreter $PYTHON
+# (python3).
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=$(mkdir -p "${1:?name a folder for the results}" && cd "$1" && pwd)
@@ -10,7 +11,8 @@ export CUDA_PATH="$here/cuda" LYNXDATA_NO_PROGRESS=1
 lynxdata="$here/lynxdata"
 SHAPES=(tiny:32 tiny:1024 middle:16 middle:256) # of benches/model, with the examples of a batch
 
-# Runs a command for at most LIMIT seconds, with its output also in OUT/NAME: record NAME LIMIT COMMAND…
+# Runs a command for at most LIMIT seconds, with its output also in OUT/NAME: record NAME LIMIT
+# COMMAND…
 record() {
     local name=$1 limit=$2
     shift 2
@@ -21,8 +23,8 @@ record() {
     return "$code"
 }
 
-# Takes steps of all shapes in 32 and 16 bits, and stops at the first failure: steps NAME DEVICE COMMAND…
-# where COMMAND expects SHAPE MODE STEPS [THREADS] DEVICE BATCH PRECISION.
+# Takes steps of all shapes in 32 and 16 bits, and stops at the first failure: steps NAME DEVICE
+# COMMAND… where COMMAND expects SHAPE MODE STEPS [THREADS] DEVICE BATCH PRECISION.
 steps() {
     local name=$1 device=$2
     shift 2

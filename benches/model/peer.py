@@ -49,7 +49,8 @@ def main():
     config = lynx_ref.Cfg(**sizes)
     batch = [tensor.to(device) for tensor in lynx_ref.make_batch(config, batch_size, tokens)]
     if device != "cpu":
-        torch.set_float32_matmul_precision("high")  # TF32, in which burn's CUDA backend multiplies as well
+        # TF32, in which burn's CUDA backend multiplies as well.
+        torch.set_float32_matmul_precision("high")
     torch.set_default_device(device)  # the reference makes its masks on the default device
     model = lynx_ref.Lynx(config)
     model.set_train_mode(MODES[mode])

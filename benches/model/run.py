@@ -22,7 +22,8 @@ class Steps:
             **os.environ,
             "RAYON_NUM_THREADS": str(threads),
             "OMP_NUM_THREADS": str(threads),
-            "OMP_WAIT_POLICY": "PASSIVE",  # else threads that wait for work are counted as if they worked
+            # Else threads that wait for work are counted as if they worked.
+            "OMP_WAIT_POLICY": "PASSIVE",
         }
         self.name, self.seconds = name, []
         self.process = subprocess.Popen(

@@ -86,7 +86,8 @@ def made():
         return words
 
     def qwen_processor(*settings):
-        # The processors of Qwen2.5-VL and Qwen3-VL have the same arithmetic; their image processor is this one.
+        # The processors of Qwen2.5-VL and Qwen3-VL have the same arithmetic; their image processor
+        # is this one.
         own = processing_qwen2_vl.Qwen2VLProcessor.__new__(processing_qwen2_vl.Qwen2VLProcessor)
         own.image_processor, own.image_token = qwen(*settings), "<|image_pad|>"
         own._merge_kwargs = lambda **_: {"images_kwargs": {}}

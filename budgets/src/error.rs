@@ -43,7 +43,7 @@ pub enum Error {
         columns: String,
     },
     /// A benchmark has no reference that can be compared.
-    #[error("{path} has no reference to compare with: {why}")]
+    #[error("{path} has no reference that data can be compared with: {why}")]
     NoReferences {
         /// The file or folder.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum Error {
         why: String,
     },
     /// A model is unknown.
-    #[error("there is no model {name}; known are {known}, and for any other fixed,tokens=N")]
+    #[error("there is no model {name}; the models are {known}; for any other model, write fixed,tokens=N")]
     UnknownModel {
         /// The requested one.
         name: String,
@@ -69,7 +69,7 @@ pub enum Error {
         reason: String,
     },
     /// A chat template is unknown.
-    #[error("there is no template {name}; known are {known}")]
+    #[error("there is no template {name}; the templates are {known}")]
     UnknownTemplate {
         /// The requested one.
         name: String,

@@ -85,11 +85,11 @@ pub struct Finding {
     pub tolerance: Tolerance,
     /// The maximum differences over both fusions, in the units of the tolerance.
     pub found: Tolerance,
-    /// The weight whose gradient is furthest off.
+    /// The weight whose gradient has the largest difference.
     pub furthest_gradient: String,
     /// Nats per token of three steps of the compact Lynx.
     pub step_losses: Vec<f64>,
-    /// Milliseconds of the third step; the first steps also compile kernels.
+    /// Duration of the third step in milliseconds. The first two also compile kernels.
     pub step_ms: f64,
 }
 

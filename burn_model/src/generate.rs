@@ -25,12 +25,12 @@ pub struct GenerateConfig {
     pub beams: usize,
     /// Draw tokens by their probabilities instead of taking the best. Default false.
     pub sample: bool,
-    /// Scores are divided by this before a draw. Default 1.
+    /// Divisor of the scores before a draw. Default 1.
     pub temperature: f64,
-    /// Tokens are drawn among this many best ones; 0 means all. Default 0.
+    /// Number of the most likely tokens among which each token is drawn; 0 means all. Default 0.
     pub top_k: usize,
-    /// Tokens are drawn among the smallest set of best tokens whose probabilities sum to this.
-    /// Default 1, all.
+    /// Probability that the most likely tokens must have together; each token is drawn among the
+    /// fewest that do. 1 means all. Default 1.
     pub top_p: f64,
     /// No sequence of this many tokens occurs twice, the prompt included; 0 allows all. Default 0.
     pub no_repeat_ngram: usize,

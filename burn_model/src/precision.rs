@@ -59,8 +59,8 @@ impl Precision {
         if self == Self::F32 { model } else { model.map(&mut Round { to: self.float(), path: Vec::new() }) }
     }
 
-    /// Returns the gradients of the weights of `model`, of which [`Self::rounded`] made the copy
-    /// that `objective` depends on.
+    /// Returns the gradients of the weights of `model`. `objective` must depend on the copy of them
+    /// that [`Self::rounded`] made.
     ///
     /// Small gradients would vanish in f16, whose smallest number is 6e-8: the objective is
     /// multiplied by 4,096 before, and gradients are divided by it after.

@@ -103,7 +103,7 @@ pub struct RunResult {
     pub arm_examples: usize,
     /// Examples of the arm with one copy or more.
     pub distinct_examples: usize,
-    /// Examples with one copy or more of which text was left out.
+    /// Examples with one copy or more whose text was too long, so that a part was left out.
     pub cut_examples: usize,
     /// Examples trained on, repeats counted.
     pub samples_seen: usize,

@@ -126,8 +126,8 @@ impl Tokenizer {
         Ok(Self::with_bytes(inner, bytes, Self::BOS, Self::EOS))
     }
 
-    /// Reads the `tokenizer.json` of a pretrained model with `vocabulary` tokens, of which `begin`
-    /// comes before every text and `end` after it. Texts are not lower-cased unless the file says
+    /// Reads the `tokenizer.json` of a pretrained model with `vocabulary` tokens. The token `begin`
+    /// is put before every text, and `end` after it. Texts are not lower-cased unless the file says
     /// so.
     ///
     /// Byte-level BPE (GPT-2, SmolLM2, Qwen2, Llama 3) and BPE with bytes as a fallback (LLaMA,

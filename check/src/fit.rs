@@ -84,8 +84,8 @@ pub struct Fit {
 pub struct Example {
     /// Row of the image in [`Universe::features`].
     pub picture: u32,
-    /// The pair of [`Universe::pairs`] whose text it has; in a control this may be another pair
-    /// than the image's.
+    /// Index in [`Universe::pairs`] of the pair whose text it has. In a control, this may be
+    /// another pair than that of the image.
     pub text: u32,
     /// Its weight in the replicate; may be 0.
     pub copies: u32,

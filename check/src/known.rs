@@ -497,8 +497,8 @@ pub struct Tally {
     pub invalid: usize,
     /// The gates that failed first, and how often.
     pub failed_gates: BTreeMap<String, usize>,
-    /// Checks whose outcome agrees with the truth; for [`Expected::NoWinner`] and
-    /// [`Expected::FirstNotWorse`], those that gave an answer that does not contradict it. If fewer
+    /// Checks whose outcome agrees with the truth. For [`Expected::NoWinner`] and
+    /// [`Expected::FirstNotWorse`], these are all answers that do not contradict it. If fewer
     /// captions are wrong than the margin of equivalence, both the clean arm and "equivalent" are
     /// right: the arms differ, but by less than the margin.
     pub as_expected: usize,
@@ -508,8 +508,9 @@ pub struct Tally {
     /// better; absent if nothing was measured.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mean_difference_in_errors: Option<f64>,
-    /// Standard deviation of the same; absent below two draws. If the arms are halves and the
-    /// standard errors are right, it is near that of Student's t: 1.1 for 12 replicates.
+    /// Standard deviation of these differences in the same units; absent below two draws. If the
+    /// arms are halves and the standard errors are right, it is near that of Student's t: 1.1 for
+    /// 12 replicates.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub deviation_in_errors: Option<f64>,
 }

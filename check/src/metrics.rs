@@ -61,7 +61,8 @@ pub struct Metric {
 }
 
 impl Metric {
-    /// Returns the metric that is compared beside it: the first other one of the list.
+    /// Returns the metric that is reported beside this one: the first metric of the list, or the
+    /// second if this is the first.
     pub fn other(&self) -> &'static Metric {
         METRICS[usize::from(self == METRICS[0])]
     }

@@ -27,7 +27,8 @@ pub struct Protocol {
     pub seed: u64,
     /// Number of replicates.
     pub replicates: usize,
-    /// The planned numbers of replicates at which a verdict is asked for; α is divided among them.
+    /// Numbers of replicates after which the verdict is read. The probability of error is divided
+    /// among them.
     pub looks: Vec<usize>,
     /// Probability of naming a winner although there is none.
     pub alpha: f64,
@@ -151,8 +152,8 @@ pub struct ArmOutcome {
 pub struct WrongTexts {
     /// Texts on wrong images, percent.
     pub percent: u32,
-    /// The amount by which the arm is better than the arm with wrong texts. It is above 0 if the
-    /// arm is better, whichever direction of the metric is better.
+    /// How much better the arm is than the same arm with wrong texts: above 0 if it is better, also
+    /// for a metric of which less is better.
     pub fall: Difference,
     /// Whether the wrong texts were found, by the visual gain.
     pub found: bool,
@@ -351,8 +352,8 @@ pub fn check<E: Send>(
     Ok(judge(protocol, &universe.arms, split, &different_pairs, &results))
 }
 
-/// Returns the arms with enough pairs to fit that can be compared with another one; none if there
-/// are too few held-out pairs. [`judge`] then reports what is missing.
+/// Returns the arms to fit: those with enough pairs that can be compared with another such arm.
+/// Returns none if there are too few held-out pairs; [`judge`] then reports what is missing.
 pub fn arms_to_fit(protocol: &Protocol, split: &Split, different_pairs: &[usize]) -> Vec<usize> {
     let held_out = split.held_out.iter().filter(|held| held.counts).count();
     let enough = |arm: &usize| different_pairs[*arm] >= protocol.fewest_pairs;

@@ -26,7 +26,8 @@ pub struct SplitConfig {
     pub most_pairs: usize,
 }
 
-/// A text that is shared by images of more other clusters than this is not held out.
+/// Maximum number of other clusters that may share a held-out text. A text of more clusters is not
+/// held out.
 pub const SHARED_BY_MOST: usize = 3;
 
 /// Minimum number of held-out pairs of one origin that are measured separately.
@@ -58,7 +59,7 @@ pub struct Split {
     pub held_out: Vec<HeldOut>,
     /// Whether the held-out pairs were given by the user, rather than taken from the arms.
     pub is_given: bool,
-    /// Whether all pairs are conversations, of which only long answers are compared.
+    /// Whether all pairs are conversations. Only their long answers are compared with each other.
     pub are_conversations: bool,
     /// Pairs that were left out.
     pub left_out: LeftOut,
@@ -72,9 +73,9 @@ pub struct LeftOut {
     pub pairs_of_arms: Vec<usize>,
     /// Pairs in held-out clusters.
     pub in_held_out_clusters: Vec<usize>,
-    /// Pairs whose text equals a held-out one, except for case and punctuation.
+    /// Pairs whose text equals a held-out text, except for case and punctuation.
     pub same_text: Vec<usize>,
-    /// Pairs whose text is nearly a held-out one, or shares a span of words with one.
+    /// Pairs whose text nearly equals a held-out text, or shares a span of words with one.
     pub similar_text: Vec<usize>,
     /// Pairs beyond the maximum of an arm.
     pub beyond_most: Vec<usize>,

@@ -53,8 +53,8 @@ pub fn difference(first: &[f64], second: &[f64], alpha: f64) -> Difference {
 }
 
 impl Difference {
-    /// Returns the same difference at another error probability: with its interval and detectable
-    /// effect for it.
+    /// Returns the same difference with the interval and the detectable effect for another
+    /// probability of error.
     #[must_use]
     pub fn at(&self, alpha: f64) -> Difference {
         let freedom = self.replicates.saturating_sub(1) as f64;

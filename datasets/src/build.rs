@@ -165,13 +165,13 @@ impl PackedRecord {
 pub struct BuildSettings {
     /// The seed. It, the task and the record determine all choices.
     pub seed: u64,
-    /// The set of wordings of the banks from which the one of a record is chosen.
+    /// The wordings of a bank among which the wording of a record is chosen.
     pub prompts: PromptMode,
     /// The language of the wordings; by default that of the task.
     pub language: Option<String>,
     /// Whether all texts are converted to lower case.
     pub lower_case: bool,
-    /// The number of questions with options of which none is right.
+    /// The shares of questions that are asked without a right option.
     pub negatives: Negatives,
     /// The share of records, 0 to 1, that may be lost, instead of that of the task. It changes no
     /// conversation.

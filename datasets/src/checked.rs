@@ -25,8 +25,8 @@ pub struct Checked {
     /// Errors that would stop a build: every missing file, a file that cannot be parsed, too many
     /// dropped records, or no conversation. It is empty if conversations can be made.
     pub faults: Vec<String>,
-    /// The reason why a build would end as incomplete: too many records are lost, which includes
-    /// those whose images are missing.
+    /// The message if too many records are lost, so that a run would end with exit code 3. Records
+    /// whose images are missing are lost too.
     pub loss: Option<String>,
     /// The counts of rows and records, as a build has them if no image is broken.
     pub counts: TaskCounts,
@@ -37,9 +37,9 @@ pub struct Checked {
 /// The numbers of images and videos that have a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct MediaCount {
-    /// All of them, each counted once, without those in the rows.
+    /// All images and videos that need a file, each counted once. Those inside rows need none.
     pub wanted: u64,
-    /// Those without a file.
+    /// The number of them without a file.
     pub missing: u64,
     /// The path of the first one without a file.
     pub example: Option<String>,

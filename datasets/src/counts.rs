@@ -45,9 +45,9 @@ pub struct TaskCounts {
     /// contains a token that trainers treat as media or the end of a turn). Stages that check the
     /// images add their own reasons.
     pub dropped: BTreeMap<String, u64>,
-    /// Records among `dropped` that were read, and lost afterwards: no wording suits them, a text
-    /// has a token, or their images or videos are missing or broken. Records that are left out on
-    /// purpose do not count.
+    /// Records among `dropped` that could be read, but were lost later: no wording suits them, a
+    /// text has a token of a trainer, or their images or videos are missing or broken. Records that
+    /// are left out on purpose do not count.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lost_later: u64,
     /// Parts that were left out although their record was kept, by reason. Rows of other tables:
@@ -56,7 +56,7 @@ pub struct TaskCounts {
     /// `video_token:captions`. Answers of records that have other answers: `answer_shape:SHAPE`.
     /// Parts of boxes outside the image: `outside_image:box`.
     pub left_out: BTreeMap<String, u64>,
-    /// Answers by their declared shape, and how many of them do not have it.
+    /// For each declared shape, the number of answers and the number of those without it.
     pub answers: BTreeMap<String, ShapeCount>,
     /// Kept records without an optional slot or answer, by its name.
     pub lacking: BTreeMap<String, u64>,

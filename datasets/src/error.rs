@@ -74,7 +74,7 @@ pub enum Error {
     },
     /// A native file is not on disk, and several archives contain it.
     #[error(
-        "there is no {}, and both {first} and {second} hold it; unpack the right one, or move the other one away",
+        "{} is not unpacked, and both {first} and {second} contain it; unpack the right one, or move the other one away",
         path.display()
     )]
     InSeveralArchives {
@@ -158,7 +158,7 @@ pub enum Error {
     },
     /// Too many answers do not have the shape that the task declares.
     #[error(
-        "task {task}: {percent:.0} % of its answers of the shape {shape} do not have that shape, more than {most:.0} %; \
+        "task {task}: {percent:.0} % of the answers that it declares as {shape} do not have this shape, more than {most:.0} %; \
          declare them under another shape in [answers]; the first case: {example}"
     )]
     AnswerShape {
@@ -191,6 +191,16 @@ pub enum Error {
         reasons: Vec<String>,
         /// The full message of the first record that was dropped for the most frequent reason.
         example: String,
+    },
+    /// There is no mixture of this name.
+    #[error("there is no mixture {name:?}; the mixtures are: {}{hint}", all.join(", "))]
+    UnknownMixture {
+        /// The unknown name.
+        name: String,
+        /// The names of all mixtures.
+        all: Vec<&'static str>,
+        /// The nearest name, as the end of the message.
+        hint: String,
     },
     /// A mixture that is invalid or impossible.
     #[error("mixture: {0}")]

@@ -213,7 +213,7 @@ pub struct Absent {
     pub path: String,
     /// The same image under another name or in another folder, complete.
     pub elsewhere: Option<Place>,
-    /// The URLs from which it can be downloaded, in the order to try them.
+    /// The URLs from which it can be downloaded; the first one is tried first.
     pub urls: Vec<String>,
 }
 
@@ -231,7 +231,7 @@ pub struct Held {
     pub broken: u64,
     /// The path of the first of them, and what is wrong with it.
     pub broken_example: Option<String>,
-    /// The number of images that are only under another name or in another folder.
+    /// The number of images that exist only under another name or in another folder.
     pub elsewhere: u64,
     /// The number of missing images with a URL.
     pub fetchable: u64,

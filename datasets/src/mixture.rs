@@ -82,7 +82,8 @@ impl Group {
         }
     }
 
-    /// Returns what is wrong with the weights and the settings for sharing, if anything.
+    /// Returns the fault of the weights and of the settings for sharing, or `None` if they are
+    /// valid.
     pub fn fault(&self) -> Option<String> {
         let is_positive = |number: f64| number.is_finite() && number > 0.0;
         if !is_positive(self.weight) {
@@ -153,7 +154,7 @@ pub fn preset(name: &str) -> Result<Preset> {
         let all = presets();
         let near = nearest(name, all.iter().copied());
         let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-        Error::Mixture(format!("there is none of the name {name}; there are: {}{hint}", all.join(", ")))
+        Error::UnknownMixture { name: name.to_owned(), all, hint }
     })?;
     toml::from_str(text).map_err(|reason| Error::Mixture(format!("{name}: {reason}")))
 }

@@ -31,7 +31,7 @@ pub struct Record {
     /// Its answers.
     pub answers: Answers,
     /// The boxes that the task converts for its slots and answers, as the source has them, in the
-    /// order of the conversions. Not every one need be in a text.
+    /// order of the conversions. Some may be in no text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub boxes: Vec<NativeBox>,
     /// The native file, as a path from the root folder.

@@ -300,8 +300,8 @@ impl<'a> Records<'a> {
         self.reading.pause_after(rows);
     }
 
-    /// Ends a part and returns its counts. The iterator then continues with the rows after it, if
-    /// there are any; `goes_on` in the counts says so.
+    /// Ends a part and returns its counts. If `goes_on` is set in them, there are more rows, with
+    /// which the iterator continues.
     pub fn next_part(&mut self) -> TaskCounts {
         self.reading.next_part(!self.queue.is_empty())
     }

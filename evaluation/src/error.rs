@@ -6,7 +6,7 @@ use crate::place::Place;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or a line of it is not JSON.
-    #[error("{place}: not JSON: {reason}; a file holds one JSON value, or one JSON object a line")]
+    #[error("{place}: not JSON: {reason}; a file holds one JSON value, or one JSON object per line")]
     NotJson {
         /// File and line.
         place: Place,
@@ -15,7 +15,7 @@ pub enum Error {
     },
     /// A file is JSON, but has no rows.
     #[error(
-        "{file}: {what}; a file of {rows} is a list of objects, one object a line, or one of the official formats in \
+        "{file}: {what}; a file of {rows} is a list of objects, one object per line, or one of the official formats in \
          docs/evaluation.md"
     )]
     NoRows {
@@ -92,7 +92,7 @@ pub enum Error {
     },
     /// The id of a row may be another id than that of the references.
     #[error(
-        "{place}: its id is {own}, but the references are known by {key} and have {others} beside it; give every row \
+        "{place}: its id is {own}, but rows are joined by {key}, because the references also have {others}; give every row \
          the {key} of its reference"
     )]
     OtherKey {
@@ -106,9 +106,7 @@ pub enum Error {
         others: String,
     },
     /// A row has two fields that may both be its answer.
-    #[error(
-        "{place}: {first} and {second} may both be the answer of the model; rename the field of its answers to prediction"
-    )]
+    #[error("{place}: both {first} and {second} may hold the answer of the model; rename the right one to prediction")]
     TwoAnswers {
         /// The row.
         place: Place,

@@ -50,8 +50,8 @@ pub struct Agreement {
     pub kappa: Option<f64>,
     /// Its 95 % interval over questions.
     pub kappa_interval: Option<[f64; 2]>,
-    /// Numbers of questions to which judge and people said yes and yes, yes and no, no and yes, no
-    /// and no.
+    /// Numbers of questions by the answers of judge and people: yes and yes, yes and no, no and
+    /// yes, no and no.
     pub counts: [usize; 4],
 }
 

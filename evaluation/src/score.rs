@@ -28,7 +28,7 @@ pub struct Scores {
     pub source: &'static str,
     /// Whether quirks of the official script were left out.
     pub strict: bool,
-    /// Categories, groups of them, and all questions at the end.
+    /// The scores of each category, then of groups of categories, then of all questions.
     pub groups: Vec<Group>,
     /// The method of the intervals.
     pub interval: String,

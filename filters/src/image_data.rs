@@ -41,12 +41,12 @@ impl ImageData {
         Self { encoded_bytes: encoded_bytes as u64, pixels, luma: OnceLock::new(), histogram: OnceLock::new() }
     }
 
-    /// Returns the pixels in a row.
+    /// Returns the width in pixels.
     pub fn width(&self) -> u32 {
         self.pixels.width()
     }
 
-    /// Returns the number of rows.
+    /// Returns the height in pixels.
     pub fn height(&self) -> u32 {
         self.pixels.height()
     }

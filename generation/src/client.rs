@@ -101,7 +101,7 @@ impl Client {
         self.budget.spending()
     }
 
-    /// Returns the estimated cost of requests, without those whose replies are stored.
+    /// Returns the estimated cost of requests. Requests whose replies are stored cost nothing.
     pub fn estimate(&self, requests: impl IntoIterator<Item = impl Borrow<Request>>) -> Estimate {
         self.budget.estimate(requests.into_iter().filter(|request| !self.is_kept(request.borrow())))
     }

@@ -120,7 +120,7 @@ pub enum Error {
     },
     /// The next request could cost more than is left of the budget.
     #[error(
-        "{spent} of {max} are spent and the next request may cost {needed}; raise the limit to continue, replies that are paid for are stored"
+        "{spent} of {max} are spent and the next request may cost {needed}; raise the limit to continue; all replies so far are stored"
     )]
     Budget {
         /// Money spent.

@@ -175,8 +175,8 @@ pub struct Wanted {
     pub kind: Kind,
     /// Its language.
     pub language: Language,
-    /// Names of objects of all rows. If a text names one of them that is not in the captions and
-    /// boxes of its row, the object is invented.
+    /// Names of the objects of all rows. A text that names one of them invents it if the captions
+    /// and boxes of its row do not have it.
     pub vocabulary: BTreeSet<String>,
 }
 

@@ -201,7 +201,7 @@ pub struct Origin {
     pub model: String,
     /// The day on which it was asked, as `2026-01-31`.
     pub date: String,
-    /// The digest of the request, by which the request and the reply can be found.
+    /// The digest of the request. The stored request and reply can be found by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
     /// The ids of the wordings that the model was shown.

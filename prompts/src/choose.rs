@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::bank::Wording;
 use crate::hash::keyed_hash;
 
-/// The set of wordings from which the one of a record is chosen. The Lynx paper compares training
-/// with and without diverse prompts in an ablation (arXiv 2307.02469, section 3.3).
+/// The wordings of a bank among which the wording of a record is chosen. The Lynx paper compares
+/// training with and without diverse prompts in an ablation (arXiv 2307.02469, section 3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PromptMode {

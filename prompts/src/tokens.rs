@@ -11,10 +11,10 @@
 //! published captions and neither end a turn nor ask for media; boxes and points such as `<box>`,
 //! which are the subject of some tasks; and `USER:` and `###`, which are ordinary text.
 
-/// The marker by which LLaVA-style files place an image in a text.
+/// The marker for the place of an image in a text of LLaVA's format.
 pub const IMAGE_TOKEN: &str = "<image>";
 
-/// The marker by which they place a video.
+/// The marker for the place of a video in it.
 pub const VIDEO_TOKEN: &str = "<video>";
 
 /// The reasons under which texts with a token are left out: the kind of media that it asks for, or

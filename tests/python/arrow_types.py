@@ -75,7 +75,8 @@ def seen(data_files):
     return {name: (str(rows.features[name]), rows[name][:]) for name in rows.features if name in VALUES}
 
 
-# Offsets of another width and views are other layouts of the same values; a column of nulls becomes a text column.
+# Offsets of another width and views are other layouts of the same values; a column of nulls becomes
+# a text column.
 SAME = {"large_string": "string", "string_view": "string", "null": "string", "large_binary": "binary", "binary_view": "binary"}
 
 

@@ -30,7 +30,8 @@ def conversations():
         counts["messages"] += len(row["messages"])
         roles = [message["role"] for message in row["messages"] if message["role"] != "system"]
         assert roles == ["user", "assistant"] * (len(roles) // 2) and len(row["messages"]) - len(roles) <= 1, row["id"]
-        for picture in filter(None, row["images"]):  # annotations may be converted without their pictures
+        # Annotations may be converted without their pictures.
+        for picture in filter(None, row["images"]):
             picture.load()
             counts["pictures_decoded"] += 1
     return counts

@@ -1,7 +1,8 @@
 //! The invariants of ARCHITECTURE.md that a machine can check: which crate may import which, that
 //! every folder is where the table says, and that the modules of a crate do not import each other
 //! in circles. It also checks that the recipes of CONTRIBUTING.md are true, that columns of tables
-//! are named by constants, and that comments and prose have at most 100 columns.
+//! are named by constants, and that comments and prose have at most 100 columns, also comments in
+//! TOML, YAML, Python and shell files.
 
 mod circles;
 mod columns;

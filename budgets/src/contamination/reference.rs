@@ -400,7 +400,10 @@ mod tests {
             contamination(&path("own.jsonl"), &[path(against)], &Comparison { hash_distance, ..plain() })
         };
         let told = |against: &str, hash_distance| compare(against, hash_distance).unwrap_err().to_string();
-        assert!(told("empty.jsonl", None).ends_with("empty.jsonl has no reference to compare with: it has no rows"));
+        assert!(
+            told("empty.jsonl", None)
+                .ends_with("empty.jsonl has no reference that data can be compared with: it has no rows")
+        );
         let other = told("other.jsonl", None);
         assert!(other.contains("2 of 2 rows have none of the fields") && other.contains("text, image"), "{other}");
         write("owleval.jsonl", "{\"image\": \"1.jpg\", \"question\": \"Why?\"}");

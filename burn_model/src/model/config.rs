@@ -127,12 +127,12 @@ pub struct ModelConfig {
     /// The way in which the decoder receives images: `"prefix"` or `"cross_attention"`. Default
     /// `"prefix"`.
     pub fusion: Fusion,
-    /// Number of decoder layers for each adapter, which follows the first of them; 0 means no
+    /// Number of decoder layers per adapter. The adapter follows the first of them; 0 means no
     /// adapters. Default 2, as in the released configuration of Lynx (the paper's text says 1).
     pub adapter_every: usize,
-    /// Number of decoder layers for each cross-attention, which comes before the first of them,
-    /// with `fusion = "cross_attention"`. Default 2; OpenFlamingo-9B has 4, beginning with the
-    /// fourth.
+    /// Number of decoder layers per cross-attention, with `fusion = "cross_attention"`. The
+    /// cross-attention comes before the first of them. Default 2; OpenFlamingo-9B has 4, beginning
+    /// with the fourth.
     pub cross_attention_every: usize,
     /// Rank of low-rank changes (LoRA, arXiv 2106.09685) to the decoder's linear layers; 0 means
     /// none. Default 0.

@@ -81,8 +81,8 @@ pub struct LoadReport {
     pub interpolated: Option<(usize, usize)>,
 }
 
-/// Builds a model with the weights of `seed`, as [`Lynx::new`] does, and loads pretrained parts,
-/// whose initial weights are not drawn. Returns a report for each part, in their order.
+/// Builds a model and loads the pretrained parts into it. The other weights are drawn from `seed`,
+/// as in [`Lynx::new`]. Returns a report for each pretrained part, in their order.
 pub fn build(
     parts: &[(&Pretrained, Part)],
     config: &ModelConfig,

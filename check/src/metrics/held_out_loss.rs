@@ -11,7 +11,7 @@ pub const HELD_OUT_LOSS: Metric = Metric {
     help: "The arm that is better for predicting held-out texts, by images and language together",
     higher_is_better: false,
     needs_language_model: true,
-    unit: |_| "bits a byte",
+    unit: |_| "bits per byte",
     of_pair: |measured| measured.bits,
     of_fit: |result| result.held_out_loss,
     finding: "trained on it, the model predicts held-out texts better than trained on",

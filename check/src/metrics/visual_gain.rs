@@ -15,7 +15,7 @@ pub const VISUAL_GAIN: Metric = Metric {
     needs_language_model: false,
     unit: |gear| match gear {
         Gear::Quick => "score units",
-        Gear::Lynx => "bits a byte",
+        Gear::Lynx => "bits per byte",
     },
     of_pair: |measured| Some(measured.gain),
     of_fit: |result| Some(result.visual_gain),

@@ -16,12 +16,13 @@ use crate::record::Options;
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Negatives {
-    /// The share, 0 to 0.5, whose right option is replaced by "None of these", which is then right.
+    /// The share of the questions, 0 to 0.5, whose right option is replaced by "None of these",
+    /// which is then the right answer.
     pub none_of_the_above: f64,
-    /// The share, 0 to 0.5, that get the options of another question of the task, one of them
-    /// replaced by "None of these", which is then right. Both shares together are at most 0.5,
-    /// because as many questions again keep their right option and show "None of these" instead of
-    /// a wrong one.
+    /// The share of the questions, 0 to 0.5, that get the options of another question of the task.
+    /// One of these is replaced by "None of these", which is then the right answer. Both shares
+    /// together are at most 0.5, because an equal number of questions keeps the right option and
+    /// shows "None of these" instead of a wrong one.
     pub unanswerable: f64,
 }
 
@@ -50,7 +51,7 @@ const NONE_OF_THESE: &[(&str, &str)] = &[
 const REFERRING: &[&str] = &["none of", "all of", "both", "neither", "above", "below", "none"];
 
 impl Negatives {
-    /// Returns what is wrong with the shares, if anything is.
+    /// Returns the fault of the shares, or `None` if they are valid.
     pub fn fault(&self) -> Option<String> {
         let is_share = |share: f64| (0.0..=0.5).contains(&share);
         let fits = is_share(self.none_of_the_above) && is_share(self.unanswerable);

@@ -509,7 +509,7 @@ fn answers_of_another_shape_stop_a_task() {
     assert_eq!((conversations.len(), counts.dropped["answer_shape"], counts.answers["phrase"].misfits), (16, 4, 4));
     let fault = own_build(toml, &[], &rows(5)).unwrap_err().to_string();
     assert!(
-        fault.contains("25 % of its answers of the shape phrase do not have that shape, more than 20 %"),
+        fault.contains("25 % of the answers that it declares as phrase do not have this shape, more than 20 %"),
         "{fault}"
     );
     assert!(fault.contains("row 0: the phrase, asked \"x?\", \"word word"), "{fault}");

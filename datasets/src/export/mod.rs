@@ -1,6 +1,9 @@
 //! Writes conversations in the formats that trainers read.
 //!
-//! A format is one file here and one line in [`FORMATS`]; no other code uses its name.
+//! A format is one file here and one line in [`FORMATS`]. Other code takes the formats from this
+//! list, with two exceptions: `budgets/src/read/mod.rs` lists the folders that `audit` can read,
+//! because that crate does not import this one, and `pipeline/cli/src/commands/instruct.rs` names
+//! the default of `--to`.
 
 mod cauldron;
 mod columns;

@@ -25,7 +25,7 @@ const COCO_ID: &[&str] = &["image_id"];
 /// A question with its answers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reference {
-    /// The id by which predictions name it.
+    /// The id that its prediction has, too.
     pub id: String,
     /// The question; captions have none.
     pub question: Option<String>,
@@ -48,7 +48,7 @@ pub struct Reference {
 pub struct References {
     /// The references in the order of the files.
     pub rows: Vec<Reference>,
-    /// The fields of their ids, by which predictions and labels are joined with them.
+    /// The fields that hold ids. Predictions and labels are joined with the references by them.
     pub key: Key,
     /// Remarks about unusual input.
     pub notes: Vec<String>,

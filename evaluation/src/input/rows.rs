@@ -103,8 +103,8 @@ impl Key {
         Ok((Key { name, unique, names }, chosen))
     }
 
-    /// Returns the field in which new rows have the ids of these references, so that they are
-    /// joined by nothing else: `id`, unless this is another id of references with several.
+    /// Returns the field in which rows that we write hold the ids of these references. It is `id`,
+    /// unless the references have several ids and join by another one.
     pub fn name(&self) -> &'static str {
         self.only_name().unwrap_or("id")
     }

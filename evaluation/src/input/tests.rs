@@ -101,7 +101,7 @@ fn all_rows_of_a_file_have_their_answer_in_the_same_field() {
     let mixed = told(predictions("{\"id\": 1, \"prediction\": \"a\"}\n{\"id\": 2, \"answer\": \"the right one\"}"));
     assert!(mixed.starts_with("p.jsonl, line 2: no answer; its field can be called prediction; other rows"), "{mixed}");
     let both = told(predictions("{\"id\": 1, \"caption\": \"a dog\", \"answer\": \"two\"}"));
-    assert!(both.starts_with("p.jsonl, line 1: caption and answer may both be the answer"), "{both}");
+    assert!(both.starts_with("p.jsonl, line 1: both caption and answer may hold the answer"), "{both}");
     let three = predictions(r#"{"id": 1, "caption": "a dog", "answer": "two", "prediction": "p"}"#).unwrap();
     assert_eq!(three[0].answer.as_deref(), Some("p"));
 }
@@ -116,13 +116,13 @@ fn a_reference_is_never_taken_for_the_answer_of_the_model() {
         (r#"{"id": 1, "answer": "yes", "caption": "a dog"}"#, "caption and answer"),
     ] {
         let error = told(predictions(row));
-        let wanted = format!("p.jsonl, line 1: {fields} may both be the answer of the model; rename");
+        let wanted = format!("p.jsonl, line 1: both {fields} may hold the answer of the model; rename");
         assert!(error.starts_with(&wanted) && error.ends_with("to prediction"), "{error}");
         let renamed = row.replace("\"text\"", "\"prediction\"");
         assert!(renamed == row || predictions(&renamed).unwrap()[0].answer.as_deref() == Some("yes"), "{renamed}");
     }
     let two_rows = told(predictions("{\"id\": 1, \"answer\": \"a\"}\n{\"id\": 2, \"text\": \"b\"}"));
-    assert!(two_rows.starts_with("p.jsonl, line 2: answer and text may both"), "{two_rows}");
+    assert!(two_rows.starts_with("p.jsonl, line 2: both answer and text may hold"), "{two_rows}");
     for name in ["predicted_answer", "model_answer", "model_response", "generated_text"] {
         let found = predictions(&format!(r#"{{"id": 1, "answer": "right", "{name}": "wrong", "text": "q"}}"#)).unwrap();
         assert_eq!(found[0].answer.as_deref(), Some("wrong"), "{name}");
@@ -142,8 +142,9 @@ fn rows_are_joined_by_the_id_that_both_files_have() {
     assert!(unknown.starts_with("p, line 1: id 3 is not among the references"), "{unknown}");
     let other = told(read(r#"{"doc_id": 1, "answer": "a"}"#));
     assert!(
-        other
-            .starts_with("p, line 1: its id is doc_id, but the references are known by question_id and have id beside"),
+        other.starts_with(
+            "p, line 1: its id is doc_id, but rows are joined by question_id, because the references also have id;"
+        ),
         "{other}"
     );
     let nameless = told(read(r#"{"1": "a", "2": "b"}"#));
@@ -167,7 +168,7 @@ fn references_are_known_by_an_id_that_does_not_repeat() {
     let read = |text| read_predictions(Source { name: "p", text }, &found.key);
     assert_eq!(read(r#"{"id": 2, "question_id": 0, "answer": "no"}"#).unwrap()[0].id, "2");
     let other = told(read(r#"{"question_id": 1, "answer": "no"}"#));
-    assert!(other.contains("its id is question_id, but the references are known by id"), "{other}");
+    assert!(other.contains("its id is question_id, but rows are joined by id"), "{other}");
     let none = told(references(&[("r", &text.replace("\"id\"", "\"number\""))]));
     assert!(
         none.starts_with("r, line 3: question_id 0 occurs twice, first in r, line 1; give every reference an id"),
@@ -414,7 +415,9 @@ fn predictions_are_joined_by_the_id_that_the_references_have() {
     assert_eq!(read(both, &of("id")).unwrap()[0].id, "9");
     let by_image = told(read(r#"{"image_id": 7, "prediction": "a"}"#, &of("")));
     assert!(
-        by_image.starts_with("p, line 1: its id is image_id, but the references are known by index and have image_id"),
+        by_image.starts_with(
+            "p, line 1: its id is image_id, but rows are joined by index, because the references also have image_id"
+        ),
         "{by_image}"
     );
     let labels = read_labels(Source { name: "l", text: r#"{"id": 9, "index": 7, "label": "yes"}"# }, &of("")).unwrap();

@@ -29,7 +29,7 @@ mod tests {
     #[test]
     fn divides_the_file_by_its_pixels() {
         let bytes = fixture("synthetic_bitmap.bmp");
-        let picture = ImageData::decode(&bytes).unwrap(); // 60 x 50, 3 bytes a pixel and a header of 54
+        let picture = ImageData::decode(&bytes).unwrap(); // 60 x 50, 3 bytes per pixel and a header of 54
         assert_eq!(SIGNAL.measure(&Sample::new(None, Some(&picture))), Value::Float(9054.0 / 3000.0));
         assert_eq!(SIGNAL.measure(&Sample::new(None, None)), Value::Missing);
     }

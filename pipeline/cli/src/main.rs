@@ -58,7 +58,8 @@ Examples:
   lynxdata verify my-run                    check that its files are unchanged
 
 Exit codes: 0 success, 1 failure or empty result, 2 wrong usage or invalid recipe, 3 finished, but
-too many rows failed or some records would break a training run, 130 interrupted.";
+too many rows failed, a task lost too many records, or some records would break a training run or
+match a benchmark, 130 interrupted.";
 
 #[derive(Subcommand)]
 enum Command {

@@ -29,7 +29,7 @@ use lynxdata_records::nan_as_null;
 use crate::functions::missing_if_nan;
 use crate::{Error, Result};
 
-/// The reason that `rejected_by` holds for duplicates, beside the names of rules.
+/// The reason in `rejected_by` for duplicates; the other reasons are names of rules.
 pub const DUPLICATE: &str = "duplicate";
 
 /// A named predicate that a pair must pass. A pair on which the predicate is null, because a signal

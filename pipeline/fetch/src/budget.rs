@@ -25,9 +25,10 @@ impl Budget {
         Budget { units: Arc::new(Semaphore::new(total as usize)), total }
     }
 
-    /// Waits for room for `bytes` bytes, but for at most half of the budget. Otherwise a large
-    /// request would wait for all others to end, and all later requests would wait too. The caller
-    /// must hold no other share, because holders that wait could deadlock.
+    /// Waits until there is room for `bytes` bytes, and takes it. A share is never more than half
+    /// of the budget, even if `bytes` is. Otherwise a large request would wait for all others to
+    /// end, and all later requests would wait too. The caller must hold no other share, because
+    /// holders that wait could deadlock.
     pub(crate) async fn take(&self, bytes: u64) -> Share {
         let units = units_of(bytes).min(self.total.div_ceil(2));
         Share(Some(self.units.clone().acquire_many_owned(units).await.expect("the semaphore is never closed")))

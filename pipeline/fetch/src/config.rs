@@ -86,9 +86,9 @@ pub struct DownloadConfig {
     /// Share of failed rows, 0 to 1, above which a finished run exits with code 3; with 1 it never
     /// does.
     pub max_failed_fraction: f64,
-    /// Directives of `X-Robots-Tag` by which a server keeps its images out of the pool, addressed
-    /// to everyone or to the product name (first word) of `user_agent`. The header
-    /// `TDM-Reservation: 1` does so too. With an empty list neither header is obeyed.
+    /// Directives of `X-Robots-Tag` that keep an image out of the pool, if the header addresses
+    /// everyone or the product name (first word) of `user_agent`. The header `TDM-Reservation: 1`
+    /// keeps it out too. With an empty list neither header is obeyed.
     pub opt_out_directives: Vec<String>,
     /// Whether the `robots.txt` of every host is fetched and obeyed, for the product name (first
     /// word) of `user_agent`. A URL that it disallows ends with `opted_out`.
@@ -100,7 +100,7 @@ pub struct DownloadConfig {
     pub requests_per_second_per_host: f64,
     /// Number of consecutive rows without any answer (`dns_error`, `connect_error`, `tls_error`,
     /// `timeout`) or with `rate_limited` after which a host is given up; 0 for never. Rows of a
-    /// host that was given up fail without an attempt. One row a minute still tries the host, and
+    /// host that was given up fail without an attempt. One row per minute still tries the host, and
     /// if it succeeds, the host is used again. A host that has answered before and can no longer be
     /// connected to is expected back for 30 seconds: it is tried once a second, and its rows fail
     /// only after that. Which rows of such a host are tried depends on the order of answers, so

@@ -45,7 +45,7 @@ pub enum Error {
     },
     /// The format cannot be recognised by the file name.
     #[error(
-        "cannot tell the format of {path} from its name; set `format` (--input-format) to parquet, csv, tsv, jsonl, txt or webdataset (jsonl means one object a line or one array of objects, webdataset an uncompressed tar archive)"
+        "cannot tell the format of {path} from its name; set `format` (--input-format) to parquet, csv, tsv, jsonl, txt or webdataset (jsonl means one object per line or one array of objects, webdataset an uncompressed tar archive)"
     )]
     UnknownFormat {
         /// The file.

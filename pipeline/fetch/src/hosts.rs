@@ -3,10 +3,10 @@
 //!
 //! Rows in flight are counted for the host and port of the row's URL. Everything else is counted
 //! for the hosts that are requested, including targets of redirects. A host that was given up is
-//! tried again with one row a minute, and is used again as soon as it answers.
+//! tried again with one row per minute, and is used again as soon as it answers.
 //!
 //! A host that has answered in this run and can no longer be connected to will most likely be back
-//! soon. It is expected back for some seconds and tried with one row a second meanwhile. The rows
+//! soon. It is expected back for some seconds and tried with one row per second meanwhile. The rows
 //! that have not reached it are tried again at the end of their part. A host that has never
 //! answered is expected only if it failed before any host had answered, because the network or the
 //! servers may just be starting. Otherwise it is not, because lists are full of hosts that no
@@ -511,7 +511,7 @@ mod tests {
         let over = begin + outage;
         assert!(host.again(over) == Again::Never && !host.is_expected(over), "its failures began so long ago");
         assert_eq!(host.given_up(over), None);
-        assert!(host.given_up(over + PROBE_EVERY / 2).is_some(), "one row a minute from now on");
+        assert!(host.given_up(over + PROBE_EVERY / 2).is_some(), "one row per minute from now on");
         end(&host, over, true, Status::Ok);
         assert_eq!(host.again(over), Again::Now);
         unreached(&host, over);

@@ -97,7 +97,7 @@ pub(crate) enum NoAddress {
     #[error("no name server answered within {} s", .after.as_secs_f64())]
     TimedOut { after: Duration },
     /// There is no name server to ask.
-    #[error("no system name servers: {reason}")]
+    #[error("the system names no name servers: {reason}")]
     NoServers { reason: String },
 }
 

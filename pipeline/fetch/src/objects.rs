@@ -388,9 +388,9 @@ impl Location {
         self.chunks(object).try_concat().await
     }
 
-    /// Writes this object only if the store still holds the version `before` (`None`: no object).
-    /// Returns `None` if it holds something else. So if two processes write to one location, one of
-    /// them notices the other. Stores that cannot compare versions, such as web servers, always
+    /// Writes this object if the store still has the version `before` (`None`: no object).
+    /// Otherwise writes nothing and returns `None`. So if two processes write to one location, one
+    /// of them notices the other. Stores that cannot compare versions, such as web servers, always
     /// write.
     ///
     /// # Errors

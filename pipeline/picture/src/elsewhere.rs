@@ -166,7 +166,7 @@ mod tests {
             bytes
         };
         for (place, value, is_opened) in [
-            (28, &[2, 0][..], false), // two bits a pixel
+            (28, &[2, 0][..], false), // two bits per pixel
             (28, &[32, 0], true),
             (30, &[6, 0, 0, 0], false),  // bit fields with an alpha
             (30, &[3, 0, 0, 0], false),  // bit fields that are pixels

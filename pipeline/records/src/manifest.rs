@@ -71,7 +71,7 @@ impl PartEntry {
     }
 }
 
-/// A stage of which every part is committed.
+/// A complete stage: every part of it is committed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageEntry {
     /// The stage.

@@ -275,7 +275,7 @@ pub struct TaskSummary {
     pub conversations: u64,
     /// Wordings that were used at least once.
     pub templates_used: u64,
-    /// Wordings that the bank holds for it.
+    /// All wordings of its banks, used or not.
     pub templates_total: u64,
     /// The diversity of its instructions and answers.
     #[serde(default)]

@@ -212,7 +212,7 @@ fn check() -> CheckSummary {
                            0.031 nats per byte less loss, 95% interval 0.010 to 0.052."
                 .to_owned(),
         method: "A compact Lynx of 600,000 weights is trained on every arm in 6 replicates.".to_owned(),
-        gain_unit: "bits a byte".to_owned(),
+        gain_unit: "bits per byte".to_owned(),
         controls: vec![row("10 % wrong texts", false, 0.031, 0.012, 0.05, 0.004)],
         gates: vec![Gate {
             name: "looks at pictures".to_owned(),

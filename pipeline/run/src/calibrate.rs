@@ -168,7 +168,7 @@ fn cases(names: &[String]) -> anyhow::Result<Vec<Case>> {
             let names = all().map(|case| case.name);
             match nearest(name, names.clone()) {
                 Some(right) => anyhow!("there is no case {name:?}\nhint: did you mean {right:?}?"),
-                None => anyhow!("there is no case {name:?}; there are: {}", names.collect::<Vec<_>>().join(", ")),
+                None => anyhow!("there is no case {name:?}; the cases are: {}", names.collect::<Vec<_>>().join(", ")),
             }
         })
     };

@@ -212,7 +212,7 @@ fn find(name: &str) -> anyhow::Result<Finding> {
     found.ok_or_else(|| {
         let names: Vec<&str> = all.findings.iter().map(|finding| finding.name.as_str()).collect();
         let hint = nearest(name, names.iter().copied()).map(|near| format!("\nhint: did you mean {near:?}?"));
-        anyhow!("there is no finding {name:?}; there are: {}{}", names.join(", "), hint.unwrap_or_default())
+        anyhow!("there is no finding {name:?}; the findings are: {}{}", names.join(", "), hint.unwrap_or_default())
     })
 }
 

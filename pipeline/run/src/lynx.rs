@@ -30,8 +30,9 @@ pub fn trusted(name: &DeviceName, precision: Precision, host: &dyn Host) -> Resu
         return Ok(name);
     }
     tracing::info!(device = %name, "examining the device before training");
-    let found =
-        host.examine(&name).with_context(|| format!("device {name} is not used; --device cpu trains on the CPU"))?;
+    let found = host.examine(&name).with_context(|| {
+        format!("device {name} is not used, because its examination failed; --device cpu trains on the CPU")
+    })?;
     let Some(finding) = found.of(precision) else {
         let supported: Vec<&str> = found.findings.iter().map(|finding| finding.precision.name()).collect();
         bail!("train.precision = \"{precision}\" is not supported: device {name} computes in {}", supported.join(", "));
@@ -115,7 +116,7 @@ fn refuse_contradiction(own: &ModelConfig, pretrained: &ModelConfig) -> Result<(
     let (own, pretrained, default) = (own?, pretrained?, default?);
     let mut keys = own.as_object().into_iter().flat_map(serde_json::Map::keys);
     if let Some(key) = keys.find(|key| own[*key] != default[*key] && own[*key] != pretrained[*key]) {
-        bail!("it has {key} = {}, but model.{key} is {}; leave that out", pretrained[key], own[key]);
+        bail!("it has {key} = {}, but model.{key} is {}; leave out model.{key}", pretrained[key], own[key]);
     }
     Ok(())
 }

@@ -101,7 +101,11 @@ impl Mirror {
                 if self.get(file, &copy).await? {
                     files.push((copy, file.path.clone()));
                 } else {
-                    tracing::warn!("{} does not match the manifest there, so its part is made again", file.path);
+                    tracing::warn!(
+                        "{}: {} does not match the manifest there, so its part is made again",
+                        self.shown,
+                        file.path
+                    );
                     run.forget_file(&file.path)?;
                 }
             }

@@ -343,7 +343,7 @@ pub struct Planned<'a> {
 }
 
 impl<'a> Planned<'a> {
-    /// Plans a part with which no other part is made.
+    /// Plans a part that is made alone, without parts of a later stage.
     pub fn new(
         name: impl Into<String>,
         fingerprint: String,

@@ -8,11 +8,25 @@ use anyhow::{Context as _, Result, bail};
 /// Maximum columns of a comment and of a line of prose.
 const COLUMNS: usize = 100;
 
-/// Returns the lines of the repository in a folder that are too long: comments in Rust files, and
-/// prose in Markdown files.
+/// The files whose comments begin with `#`.
+const HASH_FILES: &[&str] =
+    &["*.toml", "*.yml", "*.yaml", "*.py", "*.sh", "*requirements.txt", ".ci/*", "*Dockerfile", "*.gitignore"];
+
+/// Returns the lines of the repository in a folder that are too long: comments in code, and prose
+/// in Markdown files.
 pub(super) fn faults(root: &Path) -> Result<Vec<String>> {
-    let listed = ["ls-files", "--cached", "--others", "--exclude-standard", "*.rs", "*.md"];
-    let output = Command::new("git").arg("-C").arg(root).args(listed).output().context("cannot run git")?;
+    let mut faults = faults_in(root, &["*.rs"], |text| long_lines(text, true).collect())?;
+    faults.extend(faults_in(root, &["*.md"], |text| long_lines(text, false).collect())?);
+    faults.extend(faults_in(root, HASH_FILES, long_hash_comments)?);
+    Ok(faults)
+}
+
+/// Returns the faults in the files of the repository that match a pattern of git; `long` returns
+/// the numbers of the lines of a text that are too long.
+fn faults_in(root: &Path, patterns: &[&str], long: impl Fn(&str) -> Vec<usize>) -> Result<Vec<String>> {
+    let listed = ["ls-files", "--cached", "--others", "--exclude-standard"];
+    let output =
+        Command::new("git").arg("-C").arg(root).args(listed).args(patterns).output().context("cannot run git")?;
     if !output.status.success() {
         bail!("git ls-files failed: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -20,7 +34,7 @@ pub(super) fn faults(root: &Path) -> Result<Vec<String>> {
     for path in String::from_utf8_lossy(&output.stdout).lines() {
         // A file that was removed and is still in the index has no lines.
         let text = std::fs::read_to_string(root.join(path)).unwrap_or_default();
-        let long = long_lines(&text, Path::new(path).extension() == Some("rs".as_ref()));
+        let long = long(&text).into_iter();
         faults.extend(long.map(|line| format!("{path}:{line} is longer than {COLUMNS} columns")));
     }
     Ok(faults)
@@ -50,6 +64,27 @@ fn long_lines(text: &str, is_rust: bool) -> impl Iterator<Item = usize> {
     lines.map(|(index, _)| index + 1)
 }
 
+/// Returns the numbers of the lines with a comment after `#` that are too long. Lines with a URL in
+/// the comment may be longer.
+fn long_hash_comments(text: &str) -> Vec<usize> {
+    let is_long = |line: &str| {
+        line.chars().count() > COLUMNS && hash_comment(line).is_some_and(|comment| !comment.contains("://"))
+    };
+    text.lines().enumerate().filter(|(_, line)| is_long(line)).map(|(index, _)| index + 1).collect()
+}
+
+/// Returns the comment of a line: what follows the first `# ` that is at the start or after a
+/// space, and outside of quotes.
+fn hash_comment(line: &str) -> Option<&str> {
+    let mut starts = line.match_indices("# ").map(|(start, _)| start);
+    let start = starts.find(|start| {
+        let before = &line[..*start];
+        let is_quoted = before.matches('"').count() % 2 == 1;
+        !is_quoted && (before.is_empty() || before.ends_with(char::is_whitespace))
+    })?;
+    Some(&line[start..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +101,15 @@ mod tests {
             "{long}\n\n    {long}\n\n| {long} |\n```sh\n{long}\n```\n* {long}\n[a](https://example.org) {long}\n"
         );
         assert_eq!(long_lines(&page, false).collect::<Vec<_>>(), [1, 9]);
+    }
+
+    #[test]
+    fn comments_after_a_hash_are_counted_and_long_code_is_not() {
+        let long = "word ".repeat(25);
+        let toml = format!(
+            "# {long}\nkey = \"{long}\"\nkey = 1 # {long}\n  # {long}\nkey = \"a # {long}\"\n# https://example.org {long}\n\
+             key = \"{long}\" # why\n# short\n"
+        );
+        assert_eq!(long_hash_comments(&toml), [1, 3, 4, 7]);
     }
 }

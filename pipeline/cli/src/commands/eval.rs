@@ -54,9 +54,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", value_parser = input_parser(), required_unless_present_any = ["ask", "lynx"], conflicts_with_all = ["ask", "lynx"])]
     predictions: Option<PathBuf>,
 
-    /// Leave out the quirks of the official script; vqa_accuracy, relaxed_accuracy, exact_match and
-    /// pope have a strict variant
-    #[arg(long)]
+    /// Whether the quirks of the official script are left out
+    #[arg(long, help = strict_help())]
     strict: bool,
 
     /// Print the scores as JSON
@@ -94,6 +93,16 @@ impl Arguments {
     fn requests(&self) -> u16 {
         self.requests.unwrap_or(4)
     }
+}
+
+/// Returns the help of `--strict`, with the metrics that have such a variant.
+fn strict_help() -> String {
+    let names: Vec<&str> = METRICS.iter().filter(|metric| metric.strict.is_some()).map(|metric| metric.name).collect();
+    let names = match names.as_slice() {
+        [others @ .., last] if !others.is_empty() => format!("{} and {last} have", others.join(", ")),
+        names => format!("only {} has", names.concat()),
+    };
+    format!("Leave out the quirks of the official script; {names} a strict variant")
 }
 
 /// Returns the names of the metrics, with their help texts.

@@ -139,7 +139,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
 }
 
-/// Returns values as JSON, one a line.
+/// Returns values as JSON, one per line.
 fn lines<'a>(rows: impl Iterator<Item = &'a Value>) -> String {
     let mut text = String::new();
     for row in rows {

@@ -200,7 +200,7 @@ impl Given {
             Some((rest, number)) if number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_') => {
                 let most = number.replace('_', "").parse();
                 let most: i64 = most.with_context(|| format!("{number:?} after # is not a number of records"))?;
-                ensure!(most > 0, "#0 takes no record");
+                ensure!(most > 0, "#0 takes no record; leave it out to take all");
                 (rest, Some(most))
             }
             _ => (text, None),
@@ -221,7 +221,7 @@ fn folder_of(text: &str) -> anyhow::Result<(&str, PathBuf)> {
     let parts = text.split_once('=').filter(|(name, folder)| !name.is_empty() && !folder.is_empty());
     let (name, folder) = parts.context("expected NAME=DIR, as in vqav2=~/vqa")?;
     let folder = std::path::absolute(expanded(Path::new(folder))?)?;
-    ensure!(folder.exists(), "{} is not there", folder.display());
+    ensure!(folder.exists(), "{} does not exist", folder.display());
     ensure!(folder.is_dir(), "{} is a file; name its folder", folder.display());
     Ok((name, folder))
 }
@@ -265,7 +265,7 @@ mod tests {
         assert!(parse("vqav2").unwrap_err().contains("expected NAME=DIR"));
         assert!(parse("vqav2=src#0").unwrap_err().contains("takes no record"));
         assert!(parse("vqav2=src#99999999999999999999").unwrap_err().contains("not a number of records"));
-        assert!(parse("vqav2=nowhere").unwrap_err().contains("nowhere is not there"));
+        assert!(parse("vqav2=nowhere").unwrap_err().contains("nowhere does not exist"));
         assert!(parse("vqav2=Cargo.toml").unwrap_err().contains("is a file"));
     }
 }

@@ -138,7 +138,7 @@ fn published(name: &str, as_json: bool) -> Result<u8, Failure> {
     let shares: Vec<Share> = mixture.shares().into_iter().map(share).collect();
     if shares.is_empty() {
         let error = anyhow!(
-            "mixture {name} is defined over groups of the catalogue; name a recipe, whose tasks it then divides"
+            "mixture {name} has groups of the catalogue instead of tasks; name a recipe, whose tasks are put into these groups"
         );
         return Err(Failure::Usage(error));
     }

@@ -418,7 +418,11 @@ fn tell(arguments: &GenerateArguments, client: &Client, generated: &Generated) {
         tracing::warn!("{} requests got no usable reply, the first: {error}", generated.failed.len());
     }
     if generated.accepted.len() < usize::from(arguments.n) && generated.stopped.is_none() {
-        tracing::warn!("{} wordings were requested; the model produced no more", arguments.n);
+        tracing::warn!(
+            "only {} of {} wordings passed the rules; the model produced no more",
+            generated.accepted.len(),
+            arguments.n
+        );
     }
 }
 

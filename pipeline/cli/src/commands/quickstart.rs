@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use include_dir::{Dir, include_dir};
 use lynxdata_records::Manifest;
-use serde_json::Value;
+use lynxdata_report::data::ReportData;
 
 use super::run::run_loaded;
 use super::{columns, grouped, print};
@@ -18,7 +18,7 @@ use crate::exit::{Failure, INTERRUPTED};
 use crate::paths::path_parser;
 use lynxdata_run::Wanted;
 use lynxdata_run::recipe;
-use lynxdata_run::stages::{check, report};
+use lynxdata_run::stages::report;
 
 /// The recipe, the list of pairs and the images.
 static EXAMPLE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/quickstart");
@@ -109,36 +109,31 @@ fn with_host(pairs: &str, address: &str) -> String {
 /// Returns the funnel, the verdict and the next commands to try.
 fn summary(run: &Path, recipe: &Path) -> Result<String> {
     let page = run.join(report::PAGE);
-    let data: Value = read_json(&run.join("report.json"))?;
-    let mut rows = Vec::new();
-    for step in data["funnel"].as_array().into_iter().flatten() {
-        let losses = step["losses"].as_array().into_iter().flatten();
-        let lost: Vec<String> = losses
-            .map(|loss| {
-                format!("{} {}", grouped(loss["rows"].as_u64().unwrap_or(0)), loss["reason"].as_str().unwrap_or(""))
-            })
-            .collect();
-        let lost = if lost.is_empty() { String::new() } else { format!("- {}", lost.join(", ")) };
-        let name = step["name"].as_str().unwrap_or("").to_owned();
-        rows.push(vec![name, grouped(step["rows"].as_u64().unwrap_or(0)), lost]);
-    }
+    let path = run.join(report::DATA);
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let data: ReportData =
+        serde_json::from_str(&text).with_context(|| format!("{} is not the data of a report", path.display()))?;
+    let rows: Vec<Vec<String>> = data
+        .funnel
+        .iter()
+        .map(|step| {
+            let lost: Vec<String> =
+                step.losses.iter().map(|loss| format!("{} {}", grouped(loss.rows), loss.reason)).collect();
+            let lost = if lost.is_empty() { String::new() } else { format!("- {}", lost.join(", ")) };
+            vec![step.name.clone(), grouped(step.rows), lost]
+        })
+        .collect();
     let manifest = Manifest::read(run)?;
     let conversations: u64 = manifest.parts(Instruct.name()).map(|part| part.rows_out).sum();
-    ensure!(!rows.is_empty(), "report.json beside {} has no funnel", page.display());
-    let verdict: Value = read_json(&run.join(check::VERDICT))?;
-    let sentence = verdict["sentence"].as_str().unwrap_or("");
+    ensure!(!rows.is_empty(), "{} has no funnel", path.display());
+    let verdict = data.check.map_or_else(String::new, |check| format!("Verdict: {}\n\n", check.verdict_sentence));
     let (page, recipe, run) = (page.display(), recipe.display(), run.display());
     Ok(format!(
-        "\n{}\n{} conversations from annotated datasets\n\nVerdict: {sentence}\n\nReport: {page}\n\nNext:\n  \
+        "\n{}\n{} conversations from annotated datasets\n\n{verdict}Report: {page}\n\nNext:\n  \
          edit {recipe} and run this command again: only what changed is done again\n  \
          lynxdata status {run}\n  lynxdata run {recipe} --dry-run\n  \
          lynxdata recipe new my-recipe.toml      for your own data\n",
         columns(&["", "pairs", "left out"], &rows, &[1]),
         grouped(conversations),
     ))
-}
-
-fn read_json(path: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
 }

@@ -131,7 +131,7 @@ fn download_text(download: &DownloadStatus) -> String {
         })
         .collect();
     if !rows.is_empty() {
-        let header = ["download status", "retry", "rows", "bytes", "p50 ms", "p90", "p99", "most"];
+        let header = ["download status", "retry", "rows", "bytes", "p50 ms", "p90", "p99", "max"];
         text.push_str(&format!("\n{}", columns(&header, &rows, &[2, 3, 4, 5, 6, 7])));
     }
     let measured = [("milliseconds", download.latency_ms), ("bytes of a body", download.body_bytes)];
@@ -143,7 +143,7 @@ fn download_text(download: &DownloadStatus) -> String {
     if !rows.is_empty() {
         text.push_str(&format!(
             "\n{}",
-            columns(&["a download took", "p50", "p90", "p99", "most"], &rows, &[1, 2, 3, 4])
+            columns(&["a download took", "p50", "p90", "p99", "max"], &rows, &[1, 2, 3, 4])
         ));
     }
     let histograms =
@@ -161,7 +161,7 @@ fn download_text(download: &DownloadStatus) -> String {
         })
         .collect();
     if !rows.is_empty() {
-        let header = ["host", "rows", "ok", "bytes", "p50 ms", "p90", "p99", "most"];
+        let header = ["host", "rows", "ok", "bytes", "p50 ms", "p90", "p99", "max"];
         text.push_str(&format!("\n{}", columns(&header, &rows, &[1, 2, 3, 4, 5, 6, 7])));
     }
     text

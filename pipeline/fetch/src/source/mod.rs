@@ -278,8 +278,8 @@ impl Source {
         Arc::new(Schema::new(self.plan.schema.fields()[column::FIRST_EXTRA..].to_vec()))
     }
 
-    /// Returns the columns of the source whose names the pool uses itself: their names in the
-    /// source, and their new names.
+    /// Returns the columns that are renamed because the pool has columns of these names itself: the
+    /// names in the source, and the new names.
     pub fn renamed_columns(&self) -> &[(String, String)] {
         &self.plan.renamed
     }

@@ -123,7 +123,7 @@ fn write_header(bytes: &mut Vec<u8>, (width, height): (u16, u16), quantisation: 
     for (index, table) in (0..).zip(quantisation) {
         segment(bytes, 0xdb, &[&[index], &NATURAL_ORDER.map(|natural| table[usize::from(natural)])]);
     }
-    // 8 bits a sample; three components with their sampling factors and quantisation tables.
+    // 8 bits per sample; three components with their sampling factors and quantisation tables.
     let components = [[1, 0x22, 0], [2, 0x11, 1], [3, 0x11, 1]];
     let (height, width) = (height.to_be_bytes(), width.to_be_bytes());
     segment(bytes, 0xc0, &[&[8], &height, &width, &[3], components.as_flattened()]);

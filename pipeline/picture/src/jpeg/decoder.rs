@@ -270,7 +270,7 @@ impl Frame {
         let broken = || damaged("its frame header");
         let [bits, height_0, height_1, width_0, width_1, count, rest @ ..] = segment else { return Err(broken()) };
         if *bits != 8 {
-            return Err(PictureError::Unsupported(format!("a JPEG of {bits} bits a sample")));
+            return Err(PictureError::Unsupported(format!("a JPEG of {bits} bits per sample")));
         }
         let height = usize::from(u16::from_be_bytes([*height_0, *height_1]));
         let width = usize::from(u16::from_be_bytes([*width_0, *width_1]));

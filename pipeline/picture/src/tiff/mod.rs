@@ -103,7 +103,7 @@ impl<'a> Picture<'a> {
         let samples = directory.number(SAMPLES_PER_PIXEL).unwrap_or(guess);
         let samples = usize::try_from(samples).ok().filter(|samples| (1..=MOST_SAMPLES).contains(samples));
         let samples =
-            samples.ok_or_else(|| unsupported(&format!("more than {MOST_SAMPLES} samples a pixel, or none")))?;
+            samples.ok_or_else(|| unsupported(&format!("more than {MOST_SAMPLES} samples per pixel, or none")))?;
         let (colours, is_ycc) = match photometric {
             0 => (Colours::WhiteIsZero, false),
             1 => (Colours::BlackIsZero, false),

@@ -38,7 +38,7 @@ pub enum ArmConfig {
 pub struct ArmCaptions {
     /// The name of the arm in reports.
     pub name: String,
-    /// The selection whose pairs it has.
+    /// The selection that has its pairs.
     pub selection: String,
     /// The column of the list that replaces the captions; pairs without a text there are left out.
     pub captions: String,
@@ -229,8 +229,8 @@ impl CheckConfig {
         Some(Rule { name: "held_out_where".to_owned(), predicate })
     }
 
-    /// Returns the arms that are selections, with their places among all arms and their caption
-    /// columns, if these are not the captions of the list.
+    /// Returns the arms that are selections: the place among all arms, the selection, and the
+    /// column of captions if it is not that of the list.
     pub fn selections(&self) -> impl Iterator<Item = (usize, &str, Option<&str>)> {
         self.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
             ArmConfig::Selection(name) => Some((place, name.as_str(), None)),

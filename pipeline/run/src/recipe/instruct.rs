@@ -37,7 +37,7 @@ pub struct InstructConfig {
     /// dialogs are packed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack_dialogs: Option<u32>,
-    /// Shares of the questions with options that are asked without the right option among them.
+    /// The shares of the questions with options that are asked without a right option.
     #[serde(default)]
     pub negatives: Negatives,
     /// Whether a conversation needs all of its images. If not, a conversation with missing images
@@ -208,8 +208,8 @@ impl TaskSource {
         TaskSource { name, root, split, images, most, may_drop: None }
     }
 
-    /// Returns the name of its set of conversations, which is that of its first part and begins
-    /// those of others.
+    /// Returns the name of its set of conversations. It is also the name of the first part, and the
+    /// names of the other parts begin with it.
     ///
     /// A split whose name ends like the number of a part, as the names of some files do, gets `-0`
     /// after its name: otherwise `big-00001` would be the name of that split and of the second part

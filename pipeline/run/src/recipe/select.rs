@@ -17,10 +17,9 @@ use crate::home;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SelectionConfig {
-    /// A set of rules to start from: `datacomp-basic`, `lynx-clean`, or your own TOML file in the
-    /// format of `filters/presets`, such as `my_rules.toml`. The resolved recipe contains the rules
-    /// of your file.
+    /// The set of rules to start from: the name of a preset, or a TOML file of the user.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(description = preset_text())]
     pub preset: Option<String>,
     /// Rules of the preset to leave out.
     pub without: Vec<String>,
@@ -33,6 +32,16 @@ pub struct SelectionConfig {
     /// and `duplicate_distance` of the selection name the kept pair, the comparison and the number
     /// of differing pHash bits.
     pub deduplicate: bool,
+}
+
+/// Returns what the schema says about `preset`, with the names of all presets.
+fn preset_text() -> String {
+    let names: Vec<String> = lynxdata_filters::presets().iter().map(|preset| format!("`{}`", preset.name)).collect();
+    format!(
+        "A set of rules to start from: {}, or your own TOML file in the format of `filters/presets`, such as `my_rules.toml`. The \
+         resolved recipe contains the rules of your file.",
+        names.join(", ")
+    )
 }
 
 impl Default for SelectionConfig {

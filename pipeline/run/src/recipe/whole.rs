@@ -28,8 +28,9 @@ pub struct Recipe {
     /// A title for the report.
     #[serde(default)]
     pub name: String,
-    /// The run folder, created if it does not exist; or a URL in an object store, such as
-    /// `s3://bucket/run`, to which a local folder beside the recipe is mirrored.
+    /// The run folder, created if it does not exist. Or a URL in an object store, such as
+    /// `s3://bucket/run`: the run then works in a folder beside the recipe, which is mirrored
+    /// there.
     pub output: PathBuf,
     /// Seed of all random choices, which depend only on it and on the keys of rows.
     #[serde(default)]

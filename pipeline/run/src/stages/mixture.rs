@@ -303,7 +303,7 @@ fn filled_groups(
 ) -> Result<(Vec<Group>, Vec<String>)> {
     let (groups, in_no_group) = assign(&mixture.groups()?, of_catalogue).context("in instruct.mixture")?;
     if groups.is_empty() {
-        bail!("no group of the mixture has one of the tasks {}", in_no_group.join(", "));
+        bail!("none of these tasks is in a group of the mixture: {}", in_no_group.join(", "));
     }
     for group in &groups {
         if let Some(fault) = group.fault() {

@@ -30,6 +30,9 @@ const FORMAT_VERSION: &str = "5";
 /// Path of the page in the run folder.
 pub const PAGE: &str = "report.html";
 
+/// The data of the page as JSON.
+pub const DATA: &str = "report.json";
+
 /// Writes the report.
 pub struct Report;
 
@@ -68,7 +71,7 @@ impl Stage for Report {
         }
         let make = Box::new(move |new: &mut NewPart| {
             let data = gather(context)?;
-            for (name, text) in [(PAGE, render(&data)?), ("report.json", serde_json::to_string_pretty(&data)?)] {
+            for (name, text) in [(PAGE, render(&data)?), (DATA, serde_json::to_string_pretty(&data)?)] {
                 let path = context.run.stage_file(new, name)?;
                 std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
             }

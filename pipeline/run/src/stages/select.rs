@@ -546,3 +546,23 @@ fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
         None => drop(counts.insert(name.to_owned(), 1)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lynxdata_engine::session;
+
+    use super::*;
+
+    #[test]
+    fn every_preset_can_be_planned_over_the_columns_of_a_pool() {
+        let columns = rule_columns(schema::pool().schema().as_ref(), &signal_columns());
+        let columns: Fields = columns.into_iter().map(|column| column.field).collect();
+        let columns = Arc::new(Schema::new(columns));
+        for preset in lynxdata_filters::presets() {
+            let selection = SelectionConfig { preset: Some(preset.name.clone()), ..SelectionConfig::default() };
+            let rules = selection.rules().unwrap();
+            assert_eq!(rules.len(), preset.rules.len(), "{}", preset.name);
+            check(&session::local(), &columns, &rules).unwrap_or_else(|error| panic!("{}: {error}", preset.name));
+        }
+    }
+}

@@ -121,7 +121,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &References) -> Resu
     }
     if alone > 0 {
         tracing::warn!(
-            "{alone} of {} questions have only one answer to choose from, which any model finds",
+            "{alone} of {} questions have only one answer to choose from, so every model is right",
             references.len()
         );
     }
