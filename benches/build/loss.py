@@ -56,6 +56,7 @@ class Inputs:
         self.quickstart, self.questions = bench.work / "quickstart", bench.work / f"vqa-{QUESTIONS}"
         if not self.quickstart.is_dir():
             made(binary, "quickstart", "--out", self.quickstart)
+        made(binary, "dedup", bench.chosen.pool / "recipe.toml")  # which `select` reads
         if not self.questions.is_dir():
             made(sys.executable, HERE.parent / "instruct/generate.py", self.questions, QUESTIONS)
 
@@ -84,7 +85,7 @@ def folder(_name, _bench, _inputs, output):
 def again(name, source, output, *words):
     """The words of a stage that is done again in a copy of a run, where its files are missing."""
     shutil.copytree(source, output)
-    shutil.rmtree(output / "run" / {"select": "selection"}.get(name, name), ignore_errors=True)
+    shutil.rmtree(output / "run" / {"select": "selection", "dedup": "clusters"}.get(name, name), ignore_errors=True)
     return [name, output / "recipe.toml", *words]
 
 
