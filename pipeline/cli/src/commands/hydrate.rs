@@ -217,7 +217,7 @@ fn bring(found: &Inventory, images: &Path, config: &DownloadConfig) -> anyhow::R
             .with_context(|| format!("cannot write {}", list.display()))?;
         let source = Source::open(&SourceConfig::new("list.jsonl", "url"), scratch.path())?;
         for part in source.parts(config.rows_per_part) {
-            let mut take = |batch: RecordBatch, _: &[u32]| put_all(images, &batch, &mut put);
+            let mut take = |batch: RecordBatch, _: Vec<Option<()>>| put_all(images, &batch, &mut put);
             let log = runtime.block_on(downloader.download_part(&part?, None, &|_| (), &mut take))?;
             let statuses = log.column_by_name("status").context("a log has statuses")?.as_string::<i32>();
             for status in statuses.iter().flatten() {

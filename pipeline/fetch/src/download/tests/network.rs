@@ -264,7 +264,7 @@ async fn a_folder_for_bodies_that_cannot_be_used_ends_the_download() {
     let mut client = Client::new(&config, Arc::default(), &file).unwrap();
     client.set_room(1_000, &file);
     let downloader = Downloader::with_client(&config, client, folder.path(), Arc::default());
-    let mut on_pairs = |_: RecordBatch, _: &[u32]| io::Result::Ok(());
+    let mut on_pairs = |_: RecordBatch, _: Vec<Option<()>>| io::Result::Ok(());
     let url = server.url("a.jpg");
     let error =
         downloader.download_part(&part(&[Some(&url)]), None, &|_| {}, &mut on_pairs).await.unwrap_err().to_string();

@@ -32,8 +32,8 @@ async fn an_error_of_the_writer_ends_the_part() {
     let url = server.url("ok.jpg");
     let downloader = downloader_with(&config());
     let part = part(&[Some(url.as_str())]);
-    let ended =
-        downloader.download_part(&part, None, &|_| {}, &mut |_, _| Err(io::Error::other("the disk is full"))).await;
+    let mut on_pairs = |_, _: Vec<Option<()>>| Err(io::Error::other("the disk is full"));
+    let ended = downloader.download_part(&part, None, &|_| {}, &mut on_pairs).await;
     assert_eq!(ended.unwrap_err().to_string(), "the disk is full");
 }
 

@@ -192,7 +192,7 @@ fn row(pair: RawPair, side: usize) -> Option<Row> {
         squares.extend(square_of(&decode_rgb(frame, MAX_PIXELS).ok()?, side as u32));
     }
     let image = ImageData::from_decoded(first.len(), pixels);
-    let entropy = signal("entropy").map(|signal| signal.measure(&Sample::new(None, image.as_ref())));
+    let entropy = signal("entropy").and_then(|signal| signal.measure(&Sample::new(None, image.as_ref())));
     let entropy = match entropy {
         Some(Value::Float(entropy)) => Some(entropy),
         _ => None,
