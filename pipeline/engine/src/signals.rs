@@ -98,8 +98,8 @@ fn measure_pairs(
         values.extend(of_pairs?.into_iter().flatten());
         return Ok(values);
     }
-    // A model computes on all cores itself, so its batches follow each other, and the decoded images
-    // of one batch are in memory.
+    // A model computes on all cores itself, so its batches follow each other, and the decoded
+    // images of one batch are in memory.
     for first in (0..rows).step_by(group.batch) {
         let batch = first..(first + group.batch).min(rows);
         let images: Vec<_> = batch.clone().into_par_iter().map(|row| picture(pictures, row)).collect();
