@@ -2,14 +2,18 @@
 //! signals.
 //!
 //! ```
-//! use lynxdata_filters::{Sample, Value, measure_all, signal};
+//! use lynxdata_filters::{GROUPS, Sample, Value, signal};
 //!
 //! let sample = Sample::new(Some("A red bicycle leans on a wall."), None);
 //! let words = signal("caption_words").expect("caption_words is in the list");
-//! assert_eq!(words.measure(&sample), Value::Integer(7));
+//! assert_eq!(words.measure(&sample), Some(Value::Integer(7)));
 //!
 //! // Without an image, the image signals are missing; nothing fails.
-//! assert_eq!(measure_all(&sample).len(), lynxdata_filters::signals().count());
+//! let group = GROUPS.iter().find(|group| group.name == "picture").expect("it is in the list");
+//! let mut values = Vec::new();
+//! group.load()?.measure(&[sample], &mut values)?;
+//! assert_eq!(values, vec![Value::Missing; group.signals.len()]);
+//! # Ok::<(), lynxdata_filters::MeasureError>(())
 //! ```
 //!
 //! Modules, in the order in which data flows:
@@ -17,7 +21,7 @@
 //! * [`image_data`]: decoding of image files to pixels, within limits, and to a luma plane;
 //! * [`sample`]: a pair, with cached values that several signals share;
 //! * [`hash`]: pHash and dHash, equal to Python's ImageHash;
-//! * [`signals`]: one value each, in one file each, and the list [`GROUPS`];
+//! * [`signals`]: one value each, in one file each, their measurers, and the list [`GROUPS`];
 //! * [`mod@presets`]: published sets of rules, as SQL predicates over the signals.
 //!
 //! The crate does no I/O, runs no SQL and drops nothing: the engine turns signals into columns and
@@ -43,4 +47,9 @@ pub use hash::{hamming, hash_hex, parse_hash_hex};
 pub use image_data::{ImageData, Luma};
 pub use presets::{Preset, Rule, preset, presets};
 pub use sample::Sample;
-pub use signals::{ENTROPY, GROUPS, Group, Needs, PHASH, Signal, SignalType, Value, measure_all, signal, signals};
+#[cfg(test)]
+use signals::tests::measure_all;
+pub use signals::{
+    ENTROPY, GROUPS, Group, LoadedGroup, MeasureError, Measurer, Needs, PHASH, Signal, SignalType, Value, signal,
+    signals,
+};

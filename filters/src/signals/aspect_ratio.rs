@@ -12,7 +12,7 @@ pub(super) const SIGNAL: Signal = Signal {
     needs: Needs::Header,
     signal_type: SignalType::Float,
     source: "DataComp, arXiv 2304.14108, basic filtering",
-    measure: |sample| sample.image.map(aspect_ratio).into(),
+    function: Some(|sample| sample.image.map(aspect_ratio).into()),
 };
 
 fn aspect_ratio(picture: &ImageData) -> f64 {
@@ -30,8 +30,8 @@ mod tests {
     fn is_the_same_for_both_orientations() {
         for name in ["synthetic_noise_sliver_tall.png", "synthetic_noise_sliver_wide.png"] {
             let picture = ImageData::decode(&fixture(name)).unwrap();
-            assert_eq!(SIGNAL.measure(&Sample::new(None, Some(&picture))), Value::Float(50.0));
+            assert_eq!(SIGNAL.value(&Sample::new(None, Some(&picture))), Value::Float(50.0));
         }
-        assert_eq!(SIGNAL.measure(&Sample::new(None, None)), Value::Missing);
+        assert_eq!(SIGNAL.value(&Sample::new(None, None)), Value::Missing);
     }
 }

@@ -12,7 +12,7 @@ pub(super) const SIGNAL: Signal = Signal {
     needs: Needs::Pixels,
     signal_type: SignalType::Float,
     source: "Pillow 13.0, ImageStat.Stat(luma).mean",
-    measure: |sample| sample.image.map(ImageData::histogram).map(mean).into(),
+    function: Some(|sample| sample.image.map(ImageData::histogram).map(mean).into()),
 };
 
 /// Returns the mean of the values that a histogram counts, which are at least one.

@@ -13,7 +13,7 @@ pub(super) const SIGNAL: Signal = Signal {
     needs: Needs::Header,
     signal_type: SignalType::Float,
     source: "length and header of the image file",
-    measure: |sample| sample.image.map(bytes_per_pixel).into(),
+    function: Some(|sample| sample.image.map(bytes_per_pixel).into()),
 };
 
 fn bytes_per_pixel(picture: &ImageData) -> f64 {
@@ -30,7 +30,7 @@ mod tests {
     fn divides_the_file_by_its_pixels() {
         let bytes = fixture("synthetic_bitmap.bmp");
         let picture = ImageData::decode(&bytes).unwrap(); // 60 x 50, 3 bytes per pixel and a header of 54
-        assert_eq!(SIGNAL.measure(&Sample::new(None, Some(&picture))), Value::Float(9054.0 / 3000.0));
-        assert_eq!(SIGNAL.measure(&Sample::new(None, None)), Value::Missing);
+        assert_eq!(SIGNAL.value(&Sample::new(None, Some(&picture))), Value::Float(9054.0 / 3000.0));
+        assert_eq!(SIGNAL.value(&Sample::new(None, None)), Value::Missing);
     }
 }

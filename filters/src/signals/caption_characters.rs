@@ -11,7 +11,7 @@ pub(super) const SIGNAL: Signal = Signal {
     needs: Needs::Text,
     signal_type: SignalType::Integer,
     source: "DataComp, arXiv 2304.14108, basic filtering",
-    measure: |sample| sample.caption.map(|caption| caption.chars().count()).into(),
+    function: Some(|sample| sample.caption.map(|caption| caption.chars().count()).into()),
 };
 
 #[cfg(test)]
@@ -21,7 +21,7 @@ mod tests {
 
     #[test]
     fn counts_code_points_not_bytes() {
-        let measure = |caption| SIGNAL.measure(&Sample::new(caption, None));
+        let measure = |caption| SIGNAL.value(&Sample::new(caption, None));
         assert_eq!(measure(Some("Käse 🧀")), Value::Integer(6));
         assert_eq!(measure(Some("")), Value::Integer(0));
         assert_eq!(measure(None), Value::Missing);

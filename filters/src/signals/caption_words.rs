@@ -12,7 +12,7 @@ pub(super) const SIGNAL: Signal = Signal {
     needs: Needs::Text,
     signal_type: SignalType::Integer,
     source: "Unicode Standard Annex 29, word boundaries",
-    measure: |sample| sample.words().map(<[&str]>::len).into(),
+    function: Some(|sample| sample.words().map(<[&str]>::len).into()),
 };
 
 #[cfg(test)]
@@ -22,7 +22,7 @@ mod tests {
 
     #[test]
     fn counts_words_of_any_script() {
-        let measure = |caption| SIGNAL.measure(&Sample::new(caption, None));
+        let measure = |caption| SIGNAL.value(&Sample::new(caption, None));
         assert_eq!(measure(Some("A dog's red-brown collar, 3.5 cm wide!")), Value::Integer(8));
         assert_eq!(measure(Some("double_note_two")), Value::Integer(1));
         assert_eq!(measure(Some("一只猫")), Value::Integer(3));

@@ -13,7 +13,7 @@ pub(super) const SIGNAL: Signal = Signal {
     needs: Needs::Pixels,
     signal_type: SignalType::Float,
     source: "root-mean-square contrast: Peli, Contrast in complex images, JOSA A 1990; Pillow 13.0, ImageStat.Stat(luma).stddev",
-    measure: |sample| sample.image.map(ImageData::histogram).map(standard_deviation).into(),
+    function: Some(|sample| sample.image.map(ImageData::histogram).map(standard_deviation).into()),
 };
 
 /// Returns the standard deviation of the values that a histogram counts, which are at least one.

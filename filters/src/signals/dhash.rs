@@ -13,7 +13,7 @@ pub(super) const SIGNAL: Signal = Signal {
     needs: Needs::Pixels,
     signal_type: SignalType::Text,
     source: "Python ImageHash 4.3.2, dhash(); equal bit for bit where the decoders agree, as for JPEG",
-    measure: |sample| sample.image.map(|picture| hash::hash_hex(hash::dhash(picture.luma()))).into(),
+    function: Some(|sample| sample.image.map(|picture| hash::hash_hex(hash::dhash(picture.luma()))).into()),
 };
 
 #[cfg(test)]
@@ -26,8 +26,8 @@ mod tests {
     fn is_printed_as_imagehash_prints_it() {
         for row in golden().into_iter().filter(Golden::is_exact) {
             let picture = row.decode();
-            assert_eq!(SIGNAL.measure(&Sample::new(None, Some(&picture))), Value::Text(row.dhash), "{}", row.file);
+            assert_eq!(SIGNAL.value(&Sample::new(None, Some(&picture))), Value::Text(row.dhash), "{}", row.file);
         }
-        assert_eq!(SIGNAL.measure(&Sample::new(None, None)), Value::Missing);
+        assert_eq!(SIGNAL.value(&Sample::new(None, None)), Value::Missing);
     }
 }

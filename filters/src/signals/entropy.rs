@@ -13,7 +13,7 @@ pub(super) const SIGNAL: Signal = Signal {
     needs: Needs::Pixels,
     signal_type: SignalType::Float,
     source: "Shannon, A mathematical theory of communication, 1948; Pillow 13.0, Image.entropy()",
-    measure: |sample| sample.image.map(ImageData::entropy).into(),
+    function: Some(|sample| sample.image.map(ImageData::entropy).into()),
 };
 
 #[cfg(test)]

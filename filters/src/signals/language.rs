@@ -15,7 +15,7 @@ pub(super) const SIGNAL: Signal = Signal {
     needs: Needs::Text,
     signal_type: SignalType::Text,
     source: "whatlang 0.18 (script, letter and trigram statistics); codes of ISO 639-1",
-    measure: |sample| sample.language().map(|language| two_letter_code(language.lang).to_owned()).into(),
+    function: Some(|sample| sample.language().map(|language| two_letter_code(language.lang).to_owned()).into()),
 };
 
 /// Returns the code of ISO 639-1 of a language. The match is exhaustive, so that a new language of
@@ -104,13 +104,13 @@ mod tests {
 
     #[test]
     fn knows_the_language_of_sentences() {
-        let measure = |caption| SIGNAL.measure(&Sample::new(Some(caption), None));
+        let measure = |caption| SIGNAL.value(&Sample::new(Some(caption), None));
         assert_eq!(measure("A brown dog is running through the tall grass."), Value::Text("en".into()));
         assert_eq!(measure("Ein brauner Hund rennt durch das hohe Gras."), Value::Text("de".into()));
         assert_eq!(measure("一只棕色的狗在高高的草丛中奔跑"), Value::Text("zh".into()));
         assert_eq!(measure("1984 -- 2024"), Value::Missing);
         assert_eq!(measure(""), Value::Missing);
-        assert_eq!(SIGNAL.measure(&Sample::new(None, None)), Value::Missing);
+        assert_eq!(SIGNAL.value(&Sample::new(None, None)), Value::Missing);
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(super) const SIGNAL: Signal = Signal {
     needs: Needs::Text,
     signal_type: SignalType::Float,
     source: "whatlang 0.18, confidence",
-    measure: |sample| sample.language().map(|language| language.confidence).into(),
+    function: Some(|sample| sample.language().map(|language| language.confidence).into()),
 };
 
 #[cfg(test)]
@@ -22,12 +22,12 @@ mod tests {
 
     #[test]
     fn long_captions_are_surer_than_words() {
-        let confidence = |caption| match SIGNAL.measure(&Sample::new(Some(caption), None)) {
+        let confidence = |caption| match SIGNAL.value(&Sample::new(Some(caption), None)) {
             Value::Float(confidence) => confidence,
             other => panic!("{other:?}"),
         };
         assert!(confidence("A brown dog is running through the tall grass of a meadow near the river.") > 0.9);
         assert!(confidence("people") < 0.9);
-        assert_eq!(SIGNAL.measure(&Sample::new(Some("12 + 34"), None)), Value::Missing);
+        assert_eq!(SIGNAL.value(&Sample::new(Some("12 + 34"), None)), Value::Missing);
     }
 }

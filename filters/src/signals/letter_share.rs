@@ -12,7 +12,7 @@ pub(super) const SIGNAL: Signal = Signal {
     needs: Needs::Text,
     signal_type: SignalType::Float,
     source: "after the alphabetic-character share of Gopher's quality rules, arXiv 2112.11446, appendix A",
-    measure: |sample| sample.caption.map(letter_share).into(),
+    function: Some(|sample| sample.caption.map(letter_share).into()),
 };
 
 fn letter_share(caption: &str) -> f64 {
@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn counts_letters_among_visible_characters() {
-        let measure = |caption| SIGNAL.measure(&Sample::new(Some(caption), None));
+        let measure = |caption| SIGNAL.value(&Sample::new(Some(caption), None));
         assert_eq!(measure("red car"), Value::Float(1.0));
         assert_eq!(measure("IMG_0042"), Value::Float(0.375));
         assert_eq!(measure("犬 1"), Value::Float(0.5));

@@ -3,6 +3,10 @@
 //! A new signal is one file in this folder, named as the signal, a `mod` line and a line in
 //! [`GROUPS`]. The SQL function, the column of the signal table, its documentation and its
 //! histogram in the report are made from its definition in that file.
+//!
+//! A group is measured by its [`Measurer`], which receives batches of pairs. Most groups share the
+//! one that calls the functions of their signals. A group of a model has its own, in one file
+//! named as the group.
 
 mod aspect_ratio;
 mod brightness;
@@ -21,6 +25,9 @@ mod repeated_words;
 mod sharpness;
 mod width;
 
+use std::error::Error;
+use std::fmt::Debug;
+
 use crate::sample::Sample;
 
 /// Signals that are measured together and whose columns are in one table. If a signal is added to a
@@ -36,6 +43,12 @@ pub struct Group {
     pub identifies: bool,
     /// Its signals, in the order of columns.
     pub signals: &'static [Signal],
+    /// Maximum number of pairs that its measurer receives at once. Their decoded images are in
+    /// memory together. With 1, pairs are measured on all cores, and already during their download;
+    /// the measurer is then made for every part, so it must not be expensive to make.
+    pub batch: usize,
+    /// Makes the measurer of these signals. The weights of a model are read here.
+    pub measurer: fn(&'static [Signal]) -> Result<Box<dyn Measurer>, MeasureError>,
 }
 
 /// All groups in the order of columns, text first.
@@ -52,6 +65,8 @@ pub const GROUPS: &[Group] = &[
             letter_share::SIGNAL,
             repeated_words::SIGNAL,
         ],
+        batch: 1,
+        measurer: functions,
     },
     Group {
         name: "picture",
@@ -67,8 +82,17 @@ pub const GROUPS: &[Group] = &[
             contrast::SIGNAL,
             entropy::SIGNAL,
         ],
+        batch: 1,
+        measurer: functions,
     },
-    Group { name: "hashes", version: 1, identifies: true, signals: &[phash::SIGNAL, dhash::SIGNAL] },
+    Group {
+        name: "hashes",
+        version: 1,
+        identifies: true,
+        signals: &[phash::SIGNAL, dhash::SIGNAL],
+        batch: 1,
+        measurer: functions,
+    },
 ];
 
 /// The entropy of the image, by which duplicates are compared.
@@ -77,10 +101,87 @@ pub const ENTROPY: &Signal = &entropy::SIGNAL;
 pub const PHASH: &Signal = &phash::SIGNAL;
 
 impl Group {
-    /// Measures every signal of the group on a pair.
-    pub fn measure(&self, sample: &Sample<'_>) -> Vec<Value> {
-        self.signals.iter().map(|signal| signal.measure(sample)).collect()
+    /// Makes the measurer of the group.
+    ///
+    /// # Errors
+    /// If a model cannot be loaded.
+    pub fn load(&'static self) -> Result<LoadedGroup, MeasureError> {
+        Ok(LoadedGroup { group: self, measurer: (self.measurer)(self.signals)? })
     }
+
+    /// Returns whether each pair is measured without others, as soon as its pixels are in memory.
+    pub fn is_by_pair(&self) -> bool {
+        self.batch == 1
+    }
+}
+
+/// Measures the signals of a group on batches of pairs. It is made once and used for many batches,
+/// so it may hold the weights of a model.
+pub trait Measurer: Debug + Send + Sync {
+    /// Appends the values of the pairs, pair after pair, and for each pair one value for every
+    /// signal of the group. The values of a pair must not depend on the other pairs of the batch.
+    ///
+    /// # Errors
+    /// If nothing can be measured, for example because the device of a model has failed. A pair
+    /// that lacks what a signal needs is no error; its value is [`Value::Missing`].
+    fn measure(&self, pairs: &[Sample<'_>], values: &mut Vec<Value>) -> Result<(), MeasureError>;
+}
+
+/// An error of a measurer, which ends a run: it says nothing about the pairs.
+pub type MeasureError = Box<dyn Error + Send + Sync>;
+
+/// A group with its measurer.
+#[derive(Debug)]
+pub struct LoadedGroup {
+    group: &'static Group,
+    measurer: Box<dyn Measurer>,
+}
+
+impl LoadedGroup {
+    /// Returns the group.
+    pub fn group(&self) -> &'static Group {
+        self.group
+    }
+
+    /// Measures any number of pairs, batch by batch. Appends the values as [`Measurer::measure`].
+    ///
+    /// # Errors
+    /// If the measurer fails or returns a wrong number of values, which is a bug in it.
+    pub fn measure(&self, pairs: &[Sample<'_>], values: &mut Vec<Value>) -> Result<(), MeasureError> {
+        for batch in pairs.chunks(self.group.batch) {
+            let expected = values.len() + batch.len() * self.group.signals.len();
+            self.measurer.measure(batch, values)?;
+            if values.len() != expected {
+                let (name, pairs, found) = (self.group.name, batch.len(), values.len());
+                return Err(format!(
+                    "the signals {name} of {pairs} pairs end at value {found} instead of {expected}; this is a bug"
+                )
+                .into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The measurer of groups without a model.
+#[derive(Debug)]
+struct Functions(Vec<fn(&Sample<'_>) -> Value>);
+
+impl Measurer for Functions {
+    fn measure(&self, pairs: &[Sample<'_>], values: &mut Vec<Value>) -> Result<(), MeasureError> {
+        for pair in pairs {
+            values.extend(self.0.iter().map(|function| function(pair)));
+        }
+        Ok(())
+    }
+}
+
+/// Returns a measurer that calls the function of each signal.
+fn functions(signals: &'static [Signal]) -> Result<Box<dyn Measurer>, MeasureError> {
+    let function = |signal: &Signal| {
+        signal.function.ok_or_else(|| format!("signal {} has no function; this is a bug", signal.name))
+    };
+    Ok(Box::new(Functions(signals.iter().map(function).collect::<Result<_, _>>()?)))
 }
 
 /// One value that can be measured on a pair.
@@ -101,14 +202,15 @@ pub struct Signal {
     pub signal_type: SignalType,
     /// The source of the definition: a publication, a standard or the program that it agrees with.
     pub source: &'static str,
-    /// The function that measures a pair.
-    measure: fn(&Sample<'_>) -> Value,
+    /// The function that measures a pair; [`Value::Missing`] if the pair lacks what the signal
+    /// needs. A signal of a model has none: only the measurer of its group measures it.
+    pub function: Option<fn(&Sample<'_>) -> Value>,
 }
 
 impl Signal {
-    /// Measures the pair; [`Value::Missing`] if the pair lacks what the signal needs.
-    pub fn measure(&self, sample: &Sample<'_>) -> Value {
-        (self.measure)(sample)
+    /// Measures a pair with the function of the signal; `None` if it has none.
+    pub fn measure(&self, pair: &Sample<'_>) -> Option<Value> {
+        self.function.map(|function| function(pair))
     }
 }
 
@@ -188,10 +290,5 @@ pub fn signal(name: &str) -> Option<&'static Signal> {
     signals().find(|signal| signal.name == name)
 }
 
-/// Measures all signals of a pair, in the order of [`signals`].
-pub fn measure_all(sample: &Sample<'_>) -> Vec<Value> {
-    signals().map(|signal| signal.measure(sample)).collect()
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -14,7 +14,7 @@ pub(super) const SIGNAL: Signal = Signal {
     needs: Needs::Text,
     signal_type: SignalType::Float,
     source: "one minus the type-token ratio; after the repetition rules of Gopher, arXiv 2112.11446, appendix A",
-    measure: |sample| sample.words().map(repeated_share).into(),
+    function: Some(|sample| sample.words().map(repeated_share).into()),
 };
 
 fn repeated_share(words: &[&str]) -> f64 {
@@ -32,10 +32,10 @@ mod tests {
 
     #[test]
     fn counts_words_that_came_before() {
-        let measure = |caption| SIGNAL.measure(&Sample::new(Some(caption), None));
+        let measure = |caption| SIGNAL.value(&Sample::new(Some(caption), None));
         assert_eq!(measure("Sale sale SALE shoes"), Value::Float(0.5));
         assert_eq!(measure("a red car"), Value::Float(0.0));
         assert_eq!(measure("?!"), Value::Float(0.0));
-        assert_eq!(SIGNAL.measure(&Sample::new(None, None)), Value::Missing);
+        assert_eq!(SIGNAL.value(&Sample::new(None, None)), Value::Missing);
     }
 }

@@ -15,7 +15,7 @@ pub(super) const SIGNAL: Signal = Signal {
     signal_type: SignalType::Float,
     source: "variance of Laplacian: Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, ICPR 2000; \
      kernel and border of OpenCV 5.0",
-    measure: |sample| sample.image.map(ImageData::luma).map(laplacian_variance).into(),
+    function: Some(|sample| sample.image.map(ImageData::luma).map(laplacian_variance).into()),
 };
 
 /// Maximum variance of values between -1020 and 1020, which are the bounds of the Laplacian of

@@ -1,9 +1,26 @@
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::image_data::tests::golden;
+
+impl Signal {
+    /// Measures a pair with the function that the signal must have.
+    pub(crate) fn value(&self, pair: &Sample<'_>) -> Value {
+        self.measure(pair).unwrap()
+    }
+}
+
+/// Measures all signals that are measured pair by pair, in the order of [`signals`].
+pub(crate) fn measure_all(pair: &Sample<'_>) -> Vec<Value> {
+    let mut values = Vec::new();
+    for group in GROUPS.iter().filter(|group| group.is_by_pair()) {
+        group.load().unwrap().measure(std::slice::from_ref(pair), &mut values).unwrap();
+    }
+    values
+}
 
 #[test]
 fn folder_and_list_agree() {
@@ -13,9 +30,15 @@ fn folder_and_list_agree() {
         .filter(|name| name != "mod.rs" && name != "tests.rs")
         .map(|name| name.strip_suffix(".rs").unwrap_or(&name).to_owned())
         .collect();
-    let list: BTreeSet<String> = signals().map(|signal| signal.name.to_owned()).collect();
+    // A model has one file for all of its signals.
+    let names = |group: &'static Group| -> Vec<&'static str> {
+        let is_model = group.signals.iter().all(|signal| signal.function.is_none());
+        if is_model { vec![group.name] } else { group.signals.iter().map(|signal| signal.name).collect() }
+    };
+    let list: BTreeSet<String> = GROUPS.iter().flat_map(names).map(str::to_owned).collect();
     assert_eq!(files, list);
-    assert_eq!(list.len(), signals().count(), "a name is used twice");
+    let all: BTreeSet<&str> = signals().map(|signal| signal.name).collect();
+    assert_eq!(all.len(), signals().count(), "a name is used twice");
 }
 
 #[test]
@@ -48,10 +71,12 @@ fn cheap_signals_come_first() {
 
 /// Type and range of every value, as declared; `Missing` is allowed everywhere.
 fn check_values(values: &[Value]) -> Result<(), String> {
-    if values.len() != signals().count() {
+    let signals: Vec<&Signal> =
+        GROUPS.iter().filter(|group| group.is_by_pair()).flat_map(|group| group.signals).collect();
+    if values.len() != signals.len() {
         return Err(format!("{} values", values.len()));
     }
-    for (signal, value) in signals().zip(values) {
+    for (signal, value) in signals.into_iter().zip(values) {
         let number = match (signal.signal_type, value) {
             (_, Value::Missing) | (SignalType::Text, Value::Text(_)) => continue,
             (SignalType::Integer, Value::Integer(integer)) => *integer as f64,
@@ -80,6 +105,101 @@ fn every_value_of_the_fixtures_has_its_type_and_lies_in_its_range() {
 #[test]
 fn an_empty_pair_misses_everything() {
     assert!(measure_all(&Sample::new(None, None)).iter().all(|value| *value == Value::Missing));
+}
+
+/// A made-up model: a score of the caption by its weights. It also tells which of its batches a
+/// pair came in, and how many pairs that had, which a genuine signal must not depend on.
+#[derive(Debug)]
+struct Model {
+    weights: Vec<usize>,
+    batches: AtomicUsize,
+}
+
+impl Measurer for Model {
+    fn measure(&self, pairs: &[Sample<'_>], values: &mut Vec<Value>) -> Result<(), MeasureError> {
+        let batch = self.batches.fetch_add(1, Ordering::Relaxed);
+        let captions: Vec<&[u8]> = pairs.iter().map(|pair| pair.caption.unwrap_or_default().as_bytes()).collect();
+        // Models compute on all pairs at once, so their inputs get the same length.
+        let length = captions.iter().map(|caption| caption.len()).max().ok_or("a batch without pairs")?;
+        if length > self.weights.len() {
+            return Err("a caption is too long for the weights".into());
+        }
+        let mut scores = vec![0; pairs.len()];
+        for (place, weight) in self.weights[..length].iter().enumerate() {
+            for (score, caption) in scores.iter_mut().zip(&captions) {
+                *score += weight * caption.get(place).map_or(0, |byte| usize::from(*byte));
+            }
+        }
+        for (score, pair) in scores.into_iter().zip(pairs) {
+            values.extend([pair.caption.map(|_| score).into(), batch.into(), pairs.len().into()]);
+        }
+        Ok(())
+    }
+}
+
+const fn of_model(name: &'static str) -> Signal {
+    Signal {
+        name,
+        description: "A number that a made-up model gives.",
+        unit: "none",
+        range: (None, None),
+        needs: Needs::Text,
+        signal_type: SignalType::Integer,
+        source: "this test",
+        function: None,
+    }
+}
+
+const MODEL: Group = Group {
+    name: "model",
+    version: 1,
+    identifies: false,
+    signals: &[of_model("score"), of_model("of_batch"), of_model("pairs_of_batch")],
+    batch: 3,
+    measurer: |_signals| Ok(Box::new(Model { weights: vec![1, 10, 100], batches: AtomicUsize::new(0) })),
+};
+
+#[test]
+fn a_model_is_loaded_once_and_measures_batches() {
+    let captions = [Some("\u{1}"), Some(""), Some("\u{1}\u{2}"), None, Some("\u{3}\u{2}\u{1}"), Some("\u{4}"), None];
+    let pairs = captions.map(|caption| Sample::new(caption, None));
+    let model = const { &MODEL }.load().unwrap();
+    let mut values = vec![Value::Text("before".to_owned())];
+    model.measure(&pairs, &mut values).unwrap();
+    model.measure(&pairs[..2], &mut values).unwrap();
+    let row = |score: Option<usize>, batch: usize, pairs: usize| [score.into(), batch.into(), pairs.into()];
+    let expected = [
+        row(Some(1), 0, 3),
+        row(Some(0), 0, 3),
+        row(Some(21), 0, 3),
+        row(None, 1, 3),
+        row(Some(123), 1, 3),
+        row(Some(4), 1, 3),
+        row(None, 2, 1),
+        row(Some(1), 3, 2),
+        row(Some(0), 3, 2),
+    ];
+    assert_eq!(values[1..], expected.concat());
+    assert!(!model.group().is_by_pair());
+}
+
+#[test]
+fn a_model_that_fails_is_an_error_and_no_value() {
+    static LOST: Group = Group { measurer: |_signals| Err("the weights are lost".into()), ..MODEL };
+    assert_eq!(LOST.load().unwrap_err().to_string(), "the weights are lost");
+    static WITHOUT_FUNCTION: Group = Group { measurer: functions, ..MODEL };
+    assert!(WITHOUT_FUNCTION.load().unwrap_err().to_string().contains("score has no function"));
+
+    let pair = Sample::new(Some("abcd"), None);
+    let error = |group: &'static Group| group.load().unwrap().measure(std::slice::from_ref(&pair), &mut Vec::new());
+    assert_eq!(error(&MODEL).unwrap_err().to_string(), "a caption is too long for the weights");
+    static WITH_ONE_SIGNAL: Group = Group { signals: &[of_model("score")], measurer: longer, ..MODEL };
+    assert!(error(&WITH_ONE_SIGNAL).unwrap_err().to_string().contains("at value 3 instead of 1"));
+}
+
+/// A measurer that gives more values than its group has signals.
+fn longer(_signals: &'static [Signal]) -> Result<Box<dyn Measurer>, MeasureError> {
+    Ok(Box::new(Model { weights: vec![1; 9], batches: AtomicUsize::new(0) }))
 }
 
 proptest! {

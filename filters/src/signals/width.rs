@@ -12,7 +12,7 @@ pub(super) const SIGNAL: Signal = Signal {
     needs: Needs::Header,
     signal_type: SignalType::Integer,
     source: "header of the image file",
-    measure: |sample| sample.image.map(ImageData::width).into(),
+    function: Some(|sample| sample.image.map(ImageData::width).into()),
 };
 
 #[cfg(test)]
@@ -24,7 +24,7 @@ mod tests {
     #[test]
     fn counts_columns() {
         let picture = ImageData::decode(&fixture("synthetic_noise_landscape.png")).unwrap();
-        assert_eq!(SIGNAL.measure(&Sample::new(None, Some(&picture))), Value::Integer(110));
-        assert_eq!(SIGNAL.measure(&Sample::new(None, None)), Value::Missing);
+        assert_eq!(SIGNAL.value(&Sample::new(None, Some(&picture))), Value::Integer(110));
+        assert_eq!(SIGNAL.value(&Sample::new(None, None)), Value::Missing);
     }
 }

@@ -3,21 +3,16 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BinaryArray, Float64Array, Int64Array, StringArray, StructArray};
+use arrow::array::{Array, ArrayRef, BinaryArray, Float64Array, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
-use lynxdata_filters::{GROUPS, Group, ImageData, Needs, Sample, Signal, SignalType, Value, signals};
+use lynxdata_filters::{Group, ImageData, Needs, Sample, Signal, SignalType, Value, signals};
 use rayon::prelude::*;
 
 use lynxdata_records::nan_as_null;
-
-/// Returns the name of the SQL function that measures all signals of a group in one decode.
-pub(crate) fn measure_function(group: &Group) -> String {
-    format!("measure_{}", group.name)
-}
 
 /// Returns `missing_if_nan(x)` as part of an expression.
 pub(crate) fn missing_if_nan(number: Expr) -> Expr {
@@ -29,11 +24,11 @@ pub(crate) fn is_text(group: &Group) -> bool {
     group.signals.iter().all(|signal| signal.needs == Needs::Text)
 }
 
-/// Returns all SQL functions: one per signal, one per group, and `missing_if_nan`.
+/// Returns all SQL functions: one for each signal that needs no model, and `missing_if_nan`.
 pub(crate) fn all() -> Vec<Arc<dyn ScalarUDFImpl>> {
     let mut functions: Vec<Arc<dyn ScalarUDFImpl>> = vec![Arc::new(MissingIfNan::new())];
-    functions.extend((0..GROUPS.len()).map(|index| Arc::new(OneGroup::new(index)) as Arc<dyn ScalarUDFImpl>));
-    functions.extend(signals().map(|signal| Arc::new(OneSignal::new(signal)) as Arc<dyn ScalarUDFImpl>));
+    let with_function = signals().filter(|signal| signal.function.is_some());
+    functions.extend(with_function.map(|signal| Arc::new(OneSignal::new(signal)) as Arc<dyn ScalarUDFImpl>));
     functions
 }
 
@@ -52,7 +47,7 @@ fn data_type(signal: &Signal) -> DataType {
 
 /// Returns the values of a signal as a column. A value of another type than the signal's is a bug
 /// in the signal and fails the plan.
-fn column(signal: &Signal, values: impl Iterator<Item = Value>) -> Result<ArrayRef> {
+fn column<'a>(signal: &Signal, values: impl Iterator<Item = &'a Value>) -> Result<ArrayRef> {
     let wrong = |value: &Value| {
         exec_datafusion_err!("signal {} returned {value:?}, which does not have the type of the signal", signal.name)
     };
@@ -61,8 +56,8 @@ fn column(signal: &Signal, values: impl Iterator<Item = Value>) -> Result<ArrayR
             values
                 .map(|value| match value {
                     Value::Missing => Ok(None),
-                    Value::Integer(number) => Ok(Some(number)),
-                    other => Err(wrong(&other)),
+                    Value::Integer(number) => Ok(Some(*number)),
+                    other => Err(wrong(other)),
                 })
                 .collect::<Result<Int64Array>>()?,
         ),
@@ -70,8 +65,8 @@ fn column(signal: &Signal, values: impl Iterator<Item = Value>) -> Result<ArrayR
             values
                 .map(|value| match value {
                     Value::Missing => Ok(None),
-                    Value::Float(number) => Ok(Some(number)),
-                    other => Err(wrong(&other)),
+                    Value::Float(number) => Ok(Some(*number)),
+                    other => Err(wrong(other)),
                 })
                 .collect::<Result<Float64Array>>()?,
         ),
@@ -80,19 +75,19 @@ fn column(signal: &Signal, values: impl Iterator<Item = Value>) -> Result<ArrayR
                 .map(|value| match value {
                     Value::Missing => Ok(None),
                     Value::Text(text) => Ok(Some(text)),
-                    other => Err(wrong(&other)),
+                    other => Err(wrong(other)),
                 })
                 .collect::<Result<StringArray>>()?,
         ),
     })
 }
 
-/// Returns one column per signal from rows that hold one value per signal.
-pub(crate) fn columns(signals: &[Signal], rows: &[Vec<Value>]) -> Result<Vec<ArrayRef>> {
+/// Returns one column per signal from the values of pairs, pair after pair.
+pub(crate) fn columns(signals: &[Signal], values: &[Value]) -> Result<Vec<ArrayRef>> {
     signals
         .iter()
         .enumerate()
-        .map(|(index, signal)| column(signal, rows.iter().map(|row| row[index].clone())))
+        .map(|(index, signal)| column(signal, values.iter().skip(index).step_by(signals.len())))
         .collect()
 }
 
@@ -102,58 +97,11 @@ fn downcast<'a, T: 'static>(array: &'a ArrayRef, function: &str) -> Result<&'a T
         .ok_or_else(|| exec_datafusion_err!("{function} was planned with an argument of type {}", array.data_type()))
 }
 
-fn picture(bytes: &BinaryArray, row: usize) -> Option<ImageData> {
+/// Decodes the image of a row; `None` if there is none or it cannot be decoded.
+pub(crate) fn picture(bytes: &BinaryArray, row: usize) -> Option<ImageData> {
     // An image that does not decode has no signals. Its columns stay null, so it passes no rule
     // that uses them.
     bytes.is_valid(row).then(|| ImageData::decode(bytes.value(row)).ok()).flatten()
-}
-
-/// `measure_GROUP(caption, image_bytes)`: a struct with one field per signal of the group.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct OneGroup {
-    /// Position in `GROUPS` instead of the group itself: DataFusion compares functions, and groups
-    /// have no equality.
-    index: usize,
-    name: String,
-    signature: Signature,
-}
-
-impl OneGroup {
-    fn new(index: usize) -> Self {
-        let signature = Signature::exact(vec![DataType::Utf8, DataType::Binary], Volatility::Immutable);
-        OneGroup { index, name: measure_function(&GROUPS[index]), signature }
-    }
-}
-
-impl ScalarUDFImpl for OneGroup {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Struct(fields(GROUPS[self.index].signals)))
-    }
-
-    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let group = &GROUPS[self.index];
-        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
-        let captions = downcast::<StringArray>(&arrays[0], &self.name)?;
-        let pictures = downcast::<BinaryArray>(&arrays[1], &self.name)?;
-        let rows: Vec<Vec<Value>> = (0..captions.len())
-            .into_par_iter()
-            .map(|row| {
-                let image = picture(pictures, row);
-                let caption = captions.is_valid(row).then(|| captions.value(row));
-                group.measure(&Sample::new(caption, image.as_ref()))
-            })
-            .collect();
-        let columns = columns(group.signals, &rows)?;
-        Ok(ColumnarValue::Array(Arc::new(StructArray::try_new(fields(group.signals), columns, None)?)))
-    }
 }
 
 /// `SIGNAL(caption)` or `SIGNAL(image_bytes)`: one signal, for predicates and queries of users.
@@ -173,6 +121,10 @@ impl OneSignal {
 
     fn signal(&self) -> &'static Signal {
         lynxdata_filters::signal(self.name).expect("the function was made of a signal of the list")
+    }
+
+    fn measure(&self, pair: &Sample<'_>) -> Value {
+        self.signal().measure(pair).expect("the function was made of a signal with a function")
     }
 }
 
@@ -194,15 +146,15 @@ impl ScalarUDFImpl for OneSignal {
         let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
         let values: Vec<Value> = if signal.needs == Needs::Text {
             let captions = downcast::<StringArray>(&arrays[0], signal.name)?;
-            captions.iter().map(|caption| signal.measure(&Sample::new(caption, None))).collect()
+            captions.iter().map(|caption| self.measure(&Sample::new(caption, None))).collect()
         } else {
             let pictures = downcast::<BinaryArray>(&arrays[0], signal.name)?;
             (0..pictures.len())
                 .into_par_iter()
-                .map(|row| signal.measure(&Sample::new(None, picture(pictures, row).as_ref())))
+                .map(|row| self.measure(&Sample::new(None, picture(pictures, row).as_ref())))
                 .collect()
         };
-        Ok(ColumnarValue::Array(column(signal, values.into_iter())?))
+        Ok(ColumnarValue::Array(column(signal, values.iter())?))
     }
 }
 

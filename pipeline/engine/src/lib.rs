@@ -3,8 +3,8 @@
 //!
 //! In the order in which data flows:
 //!
-//! * [`session`]: makes a DataFusion session in which every signal is an SQL function of the same
-//!   name;
+//! * [`session`]: makes a DataFusion session in which every signal that needs no model is an SQL
+//!   function of the same name;
 //! * [`signals`]: measures a group of signals in one scan of a pool part, and makes its table;
 //! * [`dedup`]: finds clusters of duplicate pairs, and decides which pairs of them are kept;
 //! * [`select`]: evaluates rules, which are SQL predicates over the columns of a pair.

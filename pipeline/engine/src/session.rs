@@ -8,11 +8,12 @@ use crate::functions;
 /// Rows of a batch. The number is small because each row of the measuring scan holds an image.
 const BATCH_ROWS: usize = 256;
 
-/// Returns a session on this machine. Every signal is registered as an SQL function of the same
-/// name. Text signals take a caption, and image signals take the encoded bytes of an image.
+/// Returns a session on this machine. Every signal that needs no model is registered as an SQL
+/// function of the same name. Text signals take a caption, and image signals take the encoded bytes
+/// of an image.
 ///
-/// Plans run in one partition, so that rows keep their order. The function of a group of signals
-/// measures the rows of a batch in parallel instead.
+/// Plans run in one partition, so that rows keep their order. Signals are measured in parallel on
+/// the rows of a batch instead.
 pub fn local() -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1).with_batch_size(BATCH_ROWS);
     // The tables are written with Utf8 and Binary, so they are read as these and not as view types.

@@ -171,7 +171,7 @@ impl Downloader {
     /// no particular order. `on_pairs` is called with the rows with status ok in the order of the
     /// source, about [`PAIRS_CHUNK_BYTES`] of images at a time: the columns of
     /// [`schema::pool`](lynxdata_records::schema::pool) and the extra columns. Its second argument
-    /// holds the indices of these rows in the part, which `measure` uses too.
+    /// holds what `measure` returned for these rows.
     ///
     /// The next part may start as soon as all rows of this one have started. Rows whose hosts
     /// cannot be reached and are expected back are tried again after all other rows have ended.
@@ -184,18 +184,18 @@ impl Downloader {
     ///
     /// # Errors
     /// The errors of `on_pairs`, or [`Error::Keep`] if bodies or images could not be kept in files.
-    pub async fn download_part<E: From<Error>>(
+    pub async fn download_part<Measured: Send + 'static, E: From<Error>>(
         &self,
         part: &SourcePart,
-        measure: Option<Arc<dyn Measure>>,
+        measure: Option<Arc<dyn Measure<Measured>>>,
         on_row: &(dyn Fn(Status) + Sync),
-        on_pairs: &mut OnPairs<'_, E>,
+        on_pairs: &mut OnPairs<'_, Measured, E>,
     ) -> std::result::Result<RecordBatch, E> {
         let shared = &self.shared;
         let embedded = shared.read_embedded(part).await?;
         let jobs = Jobs::new(part, shared, measure, embedded);
         let mut assembly = Assembly::new(part, Waiting::new(shared.waiting_room.clone()));
-        let mut end = |row: usize, outcome: Outcome| -> std::result::Result<(), E> {
+        let mut end = |row: usize, outcome: Outcome<Measured>| -> std::result::Result<(), E> {
             shared.count(&outcome);
             on_row(outcome.status);
             assembly.end(row, outcome)?;
@@ -256,10 +256,10 @@ impl Downloader {
 
     /// Makes the last pass over a part: tries rows that did not reach their hosts again when these
     /// are back. Rows of hosts that are not back after the longest outage keep their failure.
-    async fn try_again<E: From<Error>>(
+    async fn try_again<Measured: Send + 'static, E: From<Error>>(
         &self,
-        mut unreached: Vec<(usize, Outcome, Unreached)>,
-        end: &mut (dyn FnMut(usize, Outcome) -> std::result::Result<(), E> + Send),
+        mut unreached: Vec<(usize, Outcome<Measured>, Unreached<Measured>)>,
+        end: &mut (dyn FnMut(usize, Outcome<Measured>) -> std::result::Result<(), E> + Send),
     ) -> std::result::Result<(), E> {
         let shared = &self.shared;
         let longest = shared.hosts.longest_outage();
@@ -312,9 +312,9 @@ impl Downloader {
 }
 
 /// The jobs of the rows of a part.
-struct Jobs<'a> {
+struct Jobs<'a, Measured> {
     part: &'a SourcePart,
-    measure: Option<Arc<dyn Measure>>,
+    measure: Option<Arc<dyn Measure<Measured>>>,
     digests: Vec<digest::DigestColumn<'a>>,
     seen_digests: &'a SeenDigests,
     boxes: Option<&'a dyn Array>,
@@ -341,27 +341,27 @@ enum Origin {
 
 /// The work for one row.
 #[derive(Debug)]
-struct Job {
+struct Job<Measured> {
     origin: Origin,
     digests: Vec<ExpectedDigest>,
     boxes: Vec<[f32; 4]>,
-    measure: Option<measure::Wanted>,
+    measure: Option<measure::Wanted<Measured>>,
 }
 
-impl<'a> Jobs<'a> {
+impl<'a, Measured> Jobs<'a, Measured> {
     fn new(
         part: &'a SourcePart,
         shared: &'a Shared,
-        measure: Option<Arc<dyn Measure>>,
+        measure: Option<Arc<dyn Measure<Measured>>>,
         embedded: Embedded,
-    ) -> Jobs<'a> {
+    ) -> Jobs<'a, Measured> {
         let digests = if shared.verify_hash { digest::columns(&part.rows) } else { Vec::new() };
         let boxes = shared.blur_boxes.as_ref().and_then(|name| part.rows.column_by_name(name));
         let seen_digests = &shared.seen_digests;
         Jobs { part, measure, digests, seen_digests, boxes: boxes.map(|column| column as &dyn Array), embedded }
     }
 
-    fn job(&self, row: usize) -> std::result::Result<Job, Failure> {
+    fn job(&self, row: usize) -> std::result::Result<Job<Measured>, Failure> {
         let origin = self.origin(row)?;
         // A digest beside an image that exists already is that of the image as served, before
         // img2dataset or an earlier run resized it.
@@ -378,7 +378,7 @@ impl<'a> Jobs<'a> {
         };
         let captions = self.part.rows.column(column::CAPTION).as_string::<i32>();
         let caption = || captions.is_valid(row).then(|| captions.value(row).to_owned());
-        let measure = self.measure.clone().map(|measure| measure::Wanted { measure, row, caption: caption() });
+        let measure = self.measure.clone().map(|measure| measure::Wanted { measure, caption: caption() });
         Ok(Job { origin, digests, boxes, measure })
     }
 
@@ -416,7 +416,7 @@ impl<'a> Jobs<'a> {
 
 /// The outcome of a row.
 #[derive(Debug)]
-struct Outcome {
+struct Outcome<Measured> {
     status: Status,
     http_status: Option<u16>,
     attempts: u32,
@@ -424,29 +424,31 @@ struct Outcome {
     /// Time that counts towards the deadline; `None` if nothing was requested.
     elapsed: Option<Duration>,
     body_bytes: Option<u64>,
-    stored: Option<Stored>,
+    stored: Option<Stored<Measured>>,
     /// The data for another try of the row if the host comes back.
-    unreached: Option<Unreached>,
+    unreached: Option<Unreached<Measured>>,
 }
 
 /// A row whose host could not be reached.
 #[derive(Debug)]
-struct Unreached {
+struct Unreached<Measured> {
     host: Arc<Host>,
-    job: Job,
+    job: Job<Measured>,
 }
 
 #[derive(Debug)]
-struct Stored {
+struct Stored<Measured> {
     picture: Picture,
+    /// What the measurement returned; `None` if there is none, or if it panicked.
+    measured: Option<Measured>,
     /// SHA-256 of the bytes as served, hexadecimal.
     sha256: String,
     /// Share of the handover budget.
     share: Share,
 }
 
-impl Outcome {
-    fn failed(failure: Failure, attempts: u32) -> Outcome {
+impl<Measured> Outcome<Measured> {
+    fn failed(failure: Failure, attempts: u32) -> Self {
         let Failure { status, http_status, detail, .. } = failure;
         Outcome {
             status,
@@ -461,7 +463,7 @@ impl Outcome {
     }
 
     /// Returns the outcome with the attempts and time of an earlier try added.
-    fn after(self, earlier: &Outcome) -> Outcome {
+    fn after(self, earlier: &Self) -> Self {
         let elapsed = [self.elapsed, earlier.elapsed].into_iter().flatten().reduce(|one, other| one + other);
         Outcome { attempts: self.attempts + earlier.attempts, elapsed, ..self }
     }
@@ -497,7 +499,7 @@ struct Fetched {
 }
 
 impl Shared {
-    fn count(&self, outcome: &Outcome) {
+    fn count<Measured>(&self, outcome: &Outcome<Measured>) {
         self.metrics.row(outcome.status, outcome.elapsed, outcome.body_bytes);
     }
 
@@ -505,7 +507,11 @@ impl Shared {
     ///
     /// # Errors
     /// [`Error::Keep`], which is not the fault of the row.
-    async fn download(self: Arc<Self>, job: Job, probed: Option<Arc<Host>>) -> Result<Outcome> {
+    async fn download<Measured: Send + 'static>(
+        self: Arc<Self>,
+        job: Job<Measured>,
+        probed: Option<Arc<Host>>,
+    ) -> Result<Outcome<Measured>> {
         let Fetched { attempts, elapsed, unreached, answer } = match &job.origin {
             Origin::Web(url) => {
                 let host = self.hosts.of(url);
@@ -739,12 +745,12 @@ impl Shared {
     }
 
     /// Checks a body and prepares the image that is stored.
-    async fn store(
+    async fn store<Measured: Send + 'static>(
         &self,
         answer: Answer,
         network: Option<OwnedSemaphorePermit>,
-        job: Job,
-    ) -> std::result::Result<Stored, Failure> {
+        job: Job<Measured>,
+    ) -> std::result::Result<Stored<Measured>, Failure> {
         let (settings, wanted_size) = (self.picture, self.wanted_size);
         let Answer { body, http_status: _, share } = answer;
         let is_quick = settings.resize == Resize::Keep
@@ -775,18 +781,18 @@ impl Shared {
     }
 
     /// Waits until there is room for an image among those that wait to be written.
-    async fn hand_over(&self, stored: Stored) -> Stored {
+    async fn hand_over<Measured>(&self, stored: Stored<Measured>) -> Stored<Measured> {
         let share = self.handover.take(stored.picture.bytes.len() as u64).await;
         Stored { share, ..stored }
     }
 }
 
-fn store(
+fn store<Measured>(
     body: Vec<u8>,
-    job: &Job,
+    job: &Job<Measured>,
     settings: &PictureSettings,
     wanted_size: WantedSize,
-) -> std::result::Result<Stored, Failure> {
+) -> std::result::Result<Stored<Measured>, Failure> {
     let sha256 = sha256(&body);
     for expected in &job.digests {
         expected.check(&body, &sha256).map_err(|reason| Failure::new(Status::HashMismatch, reason))?;
@@ -798,15 +804,15 @@ fn store(
         wanted_size.check(width, height)?;
     }
     let prepared = match &job.measure {
-        None => prepare(body, settings, &job.boxes),
+        None => prepare(body, settings, &job.boxes).map(|picture| (picture, None)),
         Some(wanted) => prepare_with_pixels(body, settings, &job.boxes).map(|(picture, pixels)| {
-            wanted.measure(picture.bytes.len(), pixels);
-            picture
+            let measured = wanted.measure(picture.bytes.len(), pixels);
+            (picture, measured)
         }),
     };
-    let picture = prepared.map_err(|error| Failure::new(status_of(&error), error.to_string()))?;
+    let (picture, measured) = prepared.map_err(|error| Failure::new(status_of(&error), error.to_string()))?;
     wanted_size.check(picture.original_width, picture.original_height)?;
-    Ok(Stored { picture, sha256, share: Share::default() })
+    Ok(Stored { picture, measured, sha256, share: Share::default() })
 }
 
 /// Returns the failure of a row whose file cannot be read or is too large.

@@ -92,12 +92,11 @@ fn main() -> Result<()> {
         of_download.push(name.clone());
         for group in GROUPS {
             let mut part = NewPart::new("signals", &signal_part(group.name, &name), name.clone());
-            let values: Vec<Vec<Value>> = rows
-                .clone()
-                .map(|row| {
-                    group.signals.iter().map(|signal| value(signal.name, signal.signal_type, row, &original)).collect()
-                })
-                .collect();
+            let of_row = |row| {
+                let original = &original;
+                group.signals.iter().map(move |signal| value(signal.name, signal.signal_type, row, original))
+            };
+            let values: Vec<Value> = rows.clone().flat_map(of_row).collect();
             let batch = signals::table(group, uids.clone(), &values);
             let path = context.run.stage_file(&mut part, &format!("{SIGNALS}/{}/part-{name}.parquet", group.name))?;
             parquet::write(&path, &batch.schema(), [&batch])?;

@@ -67,7 +67,7 @@ pub fn bring(found: &Inventory, images: &Path, allow_private_addresses: bool) ->
             .with_context(|| format!("cannot write {}", list.display()))?;
         let source = Source::open(&SourceConfig::new("list.jsonl", URL.name), scratch.path())?;
         for part in source.parts(config.rows_per_part) {
-            let mut take = |batch: RecordBatch, _: &[u32]| put_all(images, &batch, &mut put);
+            let mut take = |batch: RecordBatch, _: Vec<Option<()>>| put_all(images, &batch, &mut put);
             let log = runtime.block_on(downloader.download_part(&part?, None, &|_| (), &mut take))?;
             let statuses = STATUS.of(&log, Path::new("the download log"))?;
             for status in statuses.iter().flatten() {

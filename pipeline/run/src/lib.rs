@@ -47,7 +47,7 @@ pub use host::{Host, Silent, StageProgress};
 pub use outcome::{Ending, outcome};
 use recipe::{LoadedRecipe, RECIPE};
 pub use run_pictures::RunPictures;
-pub use runner::{StagePlan, run_stage};
+pub use runner::{StagePlan, run_stage, run_stages};
 pub use stage::{Context, Stage, runtime};
 use stages::STAGES;
 use stages::download::Download;
@@ -171,10 +171,7 @@ pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result
         reads.map(|input| context.upstream(input)).collect::<Result<Vec<_>>>()?;
     }
     keep_recipe(&context)?;
-    context.along_download = stages.iter().copied().find(|stage| stage.along_download().is_some());
-    for stage in &stages {
-        run_stage(*stage, &context)?;
-    }
+    run_stages(&stages, &context)?;
     Ok(outcome(&context, &stages)?)
 }
 

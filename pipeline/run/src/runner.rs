@@ -1,6 +1,7 @@
 //! The loop that runs any stage: it skips parts that the manifest has with the same fingerprint,
 //! makes and commits the others, and records the stage as complete.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,8 +13,39 @@ use serde::Serialize;
 
 use crate::stage::{Context, Planned, Stage};
 
-/// Runs one stage: makes the parts that are missing.
+/// Parts that were made along with a part of an earlier stage: the names of the stage and of the
+/// part.
+type MadeAlong = BTreeSet<(&'static str, String)>;
+
+/// Runs stages in their order: makes the parts that are missing.
+///
+/// # Errors
+/// If a part cannot be made. The parts before it stay.
+pub fn run_stages<'a>(stages: &[&'a dyn Stage], context: &'a Context) -> Result<()> {
+    let mut along = MadeAlong::new();
+    for (place, stage) in stages.iter().enumerate() {
+        let made = run_before(*stage, &stages[place + 1..], &along, context)?;
+        along.extend(made);
+    }
+    Ok(())
+}
+
+/// Runs one stage alone.
+///
+/// # Errors
+/// As [`run_stages`].
 pub fn run_stage(stage: &dyn Stage, context: &Context) -> Result<()> {
+    run_stages(&[stage], context)
+}
+
+/// Runs a stage before `later` stages. Parts of it that are in `along` count as made. Returns parts
+/// of later stages that were made along with its own.
+fn run_before<'a>(
+    stage: &'a dyn Stage,
+    later: &[&'a dyn Stage],
+    along: &MadeAlong,
+    context: &'a Context,
+) -> Result<MadeAlong> {
     let started = Instant::now();
     let name = stage.name();
     let parts = stage.parts(context)?;
@@ -28,7 +60,8 @@ pub fn run_stage(stage: &dyn Stage, context: &Context) -> Result<()> {
     let (made, skipped) = (AtomicU64::new(0), AtomicU64::new(0));
     let failed = AtomicBool::new(false);
 
-    let work = || -> Result<()> {
+    let work = || -> Result<MadeAlong> {
+        let mut made_along = MadeAlong::new();
         while !failed.load(Ordering::Relaxed) {
             let next = {
                 let mut planned = planned.lock().expect("no worker panics while it plans");
@@ -43,30 +76,31 @@ pub fn run_stage(stage: &dyn Stage, context: &Context) -> Result<()> {
                 next
             };
             if context.run.committed(name, &next.name, &next.fingerprint).is_some() {
-                let counter = if context.came_along(stage, &next.name) { &made } else { &skipped };
+                let counter = if along.contains(&(name, next.name)) { &made } else { &skipped };
                 counter.fetch_add(1, Ordering::Relaxed);
             } else {
-                make(stage, next, context)?;
+                make(stage, next, later, context, &mut made_along)?;
                 made.fetch_add(1, Ordering::Relaxed);
             }
             bar.part_done();
         }
-        Ok(())
+        Ok(made_along)
     };
-    std::thread::scope(|scope| -> Result<()> {
+    let made_along = std::thread::scope(|scope| -> Result<MadeAlong> {
         let workers: Vec<_> = (0..stage.workers(context).max(1))
             .map(|_| {
                 scope.spawn(|| {
                     let result = catch_unwind(AssertUnwindSafe(work));
-                    failed.fetch_or(!matches!(result, Ok(Ok(()))), Ordering::Relaxed);
+                    failed.fetch_or(!matches!(result, Ok(Ok(_))), Ordering::Relaxed);
                     result.unwrap_or_else(|panic| resume_unwind(panic))
                 })
             })
             .collect();
+        let mut made_along = MadeAlong::new();
         for worker in workers {
-            worker.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+            made_along.extend(worker.join().unwrap_or_else(|panic| resume_unwind(panic))?);
         }
-        Ok(())
+        Ok(made_along)
     })?;
 
     let (_, names) = planned.into_inner().expect("no worker panicked");
@@ -80,21 +114,29 @@ pub fn run_stage(stage: &dyn Stage, context: &Context) -> Result<()> {
     }
     context.complete(stage, names)?;
     bar.finish(made.into_inner(), skipped.into_inner(), started.elapsed());
-    Ok(())
+    Ok(made_along)
 }
 
-/// Makes and commits a part, and the parts that are made along with it.
-fn make(stage: &dyn Stage, planned: Planned<'_>, context: &Context) -> Result<()> {
+/// Makes and commits a part, and the parts of later stages that are made along with it, which it
+/// adds to `made_along`.
+fn make<'a>(
+    stage: &'a dyn Stage,
+    planned: Planned<'a>,
+    later: &[&'a dyn Stage],
+    context: &'a Context,
+    made_along: &mut MadeAlong,
+) -> Result<()> {
     let started = Instant::now();
     let mut part = NewPart::new(stage.name(), &planned.name, planned.fingerprint);
-    let along = (planned.make)(&mut part).with_context(|| format!("stage {}, part {}", stage.name(), planned.name))?;
+    let along =
+        (planned.make)(&mut part, later).with_context(|| format!("stage {}, part {}", stage.name(), planned.name))?;
     part.seconds = started.elapsed().as_secs_f64();
     let entry = context.commit(part)?;
     for along in along {
         let planned = (along.plan)(entry.clone());
         let name = planned.name.clone();
-        make(along.stage, planned, context)?;
-        context.note_along(along.stage, name);
+        make(along.stage, planned, &[], context, made_along)?;
+        made_along.insert((along.stage.name(), name));
     }
     Ok(())
 }

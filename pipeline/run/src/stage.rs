@@ -1,6 +1,5 @@
 //! Defines a stage and its environment.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -8,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
 use lynxdata_engine::Session;
 use lynxdata_fetch::{Measure, Metrics};
+use lynxdata_filters::{MeasureError, Value};
 use lynxdata_records::{Manifest, NewPart, PartEntry, RunFolder, fingerprint};
 use serde::Serialize;
 use tracing::info;
@@ -36,12 +36,6 @@ pub struct Context {
     pub is_compared: AtomicBool,
     /// The counters of the download.
     pub metrics: Arc<Metrics>,
-    /// The stage whose parts are made along with downloads: signals are measured while the pixels
-    /// are in memory.
-    pub along_download: Option<&'static dyn Stage>,
-    /// Parts that were made along with parts of an earlier stage: the names of the stage and of the
-    /// part.
-    along: Mutex<BTreeSet<(&'static str, String)>>,
     /// The mirror of the run folder, if its output is an object store.
     mirror: Option<Mirror>,
     /// Whether the run folder still has the recipe of an earlier run.
@@ -84,8 +78,6 @@ impl Context {
             replaces: false,
             is_compared: AtomicBool::new(false),
             metrics: Arc::default(),
-            along_download: None,
-            along: Mutex::default(),
             mirror: None,
             has_earlier_recipe: AtomicBool::new(false),
         }
@@ -115,17 +107,6 @@ impl Context {
         let published = mirror.publish(&self.run, &entry, &removed, &mut turn);
         self.runtime.block_on(published).context("cannot mirror the run")?;
         Ok(entry)
-    }
-
-    /// Records that a part of a later stage was made along with an earlier one, so that the stage
-    /// counts it as made.
-    pub(crate) fn note_along(&self, stage: &dyn Stage, part: String) {
-        self.along.lock().expect("nobody panics with the parts").insert((stage.name(), part));
-    }
-
-    /// Returns whether a part was made along with a part of an earlier stage in this run.
-    pub(crate) fn came_along(&self, stage: &dyn Stage, part: &str) -> bool {
-        self.along.lock().expect("nobody panics with the parts").contains(&(stage.name(), part.to_owned()))
     }
 
     /// Records that a stage is complete, locally and in the mirror.
@@ -261,8 +242,11 @@ pub trait Stage: Sync {
 
     /// Returns an object that makes its parts along with a part that is being downloaded, if they
     /// can be made like that.
-    fn along_download(&self) -> Option<Box<dyn AlongDownload>> {
-        None
+    ///
+    /// # Errors
+    /// If a measurer cannot be made.
+    fn along_download(&self) -> Result<Option<Box<dyn AlongDownload>>> {
+        Ok(None)
     }
 
     /// Returns the number of parts that are made at the same time.
@@ -302,34 +286,41 @@ pub struct StageOutcome {
 /// The parts of a stage, planned lazily.
 pub type Parts<'a> = Box<dyn Iterator<Item = Result<Planned<'a>>> + Send + 'a>;
 
-/// A function that writes the files of a part and fills in its rows and counts. It returns the
-/// parts of later stages that are made along with it.
-type Make<'a> = Box<dyn FnOnce(&mut NewPart) -> Result<Vec<Along<'a>>> + Send + 'a>;
+/// A function that writes the files of a part and fills in its rows and counts. It receives the
+/// later stages of the run, and returns those of their parts that are made along with it.
+type Make<'a> = Box<dyn FnOnce(&mut NewPart, &[&'a dyn Stage]) -> Result<Vec<Along<'a>>> + Send + 'a>;
+
+/// A function that plans a part which reads a committed part of an earlier stage.
+pub type PlanAlong<'a> = Box<dyn FnOnce(PartEntry) -> Planned<'a> + Send + 'a>;
 
 /// A part of a later stage that can be made together with a part of an earlier one, such as the
 /// signals of images that are being downloaded. The loop makes it after the earlier part is
 /// committed.
 pub struct Along<'a> {
     /// The later stage.
-    pub stage: &'static dyn Stage,
-    /// Plans its part, which reads the committed part.
-    pub plan: Box<dyn FnOnce(PartEntry) -> Planned<'a> + Send + 'a>,
+    pub stage: &'a dyn Stage,
+    /// Plans its part.
+    pub plan: PlanAlong<'a>,
 }
+
+/// The values that were measured on a pair during its download.
+pub type Measured = std::result::Result<Vec<Value>, MeasureError>;
 
 /// Measures the pairs of a part of the pool while they are downloaded, so that parts of a later
 /// stage are made along with it.
 pub trait AlongDownload: Send {
     /// Returns the measurement of a pair, which runs while its pixels are in memory.
-    fn measure(&self) -> Arc<dyn Measure>;
+    fn measure(&self) -> Arc<dyn Measure<Measured>>;
 
-    /// Adds the measurements of these pairs, which are these rows of the part.
+    /// Adds the measurement of each of these pairs; `None` if it panicked.
     ///
     /// # Errors
-    /// If the pairs are not those of a pool.
-    fn add(&mut self, pairs: &RecordBatch, rows: &[u32]) -> Result<()>;
+    /// If a measurement failed, or if the pairs are not those of a pool.
+    fn add(&mut self, pairs: &RecordBatch, measured: Vec<Option<Measured>>) -> Result<()>;
 
-    /// Returns the parts that are made along with it.
-    fn finish(self: Box<Self>, context: &Context) -> Vec<Along<'_>>;
+    /// Returns the parts that are made along with this part of the pool; none after a panic, which
+    /// is logged.
+    fn finish<'a>(self: Box<Self>, part: &str, context: &'a Context) -> Vec<PlanAlong<'a>>;
 }
 
 /// A part that a stage should have, and how to make it.
@@ -349,7 +340,7 @@ impl<'a> Planned<'a> {
         fingerprint: String,
         make: impl FnOnce(&mut NewPart) -> Result<()> + Send + 'a,
     ) -> Planned<'a> {
-        Planned { name: name.into(), fingerprint, make: Box::new(move |new| make(new).map(|()| Vec::new())) }
+        Planned { name: name.into(), fingerprint, make: Box::new(move |new, _later| make(new).map(|()| Vec::new())) }
     }
 }
 

@@ -117,7 +117,7 @@ fn measure(file: &Path) -> Hashes {
 fn text_signal(name: &str, image: &ImageData) -> String {
     let signal = signal(name).expect("the hashes are in the list of signals");
     match signal.measure(&Sample::new(None, Some(image))) {
-        Value::Text(text) => text,
+        Some(Value::Text(text)) => text,
         other => unreachable!("{name} of a decoded image is a text, not {other:?}"),
     }
 }

@@ -5,29 +5,26 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use lynxdata_picture::DynamicImage;
 
-/// A measurement of pairs. It runs on the decoding threads and stores its own results.
-pub trait Measure: Debug + Send + Sync {
-    /// Measures the pair of a row of the part: its caption, the length of its stored image in
-    /// bytes, and the pixels that [`decode_file`](lynxdata_picture::decode_file) would return for
-    /// it, `None` if it does not decode. The row may still fail, and may be tried again.
-    fn measure(&self, row: usize, caption: Option<&str>, stored_bytes: usize, pixels: Option<DynamicImage>);
+/// A measurement of pairs, whose results arrive with the pairs. It runs on the decoding threads.
+pub trait Measure<Measured>: Debug + Send + Sync {
+    /// Measures a pair: its caption, the length of its stored image in bytes, and the pixels that
+    /// [`decode_file`](lynxdata_picture::decode_file) would return for it, `None` if it does not
+    /// decode. The row may still fail; its result is then dropped.
+    fn measure(&self, caption: Option<&str>, stored_bytes: usize, pixels: Option<DynamicImage>) -> Measured;
 }
 
 /// The measurement of a row.
 #[derive(Debug)]
-pub(super) struct Wanted {
-    pub(super) measure: std::sync::Arc<dyn Measure>,
-    pub(super) row: usize,
+pub(super) struct Wanted<Measured> {
+    pub(super) measure: std::sync::Arc<dyn Measure<Measured>>,
     pub(super) caption: Option<String>,
 }
 
-impl Wanted {
-    /// Measures an image. A panic is caught, so that the status of a row depends only on its image.
-    pub(super) fn measure(&self, stored_bytes: usize, pixels: Option<DynamicImage>) {
-        let measured = catch_unwind(AssertUnwindSafe(|| {
-            self.measure.measure(self.row, self.caption.as_deref(), stored_bytes, pixels);
-        }));
-        // The panic hook has reported the panic. The caller has no results for this row.
-        drop(measured);
+impl<Measured> Wanted<Measured> {
+    /// Measures an image; `None` after a panic, which the panic hook has reported. It is caught, so
+    /// that the status of a row depends only on its image.
+    pub(super) fn measure(&self, stored_bytes: usize, pixels: Option<DynamicImage>) -> Option<Measured> {
+        let measure = || self.measure.measure(self.caption.as_deref(), stored_bytes, pixels);
+        catch_unwind(AssertUnwindSafe(measure)).ok()
     }
 }

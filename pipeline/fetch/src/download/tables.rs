@@ -22,26 +22,28 @@ use crate::{Error, SourcePart, address};
 /// small because several parts are downloaded at once.
 pub const PAIRS_CHUNK_BYTES: usize = 1 << 20;
 
-/// Receives pairs, and the indices of their rows in the part.
-pub type OnPairs<'a, E> = dyn FnMut(RecordBatch, &[u32]) -> Result<(), E> + Send + 'a;
+/// Receives pairs, and for each its measurement: `None` if there is none, or if it panicked.
+pub type OnPairs<'a, Measured, E> = dyn FnMut(RecordBatch, Vec<Option<Measured>>) -> Result<(), E> + Send + 'a;
 
 /// Collects the outcomes of the rows of a part and passes pairs to the caller in order.
-pub(super) struct Assembly<'a> {
+pub(super) struct Assembly<'a, Measured> {
     part: &'a SourcePart,
     uids: Vec<String>,
     shown_urls: ArrayRef,
     /// Outcomes of the rows; `None` until a row has ended.
-    outcomes: Vec<Option<Outcome>>,
+    outcomes: Vec<Option<Outcome<Measured>>>,
     /// Places of the images of rows that were not passed on yet.
     places: Vec<Option<Place>>,
     waiting: Waiting,
     /// The first row that was not passed on yet or has not ended.
     next: usize,
     pairs: Pairs,
+    /// Measurements of `pairs`.
+    measured: Vec<Option<Measured>>,
 }
 
-impl<'a> Assembly<'a> {
-    pub(super) fn new(part: &'a SourcePart, waiting: Waiting) -> Assembly<'a> {
+impl<'a, Measured> Assembly<'a, Measured> {
+    pub(super) fn new(part: &'a SourcePart, waiting: Waiting) -> Assembly<'a, Measured> {
         let texts = |column: usize| part.rows.column(column).as_string::<i32>();
         let (urls, captions) = (texts(column::URL), texts(column::CAPTION));
         let text = |column: &'a StringArray, row: usize| if column.is_valid(row) { column.value(row) } else { "" };
@@ -57,11 +59,12 @@ impl<'a> Assembly<'a> {
             waiting,
             next: 0,
             pairs: Pairs::default(),
+            measured: Vec::new(),
         }
     }
 
     /// Stores the outcome of a row.
-    pub(super) fn end(&mut self, row: usize, mut outcome: Outcome) -> Result<(), Error> {
+    pub(super) fn end(&mut self, row: usize, mut outcome: Outcome<Measured>) -> Result<(), Error> {
         if let Some(stored) = &mut outcome.stored {
             self.places[row] = Some(self.waiting.put(std::mem::take(&mut stored.picture.bytes))?);
             stored.share = Share::default();
@@ -71,19 +74,23 @@ impl<'a> Assembly<'a> {
     }
 
     /// Passes on rows up to the first one that has not ended.
-    pub(super) fn advance<E: From<Error>>(&mut self, on_pairs: &mut OnPairs<'_, E>) -> Result<(), E> {
+    pub(super) fn advance<E: From<Error>>(&mut self, on_pairs: &mut OnPairs<'_, Measured, E>) -> Result<(), E> {
         while let Some(Some(outcome)) = self.outcomes.get_mut(self.next) {
             if let (Some(stored), Some(place)) = (outcome.stored.take(), self.places[self.next].take()) {
                 let bytes = self.waiting.take(place)?;
                 if !self.pairs.has_room_for(bytes.len()) {
-                    let (pairs, rows) = self.pairs.take(self.part, &self.shown_urls);
-                    on_pairs(pairs, rows.values())?;
+                    self.pass_on(on_pairs)?;
                 }
                 self.pairs.push(self.next, &self.uids[self.next], &stored, &bytes);
+                self.measured.push(stored.measured);
             }
             self.next += 1;
         }
         Ok(())
+    }
+
+    fn pass_on<E>(&mut self, on_pairs: &mut OnPairs<'_, Measured, E>) -> Result<(), E> {
+        on_pairs(self.pairs.take(self.part, &self.shown_urls), std::mem::take(&mut self.measured))
     }
 
     /// Returns the rows without an outcome.
@@ -93,14 +100,13 @@ impl<'a> Assembly<'a> {
 
     /// Passes on the last rows. Returns the outcomes of all rows, with the columns of
     /// [`schema::download_log`].
-    pub(super) fn finish<E: From<Error>>(mut self, on_pairs: &mut OnPairs<'_, E>) -> Result<RecordBatch, E> {
+    pub(super) fn finish<E: From<Error>>(mut self, on_pairs: &mut OnPairs<'_, Measured, E>) -> Result<RecordBatch, E> {
         self.advance(on_pairs)?;
         // Also called without pairs, so that the caller sees the schema of every part.
-        let (pairs, rows) = self.pairs.take(self.part, &self.shown_urls);
-        on_pairs(pairs, rows.values())?;
-        let outcomes: Vec<Outcome> = self.outcomes.into_iter().flatten().collect();
+        self.pass_on(on_pairs)?;
+        let outcomes: Vec<Outcome<Measured>> = self.outcomes.into_iter().flatten().collect();
         assert_eq!(outcomes.len(), self.uids.len(), "every row has ended");
-        let integers = |value: &dyn Fn(&Outcome) -> Option<i64>| -> ArrayRef {
+        let integers = |value: &dyn Fn(&Outcome<Measured>) -> Option<i64>| -> ArrayRef {
             Arc::new(outcomes.iter().map(value).collect::<Int64Array>())
         };
         let rows = Int64Array::from_iter_values((0..outcomes.len()).map(|row| self.part.row_number(row) as i64));
@@ -150,7 +156,7 @@ impl Pairs {
         self.rows.is_empty() || self.size + bytes <= PAIRS_CHUNK_BYTES
     }
 
-    fn push(&mut self, row: usize, uid: &str, stored: &Stored, bytes: &[u8]) {
+    fn push<Measured>(&mut self, row: usize, uid: &str, stored: &Stored<Measured>, bytes: &[u8]) {
         if self.rows.is_empty() {
             self.content = BinaryBuilder::with_capacity(64, PAIRS_CHUNK_BYTES); // so that the buffer is not reallocated as it grows
         }
@@ -169,8 +175,8 @@ impl Pairs {
         self.bytes.append_value(bytes.len() as i64);
     }
 
-    /// Returns the pairs so far as rows of the pool, and the indices of their rows in the part.
-    fn take(&mut self, part: &SourcePart, shown_urls: &ArrayRef) -> (RecordBatch, UInt32Array) {
+    /// Returns the pairs so far as rows of the pool.
+    fn take(&mut self, part: &SourcePart, shown_urls: &ArrayRef) -> RecordBatch {
         let mut own = std::mem::take(self);
         let rows = UInt32Array::from(own.rows);
         let of_rows = |column: &dyn Array| take(column, &rows, None).expect("the rows are rows of the part");
@@ -193,9 +199,8 @@ impl Pairs {
         let source_schema = part.rows.schema();
         let extra_fields: Vec<&Field> =
             source_schema.fields()[column::FIRST_EXTRA..].iter().map(AsRef::as_ref).collect();
-        let pairs = RecordBatch::try_new(schema::pool().schema_with(extra_fields), columns)
-            .expect("the columns are those of the schema");
-        (pairs, rows)
+        RecordBatch::try_new(schema::pool().schema_with(extra_fields), columns)
+            .expect("the columns are those of the schema")
     }
 }
 

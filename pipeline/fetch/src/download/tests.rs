@@ -270,8 +270,8 @@ struct Downloaded {
 
 async fn download(downloader: &Downloader, part: &SourcePart, on_row: &(dyn Fn(Status) + Sync)) -> Downloaded {
     let mut pairs = Vec::new();
-    let mut on_pairs = |batch: RecordBatch, rows: &[u32]| {
-        assert_eq!(batch.num_rows(), rows.len());
+    let mut on_pairs = |batch: RecordBatch, measured: Vec<Option<()>>| {
+        assert_eq!(measured, vec![None; batch.num_rows()]);
         pairs.push(batch);
         Result::Ok(())
     };
@@ -306,8 +306,8 @@ impl Downloader {
 }
 
 /// Measures the caption, the length of the file and the sum of its pixels; panics at one caption.
-#[derive(Debug, Default)]
-struct Sums(Mutex<BTreeMap<u32, Sum>>);
+#[derive(Debug)]
+struct Sums;
 
 type Sum = (String, i64, Option<u64>);
 
@@ -316,10 +316,10 @@ fn sum_of(caption: &str, stored_bytes: usize, pixels: Option<DynamicImage>) -> S
     (caption.to_owned(), stored_bytes as i64, sum)
 }
 
-impl Measure for Sums {
-    fn measure(&self, row: usize, caption: Option<&str>, stored_bytes: usize, pixels: Option<DynamicImage>) {
+impl Measure<Sum> for Sums {
+    fn measure(&self, caption: Option<&str>, stored_bytes: usize, pixels: Option<DynamicImage>) -> Sum {
         assert_ne!(caption, Some("bad"), "this message in the test log is expected");
-        self.0.lock().unwrap().insert(row as u32, sum_of(caption.unwrap(), stored_bytes, pixels));
+        sum_of(caption.unwrap(), stored_bytes, pixels)
     }
 }
 
@@ -348,27 +348,26 @@ async fn pairs_are_measured_on_the_way_and_fail_by_nothing_but_their_picture() {
             columns[column::CAPTION] = Arc::new(StringArray::from(captions.to_vec()));
             part.rows = RecordBatch::try_new(part.rows.schema(), columns).unwrap();
             let (mut pairs, mut measured) = (Vec::new(), Vec::new());
-            let sums = Arc::new(Sums::default());
-            let found = sums.clone();
-            let mut on_pairs = |batch: RecordBatch, rows: &[u32]| {
+            let mut on_pairs = |batch: RecordBatch, of_batch: Vec<Option<Sum>>| {
+                assert_eq!(of_batch.len(), batch.num_rows());
                 pairs.push(batch);
-                measured.extend(rows.iter().filter_map(|row| found.0.lock().unwrap().remove(row)));
+                measured.extend(of_batch);
                 Result::Ok(())
             };
-            let log = downloader.download_part(&part, Some(sums), &|_| {}, &mut on_pairs).await.unwrap();
+            let log = downloader.download_part(&part, Some(Arc::new(Sums)), &|_| {}, &mut on_pairs).await.unwrap();
             let pool = concat_batches(&pairs[0].schema(), &pairs).unwrap();
             let wanted = download(&downloader, &part, &|_| {}).await;
             assert!(pool == wanted.pool && texts(&log, "status") == texts(&wanted.log, "status"));
             let files = pool.column_by_name("image").unwrap().as_struct().column(0).as_binary::<i32>();
-            let mut sums: Vec<Sum> = texts(&pool, "caption")
+            let sums: Vec<Sum> = texts(&pool, "caption")
                 .iter()
                 .zip(files.iter().map(Option::unwrap))
                 .map(|(caption, file)| sum_of(caption, file.len(), lynxdata_picture::decode_file(file, u64::MAX).ok()))
                 .collect();
             let is_kept_unseen = check == Check::Structure && resize == Resize::Keep;
             assert_eq!(sums.iter().filter(|(.., sum)| sum.is_none()).count(), usize::from(is_kept_unseen));
-            sums.retain(|(caption, ..)| caption != "bad");
-            assert_eq!(measured, sums);
+            let expected: Vec<Option<Sum>> = sums.into_iter().map(|sum| (sum.0 != "bad").then_some(sum)).collect();
+            assert_eq!(measured, expected);
         }
     }
 }

@@ -12,14 +12,14 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
-use lynxdata_fetch::{Downloader, Measure, PoolFormat, Source, SourcePart};
+use lynxdata_fetch::{Downloader, Measure, OnPairs, PoolFormat, Source, SourcePart};
 use lynxdata_records::schema::STATUS;
 use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, nearest, parquet, schema};
 use lynxdata_report::count as grouped;
 use tracing::warn;
 
 use crate::recipe::{LoadedRecipe, Recipe};
-use crate::stage::{Along, Context, Parts, Planned, Stage, StageOutcome, part_name, settings_text};
+use crate::stage::{Along, AlongDownload, Context, Parts, Planned, Stage, StageOutcome, part_name, settings_text};
 use crate::table;
 use fresh::Fresh;
 use pool::PoolWriter;
@@ -109,7 +109,9 @@ impl Stage for Download {
             let (part, settings) = part?;
             let (name, fingerprint) = (part_name(part.index), fingerprint_of(&part, &settings));
             let downloader = downloader.clone();
-            let make = Box::new(move |new: &mut NewPart| make(context, &downloader, &part, &settings, new));
+            let make = Box::new(move |new: &mut NewPart, later: &[&'a dyn Stage]| {
+                make(context, &downloader, &part, &settings, later, new)
+            });
             Ok(Planned { name, fingerprint, make })
         })))
     }
@@ -181,6 +183,7 @@ fn make<'a>(
     downloader: &Downloader,
     part: &SourcePart,
     settings: &str,
+    later: &[&'a dyn Stage],
     new: &mut NewPart,
 ) -> Result<Vec<Along<'a>>> {
     let name = part_name(part.index);
@@ -191,16 +194,27 @@ fn make<'a>(
     }
     let config = &context.recipe().download;
     let mut writer = PoolWriter::create(&context.run, new, config, &name, part.index)?;
-    let mut along = context.along_download.and_then(Stage::along_download);
-    let measure = along.as_ref().map(|along| along.measure());
-    let log = download(context, downloader, part, measure, &mut |pairs, rows| {
+    let mut along = along_of(later)?;
+    let measure = along.as_ref().map(|(_, along)| along.measure());
+    let log = download(context, downloader, part, measure, &mut |pairs, measured| {
         writer.write(&pairs)?;
-        along.as_mut().map_or(Ok(()), |along| along.add(&pairs, rows))
+        along.as_mut().map_or(Ok(()), |(_, along)| along.add(&pairs, measured))
     })?;
     check_loss(context, &name, &statuses_of(&log)?)?;
     writer.finish(new)?;
     write_log(context, &name, &log, new)?;
-    Ok(along.map_or_else(Vec::new, |along| along.finish(context)))
+    let Some((stage, along)) = along else { return Ok(Vec::new()) };
+    Ok(along.finish(&name, context).into_iter().map(|plan| Along { stage, plan }).collect())
+}
+
+/// Returns the first stage whose parts are made along with a download, and its object for one part.
+fn along_of<'a>(later: &[&'a dyn Stage]) -> Result<Option<(&'a dyn Stage, Box<dyn AlongDownload>)>> {
+    for stage in later {
+        if let Some(along) = stage.along_download()? {
+            return Ok(Some((*stage, along)));
+        }
+    }
+    Ok(None)
 }
 
 /// Refuses to replace a committed part if most of its rows fail now, and did not before, because a
@@ -260,12 +274,12 @@ fn grown_from(context: &Context, part: &SourcePart, settings: &str) -> Option<(u
     Some((rows, entry))
 }
 
-fn download(
+fn download<Measured: Send + 'static>(
     context: &Context,
     downloader: &Downloader,
     part: &SourcePart,
-    measure: Option<Arc<dyn Measure>>,
-    on_pairs: &mut (dyn FnMut(RecordBatch, &[u32]) -> Result<()> + Send),
+    measure: Option<Arc<dyn Measure<Measured>>>,
+    on_pairs: &mut OnPairs<'_, Measured, anyhow::Error>,
 ) -> Result<RecordBatch> {
     let bar = context.progress();
     let on_row = |status: Status| bar.row_done(status == Status::Ok);

@@ -3,24 +3,26 @@
 //! If the same run downloads, signals are measured during the download from the pixels that are
 //! stored, so no image is decoded twice. Each part of the tables is committed after its part of the
 //! pool. The stage measures what is left, such as parts that grew or came from an interrupted run,
-//! with the same result.
+//! with the same result. Groups of models, which need batches of pairs, are always left to it: an
+//! image would wait in memory until its batch is full.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::slice;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use lynxdata_engine::signals;
 use lynxdata_fetch::Measure;
-use lynxdata_filters::{GROUPS, Group, ImageData, Sample, Value};
+use lynxdata_filters::{GROUPS, Group, ImageData, LoadedGroup, Sample, Value};
 use lynxdata_picture::DynamicImage;
 use lynxdata_records::schema::UID;
 use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet, schema};
+use tracing::warn;
 
 use crate::pool::{SIGNALS, signal_part};
 use crate::recipe::Recipe;
-use crate::stage::{Along, AlongDownload, Context, Parts, Planned, Stage};
+use crate::stage::{AlongDownload, Context, Measured, Parts, PlanAlong, Planned, Stage};
 use crate::stages::download::Download;
 use crate::table;
 
@@ -51,8 +53,8 @@ impl Stage for Signals {
         vec![&Download]
     }
 
-    fn along_download(&self) -> Option<Box<dyn AlongDownload>> {
-        Some(Box::<Tables>::default())
+    fn along_download(&self) -> Result<Option<Box<dyn AlongDownload>>> {
+        along_download(GROUPS).map(Some)
     }
 
     fn counts_rows(&self, part: &str, first: &str, _main_selection: Option<&str>) -> bool {
@@ -74,17 +76,36 @@ pub(crate) fn format_version(groups: &[Group]) -> String {
 /// Returns one part for each of some groups and each part of the pool.
 pub(crate) fn parts<'a>(context: &'a Context, groups: &'static [Group]) -> Result<Parts<'a>> {
     let downloads = context.upstream(&Download)?;
+    // Made for the first part that needs it, so that plans and complete stages load no model.
+    let measurers: Arc<[OnceLock<LoadedGroup>]> = groups.iter().map(|_| OnceLock::new()).collect();
     let parts = downloads.into_iter().flat_map(move |input| {
-        groups.iter().map(move |group| {
-            let input = input.clone();
+        let measurers = Arc::clone(&measurers);
+        groups.iter().enumerate().map(move |(place, group)| {
+            let (input, measurers) = (input.clone(), Arc::clone(&measurers));
             Ok(plan(context, group, input, move |pool| {
                 let path = table::file(&context.run, pool, schema::pool().name)?;
-                let measured = context.runtime.block_on(signals::measure(&context.session, group, &path))?;
+                let loaded = load_once(group, &measurers[place])?;
+                let measured = context.runtime.block_on(signals::measure(&context.session, loaded, &path))?;
                 Ok(concat_batches(&signals::schema(group), &measured)?)
             }))
         })
     });
     Ok(Box::new(parts))
+}
+
+fn load_once<'a>(group: &'static Group, measurer: &'a OnceLock<LoadedGroup>) -> Result<&'a LoadedGroup> {
+    match measurer.get() {
+        Some(loaded) => Ok(loaded),
+        None => {
+            let loaded = load(group)?;
+            Ok(measurer.get_or_init(|| loaded))
+        }
+    }
+}
+
+fn load(group: &'static Group) -> Result<LoadedGroup> {
+    let loaded = group.load().map_err(anyhow::Error::from_boxed);
+    loaded.with_context(|| format!("the signals {} cannot be measured", group.name))
 }
 
 fn names(group: &Group) -> String {
@@ -112,64 +133,88 @@ fn plan<'a>(
     })
 }
 
-/// All signals of the pairs of a part that is being downloaded, measured while their pixels are in
-/// memory: the values of each group, by the row of the part.
-#[derive(Debug, Default)]
-struct MeasureAll {
-    rows: Mutex<HashMap<u32, Vec<Vec<Value>>>>,
+/// Returns the tables of one part that is being downloaded, of those groups that need no batches.
+pub(crate) fn along_download(groups: &'static [Group]) -> Result<Box<dyn AlongDownload>> {
+    let loaded = groups.iter().filter(|group| group.is_by_pair()).map(load).collect::<Result<Vec<_>>>()?;
+    let batches = loaded.iter().map(|_| Vec::new()).collect();
+    Ok(Box::new(Tables { measured: Arc::new(MeasureAll(loaded)), batches, panicked: 0 }))
 }
 
-impl Measure for MeasureAll {
-    fn measure(&self, row: usize, caption: Option<&str>, stored_bytes: usize, pixels: Option<DynamicImage>) {
+/// The groups that are measured on a pair while its pixels are in memory. The values of a pair
+/// follow each other in the order of the groups.
+#[derive(Debug)]
+struct MeasureAll(Vec<LoadedGroup>);
+
+impl MeasureAll {
+    fn groups(&self) -> impl Iterator<Item = &'static Group> {
+        self.0.iter().map(LoadedGroup::group)
+    }
+}
+
+impl Measure<Measured> for MeasureAll {
+    fn measure(&self, caption: Option<&str>, stored_bytes: usize, pixels: Option<DynamicImage>) -> Measured {
         let image = pixels.and_then(|pixels| ImageData::from_decoded(stored_bytes, pixels));
-        let sample = Sample::new(caption, image.as_ref());
-        let values = GROUPS.iter().map(|group| group.measure(&sample)).collect();
-        self.rows.lock().expect("nobody panics with the values").insert(row as u32, values);
+        let pair = Sample::new(caption, image.as_ref());
+        let mut values = Vec::with_capacity(self.groups().map(|group| group.signals.len()).sum());
+        for group in &self.0 {
+            group.measure(slice::from_ref(&pair), &mut values)?;
+        }
+        Ok(values)
     }
 }
 
 /// The tables of signals of a part that is being downloaded, filled as its pairs arrive.
-#[derive(Default)]
 struct Tables {
     measured: Arc<MeasureAll>,
     /// Batches, by group.
-    batches: [Vec<RecordBatch>; GROUPS.len()],
-    /// Whether a measurement failed. The stage then repeats it and reports the error.
-    is_incomplete: bool,
+    batches: Vec<Vec<RecordBatch>>,
+    /// Pairs whose measurement panicked. The stage then measures the part again and fails likewise.
+    panicked: u64,
 }
 
 impl AlongDownload for Tables {
-    fn measure(&self) -> Arc<dyn Measure> {
+    fn measure(&self) -> Arc<dyn Measure<Measured>> {
         self.measured.clone()
     }
 
-    fn add(&mut self, pairs: &RecordBatch, rows: &[u32]) -> Result<()> {
-        let mut found = self.measured.rows.lock().expect("nobody panics with the values");
-        let values: Option<Vec<Vec<Vec<Value>>>> = rows.iter().map(|row| found.remove(row)).collect();
-        drop(found);
-        let Some(mut values) = values else {
-            self.is_incomplete = true;
-            return Ok(());
-        };
+    fn add(&mut self, pairs: &RecordBatch, measured: Vec<Option<Measured>>) -> Result<()> {
+        let rows = measured.len();
+        let of_group = |group: &Group| Vec::with_capacity(rows * group.signals.len());
+        let mut of_groups: Vec<Vec<Value>> = self.measured.groups().map(of_group).collect();
+        for values in measured {
+            let Some(values) = values else {
+                self.panicked += 1;
+                continue;
+            };
+            let mut values = values.map_err(anyhow::Error::from_boxed)?.into_iter();
+            for (group, own) in self.measured.groups().zip(&mut of_groups) {
+                own.extend(values.by_ref().take(group.signals.len()));
+            }
+        }
+        if self.panicked > 0 {
+            return Ok(()); // the tables would lack rows
+        }
         let uids = pairs.column_by_name(UID.name).context("the pool has no column uid")?;
-        for (place, group) in GROUPS.iter().enumerate() {
-            let of_group: Vec<Vec<Value>> = values.iter_mut().map(|row| std::mem::take(&mut row[place])).collect();
-            self.batches[place].push(signals::table(group, uids.clone(), &of_group));
+        for ((group, values), batches) in self.measured.groups().zip(of_groups).zip(&mut self.batches) {
+            batches.push(signals::table(group, uids.clone(), &values));
         }
         Ok(())
     }
 
-    /// Returns no part if the tables are incomplete.
-    fn finish(self: Box<Self>, context: &Context) -> Vec<Along<'_>> {
-        if self.is_incomplete {
+    fn finish<'a>(self: Box<Self>, part: &str, context: &'a Context) -> Vec<PlanAlong<'a>> {
+        if self.panicked > 0 {
+            let pairs = self.panicked;
+            warn!(
+                part,
+                pairs, "signals of some pairs could not be measured with the download; they are measured again"
+            );
             return Vec::new();
         }
-        let along = GROUPS.iter().zip(self.batches).map(|(group, batches)| Along {
-            stage: &Signals,
-            plan: Box::new(move |pool| {
+        let plans = self.measured.groups().zip(self.batches).map(|(group, batches)| -> PlanAlong<'a> {
+            Box::new(move |pool| {
                 plan(context, group, pool, move |_| Ok(concat_batches(&signals::schema(group), &batches)?))
-            }),
+            })
         });
-        along.collect()
+        plans.collect()
     }
 }

@@ -264,7 +264,7 @@ async fn a_folder_for_bodies_that_cannot_be_used_ends_the_download_and_is_no_sta
     let mut client = Client::new(&config, Arc::default(), &file).unwrap();
     client.set_room(1_000, &file);
     let downloader = Downloader::with_client(&config, client, folder.path(), Arc::default());
-    let mut on_pairs = |_: RecordBatch, _: &[u32]| Result::Ok(());
+    let mut on_pairs = |_: RecordBatch, _: Vec<Option<()>>| Result::Ok(());
     let url = server.url("a.jpg");
     let on_row = |status| panic!("a row ended with {status:?}");
     let error = downloader.download_part(&part(&[Some(&url)]), None, &on_row, &mut on_pairs).await.unwrap_err();

@@ -33,7 +33,8 @@ async fn an_error_of_the_writer_ends_the_part() {
     let downloader = downloader_with(&config());
     let part = part(&[Some(url.as_str())]);
     let refused = || Error::setting("encode", "is refused by the writer");
-    let ended = downloader.download_part(&part, None, &|_| {}, &mut |_, _| Err(refused())).await;
+    let mut on_pairs = |_, _: Vec<Option<()>>| Err(refused());
+    let ended = downloader.download_part(&part, None, &|_| {}, &mut on_pairs).await;
     assert_eq!(ended.unwrap_err().to_string(), refused().to_string());
 }
 

@@ -203,7 +203,7 @@ fn row(pair: RawPair, side: usize) -> Option<Row> {
     }
     let image = ImageData::from_decoded(first.len(), pixels);
     let entropy = match lynxdata_filters::ENTROPY.measure(&Sample::new(None, image.as_ref())) {
-        Value::Float(entropy) => Some(entropy),
+        Some(Value::Float(entropy)) => Some(entropy),
         _ => None,
     };
     let mut digest = blake3::Hasher::new();

@@ -41,7 +41,7 @@ impl<'a> Fresh<'a> {
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let pairs = folder.join(format!("fresh-{}.parquet", part_name(part.index)));
         let mut writer = None;
-        let log = download(context, downloader, part, None, &mut |batch, _not_measured| {
+        let log = download(context, downloader, part, None, &mut |batch, _: Vec<Option<()>>| {
             let writer = match &mut writer {
                 Some(writer) => writer,
                 none => none.insert(parquet::Writer::create(&pairs, &batch.schema())?),
