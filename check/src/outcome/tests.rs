@@ -89,15 +89,19 @@ fn level(fit: Fit, arms: &[f64]) -> f64 {
 }
 
 fn judged(protocol: &Protocol, split: &Split, gain: Gain) -> CheckOutcome {
+    judged_by(protocol, split, &|fit| result(split, fit, gain)).0
+}
+
+/// Returns the outcome and the fits that it comes from.
+fn judged_by(protocol: &Protocol, split: &Split, made: &dyn Fn(Fit) -> FitResult) -> (CheckOutcome, Vec<FitResult>) {
     let arms = split.arms.len();
     let names: Vec<String> = ["clean", "noisy", "third"].iter().take(arms).map(|name| (*name).to_owned()).collect();
     let different: Vec<usize> = split.arms.iter().map(Vec::len).collect();
     let fitted = arms_to_fit(protocol, split, &different);
-    let mut results: Vec<FitResult> =
-        arm_fits(&fitted, protocol.replicates).into_iter().map(|fit| result(split, fit, gain)).collect();
+    let mut results: Vec<FitResult> = arm_fits(&fitted, protocol.replicates).into_iter().map(made).collect();
     let more = follow_up_fits(protocol, &results);
-    results.extend(more.into_iter().map(|fit| result(split, fit, gain)));
-    judge(protocol, &names, split, &different, &results)
+    results.extend(more.into_iter().map(made));
+    (judge(protocol, &names, split, &different, &results), results)
 }
 
 fn verdict(gain: Gain) -> Verdict {
@@ -470,4 +474,72 @@ fn outcomes_survive_json() {
     let outcome = judged(&protocol(), &split_of(2), &|fit, _| level(fit, &[0.30, 0.25]));
     let json = serde_json::to_string(&outcome).unwrap();
     assert_eq!(serde_json::from_str::<CheckOutcome>(&json).unwrap().comparisons.len(), 1);
+}
+
+/// The files of users have this form: verdicts and fits, of both gears and of fits that failed.
+/// The crate of the report reads the same file.
+#[test]
+fn fits_and_outcomes_are_written_as_before() {
+    let few = Protocol { replicates: 3, looks: vec![3], fewest_pairs: 5, fewest_held_out: 2, ..protocol() };
+    let mut cases: Vec<(&str, (CheckOutcome, Vec<FitResult>))> = Vec::new();
+    let mut add = |name: &'static str, protocol: &Protocol, arms: usize, change: &dyn Fn(FitResult) -> FitResult| {
+        let mut split = split_of(arms);
+        split.held_out.retain(|held| held.uid.ends_with("50"));
+        let made = |fit: Fit| {
+            let gain = |fit: Fit, item: usize| level(fit, &[0.30, 0.25, 0.28]) + 0.01 * noise(&[item, fit.replicate]);
+            change(result(&split, fit, &gain))
+        };
+        let (outcome, mut fits) = judged_by(protocol, &split, &made);
+        fits.retain(|result| arms == 2 && matches!(result.fit.version, Version::Arm { .. }) && result.fit.setting == 0);
+        cases.push((name, (outcome, fits)));
+    };
+    add("fit", &few, 2, &|result| result);
+    add("loss", &Protocol { metric: &HELD_OUT_LOSS, ..few.clone() }, 3, &|result| result);
+    add("quick", &Protocol { gear: Gear::Quick, ..few.clone() }, 2, &without_language);
+    add("too few", &Protocol { fewest_pairs: 1000, ..few.clone() }, 2, &|result| result);
+    add("diverged", &few, 2, &|result| if result.fit.replicate == 1 { diverged(&result) } else { result });
+    let told: serde_json::Map<String, serde_json::Value> = cases
+        .iter()
+        .map(|(name, (outcome, fits))| ((*name).to_owned(), serde_json::json!({"outcome": outcome, "fits": fits})))
+        .collect();
+    let text = serde_json::to_string_pretty(&told).unwrap() + "\n";
+    let path = format!("{}/golden/outcomes.json", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("LYNXDATA_REWRITE").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(rounded(&golden), rounded(&text), "look at {path} with LYNXDATA_REWRITE=1 and git diff");
+    let mut read: BTreeMap<String, serde_json::Value> = serde_json::from_str(&golden).unwrap();
+    read.remove("diverged");
+    for case in read.values() {
+        let outcome: CheckOutcome = serde_json::from_value(case["outcome"].clone()).unwrap();
+        let fits: Vec<FitResult> = serde_json::from_value(case["fits"].clone()).unwrap();
+        assert_eq!(serde_json::json!({"outcome": outcome, "fits": fits}), *case);
+    }
+}
+
+/// Returns a text with the numbers in it to nine digits: the last ones of logarithms differ between
+/// machines.
+fn rounded(text: &str) -> String {
+    let pieces = text.split_inclusive([' ', ',', '\n']).map(|piece| {
+        let number = piece.trim_end_matches([' ', ',', '\n']);
+        let is_fraction = number.contains('.');
+        let value = number.parse::<f64>().ok().filter(|_| is_fraction);
+        value.map_or_else(|| piece.to_owned(), |value| format!("{value:.9e}{}", &piece[number.len()..]))
+    });
+    pieces.collect()
+}
+
+fn without_language(mut result: FitResult) -> FitResult {
+    for measured in &mut result.measured {
+        (measured.bits, measured.unigram_bits, measured.size) = (None, None, 1.0);
+    }
+    FitResult { held_out_loss: None, training: None, ..result }
+}
+
+fn diverged(result: &FitResult) -> FitResult {
+    let mut measured = result.measured.clone();
+    measured[0].gain = f64::NAN;
+    measured[0].bits = Some(f64::NAN);
+    FitResult { measured, visual_gain: f64::NAN, held_out_loss: Some(f64::NAN), ..result.clone() }
 }

@@ -1,7 +1,7 @@
 //! The report of a run: one HTML file that opens offline, without scripts and requests.
 //!
-//! [`data`] defines the content, [`histogram`] and [`threshold`] prepare the signals, [`chart`]
-//! draws, and `assets/report.html.j2` is the page, with `assets/report_card.html.j2` for one pair.
+//! [`data`] defines the content, [`histogram`] and [`threshold`] prepare the signals and
+//! [`mod@check`] the check, [`chart`] draws, and `assets/report.html.j2` is the page, with `assets/report_card.html.j2` for one pair.
 //! Captions, URLs and names come from strangers, so the template escapes everything, only http(s)
 //! addresses become links, and the content security policy of the page forbids scripts and
 //! requests.
@@ -14,6 +14,7 @@ use minijinja::{AutoEscape, Environment, State, UndefinedBehavior, Value, contex
 use serde::Serialize;
 
 mod chart;
+pub mod check;
 pub mod data;
 pub mod histogram;
 mod number;

@@ -1,6 +1,7 @@
 //! The page as a whole, over a made-up run of the size of the quickstart.
 
-use lynxdata_check::outcome::Gate;
+use lynxdata_check::outcome::{CheckOutcome, Gate};
+use lynxdata_check::{FitResult, Gear};
 
 use super::data::{
     Arm, CheckSummary, Comparison, ConversationSample, DiversitySummary, DuplicateCluster, FunnelStep, InstructSummary,
@@ -9,7 +10,7 @@ use super::data::{
 };
 use super::histogram::{with_numbers, with_texts};
 use super::threshold::thresholds_in;
-use super::{render, unaccounted_rows};
+use super::{check, render, unaccounted_rows};
 
 const HOSTILE: &str =
     "</figcaption><script>alert(1)</script><img src=x onerror=alert(2)>\" onload='alert(3)' {{ 7 * 7 }}";
@@ -168,7 +169,7 @@ fn signals() -> Vec<SignalHistogram> {
     ]
 }
 
-fn check() -> CheckSummary {
+fn made_up_check() -> CheckSummary {
     let mut draws = Draws(11);
     let mut arm = |name: &str, pairs, floor: f64, held_out: f64, gain: f64| Arm {
         name: name.to_owned(),
@@ -371,7 +372,7 @@ fn sample() -> ReportData {
         kept_samples,
         rejected_samples,
         instruct: Some(instruct()),
-        check: Some(check()),
+        check: Some(made_up_check()),
     }
 }
 
@@ -399,6 +400,38 @@ fn renders_every_section() {
         let folder = std::path::PathBuf::from(folder);
         std::fs::write(folder.join("report.html"), page).unwrap();
         std::fs::write(folder.join("report.json"), serde_json::to_string_pretty(&data).unwrap()).unwrap();
+    }
+}
+
+/// Returns the section of the page about a check.
+fn section(page: &str) -> &str {
+    let start = page.find("<section id=\"check\">").expect("the check has a section");
+    &page[start..start + page[start..].find("</section>").expect("sections end")]
+}
+
+/// The outcomes of the golden test of the crate of the check, as `report.json` and as the page.
+#[test]
+fn checks_are_shown_as_before() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/golden");
+    let outcomes = std::fs::read_to_string(format!("{folder}/../../../check/golden/outcomes.json")).unwrap();
+    let outcomes: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&outcomes).unwrap();
+    let (mut summaries, mut sections) = (serde_json::Map::new(), String::new());
+    for (name, case) in outcomes {
+        let outcome: CheckOutcome = serde_json::from_value(case["outcome"].clone()).unwrap();
+        let fits: Vec<FitResult> = serde_json::from_value(case["fits"].clone()).unwrap();
+        let fits = if outcome.protocol.gear == Gear::Quick { Vec::new() } else { fits };
+        let summary = check::summary(&outcome, &fits);
+        summaries.insert(name, serde_json::to_value(&summary).unwrap());
+        sections += section(&render(&ReportData { check: Some(summary), ..ReportData::default() }).unwrap());
+    }
+    let json = serde_json::to_string_pretty(&summaries).unwrap() + "\n";
+    for (name, text) in [("checks.json", json), ("checks.html", sections)] {
+        let path = format!("{folder}/{name}");
+        if std::env::var_os("LYNXDATA_REWRITE").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(golden, text, "look at {path} with LYNXDATA_REWRITE=1 and git diff");
     }
 }
 

@@ -1,21 +1,17 @@
-//! The section of the report about the check.
+//! The section about the check, from its outcome.
 
-use anyhow::Result;
 use lynxdata_check::metrics::VISUAL_GAIN;
-use lynxdata_check::outcome::{self, Gate};
+use lynxdata_check::outcome::{self, CheckOutcome, Gate};
 use lynxdata_check::statistics::Difference;
-use lynxdata_check::{CheckOutcome, Fit, FitResult, Gear, Metric, Version};
-use lynxdata_report::data::{Arm, CheckSummary, Comparison, Run};
+use lynxdata_check::{Fit, FitResult, Gear, Metric, Version};
 
-use crate::stage::Context;
-use crate::stages::check::verdict;
-use crate::stages::train;
+use crate::data::{Arm, CheckSummary, Comparison, Run};
+use crate::number::count;
 
-/// Summarises the check.
-pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
-    let outcome: CheckOutcome = verdict(context)?;
+/// Summarises a check. `fits` are those of the arms, with their training; there are none without
+/// training.
+pub fn summary(outcome: &CheckOutcome, fits: &[FitResult]) -> CheckSummary {
     let gear = outcome.protocol.gear;
-    let fits = if gear == Gear::Lynx { train::results(context, &train::Train)? } else { Vec::new() };
     let finite = |value: &f64| value.is_finite().then_some(*value);
     let arms = outcome.arms.iter().enumerate().map(|(place, arm)| {
         let curve = |replicate: usize| {
@@ -85,7 +81,7 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
         }
         Gear::Lynx => format!(
             "A compact Lynx of {} weights is trained on every arm in every replicate.",
-            lynxdata_report::count(weights.unwrap_or(0))
+            count(weights.unwrap_or(0))
         ),
     };
     let sentences = outcome.comparisons.iter().map(|compared| match compared.sentence.as_str() {
@@ -100,7 +96,7 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
             gates.push(gate.clone());
         }
     }
-    Ok(CheckSummary {
+    CheckSummary {
         metric: metric.words.to_owned(),
         arms,
         comparisons,
@@ -111,7 +107,7 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
         controls,
         gates,
         notes: outcome.notes.clone(),
-    })
+    }
 }
 
 /// Returns the headline: the verdict of the only comparison, otherwise an arm that is better than
