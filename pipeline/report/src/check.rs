@@ -1,11 +1,10 @@
 //! The section about the check, from its outcome.
 
-use lynxdata_check::metrics::VISUAL_GAIN;
 use lynxdata_check::outcome::{self, CheckOutcome, Gate};
 use lynxdata_check::statistics::Difference;
 use lynxdata_check::{Fit, FitResult, Gear, Metric, Version};
 
-use crate::data::{Arm, CheckSummary, Comparison, Run};
+use crate::data::{Arm, CheckSummary, Comparison, Run, columns};
 use crate::number::count;
 
 /// Summarises a check. `fits` are those of the arms, with their training; there are none without
@@ -21,13 +20,13 @@ pub fn summary(outcome: &CheckOutcome, fits: &[FitResult]) -> CheckSummary {
             let points = training.map(|training| training.losses.as_slice()).unwrap_or_default().iter();
             points.map(|(step, loss)| (*step as u64, *loss)).collect()
         };
-        let run = |(replicate, gain): (usize, &f64)| Run {
+        let value = |metric: &Metric, replicate: usize| arm.of(metric).values.get(replicate).and_then(finite);
+        let run = |replicate: usize| Run {
             replicate: replicate as u64,
             curve: curve(replicate),
-            held_out: arm.held_out_loss.get(replicate).and_then(finite),
-            visual_gain: finite(gain),
+            values: columns(&outcome.metrics).map(|metric| (metric, value(metric, replicate))).collect(),
         };
-        let runs = arm.visual_gain.iter().enumerate().map(run).collect();
+        let runs = (0..arm.replicates()).map(run).collect();
         Arm { name: arm.name.clone(), pairs: arm.pairs as u64, runs }
     });
     let arms: Vec<Arm> = arms.collect();
@@ -53,7 +52,8 @@ pub fn summary(outcome: &CheckOutcome, fits: &[FitResult]) -> CheckSummary {
     let comparisons = outcome.comparisons.iter().flat_map(|compared| {
         let arms = [compared.first.as_str(), compared.second.as_str()];
         let decisive = row(metric, metric.words, arms, compared.difference.as_ref());
-        let beside = row(metric.other(), metric.other().words, arms, compared.other_metric.as_ref());
+        let beside = outcome.beside(compared);
+        let beside = beside.filter_map(|(metric, difference)| row(metric, metric.words, arms, difference));
         let adjusts = compared.adjusted_for > 1;
         // The interval has the level of the adjusted p.
         let decisive = decisive.map(|row| Comparison {
@@ -62,7 +62,7 @@ pub fn summary(outcome: &CheckOutcome, fits: &[FitResult]) -> CheckSummary {
             ..row
         });
         let beside = beside.map(|row| Comparison { is_adjusted: adjusts.then_some(false), ..row });
-        decisive.into_iter().chain(beside)
+        decisive.into_iter().chain(beside).collect::<Vec<_>>()
     });
     let comparisons = comparisons.collect();
     let controls = outcome.controls.iter().flat_map(|controls| {
@@ -103,10 +103,11 @@ pub fn summary(outcome: &CheckOutcome, fits: &[FitResult]) -> CheckSummary {
         verdict_word: verdict_in_words(&outcome.comparisons),
         verdict_sentence: sentences.join(" "),
         method,
-        gain_unit: (VISUAL_GAIN.unit)(gear).to_owned(),
+        gear,
         controls,
         gates,
         notes: outcome.notes.clone(),
+        metrics: outcome.metrics.clone(),
     }
 }
 

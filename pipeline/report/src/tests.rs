@@ -1,7 +1,10 @@
 //! The page as a whole, over a made-up run of the size of the quickstart.
 
-use lynxdata_check::outcome::{CheckOutcome, Gate};
-use lynxdata_check::{FitResult, Gear};
+use lynxdata_check::fit::Fit;
+use lynxdata_check::metrics::{Column, HELD_OUT_LOSS, METRICS, Measure, VISUAL_GAIN};
+use lynxdata_check::outcome::{CheckOutcome, Gate, Protocol, arm_fits, judge};
+use lynxdata_check::split::{HeldOut, LeftOut};
+use lynxdata_check::{FitResult, Gear, Losses, Measured, Metric, Seen, Split, Version};
 
 use super::data::{
     Arm, CheckSummary, Comparison, ConversationSample, DiversitySummary, DuplicateCluster, FunnelStep, InstructSummary,
@@ -180,8 +183,10 @@ fn made_up_check() -> CheckSummary {
                 curve: (1..=300)
                     .map(|step| (step * 2, floor + 4.2 * (-(step as f64) / 45.0).exp() + 0.05 * draws.normal()))
                     .collect(),
-                held_out: Some(held_out + 0.01 * draws.normal()),
-                visual_gain: Some(gain + 0.01 * draws.normal()),
+                values: [(&HELD_OUT_LOSS, held_out), (&VISUAL_GAIN, gain)]
+                    .map(|(metric, level)| (metric, Some(level + 0.01 * draws.normal())))
+                    .into_iter()
+                    .collect(),
             })
             .collect(),
     };
@@ -213,7 +218,8 @@ fn made_up_check() -> CheckSummary {
                            0.031 nats per byte less loss, 95% interval 0.010 to 0.052."
                 .to_owned(),
         method: "A compact Lynx of 600,000 weights is trained on every arm in 6 replicates.".to_owned(),
-        gain_unit: "bits a byte".to_owned(),
+        gear: Gear::Lynx,
+        metrics: METRICS.to_vec(),
         controls: vec![row("10 % wrong texts", false, 0.031, 0.012, 0.05, 0.004)],
         gates: vec![Gate {
             name: "looks at pictures".to_owned(),
@@ -432,6 +438,75 @@ fn checks_are_shown_as_before() {
         }
         let golden = std::fs::read_to_string(&path).unwrap();
         assert_eq!(golden, text, "look at {path} with LYNXDATA_REWRITE=1 and git diff");
+    }
+}
+
+/// A made-up metric.
+const SURPRISE: Metric = Metric {
+    measure: Measure { name: "surprise", pair_key: "surprise", of_pair: |seen| seen.mean_bits(|losses| losses.nats) },
+    baseline: None,
+    words: "surprise",
+    column: Column { key: "surprise", title: "Surprise", unit: |_| "gasps", meaning: "Surprise is made up." },
+    ..HELD_OUT_LOSS
+};
+
+#[test]
+fn a_metric_that_is_added_to_the_list_is_on_the_page() {
+    const ALL: &[&Metric] = &[&VISUAL_GAIN, &HELD_OUT_LOSS, &SURPRISE];
+    let held_out = (0..60_u32).map(|pair| HeldOut {
+        pair,
+        uid: pair.to_string(),
+        cluster: pair.to_string(),
+        origin: 3,
+        counts: true,
+    });
+    let split = Split {
+        arms: vec![(100..300).collect(), (300..500).collect()],
+        held_out: held_out.collect(),
+        is_given: true,
+        are_conversations: false,
+        left_out: LeftOut {
+            pairs_of_arms: vec![200; 2],
+            in_held_out_clusters: vec![0; 2],
+            same_text: vec![0; 2],
+            similar_text: vec![0; 2],
+            beyond_most: vec![0; 2],
+            ..LeftOut::default()
+        },
+    };
+    let made = |fit: Fit| {
+        let nats = if fit.version == (Version::Arm { arm: 0 }) { 1.25 } else { 2.5 } + 0.01 * fit.replicate as f64;
+        let losses = [Losses { nats, nats_wrong_picture: 3.0, nats_unigram: 4.0 }];
+        let measured = split.held_out.iter().map(|_| Measured::new(ALL, &Seen::Losses(&losses), 1.0)).collect();
+        FitResult::new(fit, &split, 1, ALL, measured, &[], None)
+    };
+    let protocol = Protocol {
+        gear: Gear::Lynx,
+        metric: &VISUAL_GAIN,
+        seed: 1,
+        replicates: 4,
+        looks: vec![4],
+        alpha: 0.05,
+        margin_percent: 10.0,
+        fewest_pairs: 100,
+        fewest_held_out: 50,
+    };
+    let fits: Vec<FitResult> = arm_fits(&[0, 1], 4).into_iter().map(made).collect();
+    let outcome = judge(&protocol, ALL, &["clean".to_owned(), "raw".to_owned()], &split, &[200; 2], &fits);
+    let summary = check::summary(&outcome, &fits);
+    let value = serde_json::to_value(&summary).unwrap()["arms"][1]["runs"][3]["surprise"].as_f64().unwrap();
+    assert!((value - 2.53 / std::f64::consts::LN_2).abs() < 1e-9, "{value}");
+    assert_eq!(summary.comparisons.iter().filter(|row| row.metric == "surprise").count(), 1);
+    let page = render(&ReportData { check: Some(summary), ..ReportData::default() }).unwrap();
+    for part in [
+        "<th scope=\"col\" class=\"n\">Surprise <small>gasps</small></th>",
+        "<td class=\"n\" data-name=\"surprise\">1.825</td>",
+        "<th scope=\"col\" class=\"n\">Surprise</th>",
+        "<td class=\"n\">1.803</td>",
+        "Surprise is made up.",
+        "<td class=\"title\">surprise <small>clean minus raw, bits a byte; lower is better</small></td>",
+    ] {
+        assert!(section(&page).contains(part), "{part}: {}", section(&page));
     }
 }
 
