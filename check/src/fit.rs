@@ -1,36 +1,17 @@
-//! Fits: the gear that makes them, a version of an arm, in a replicate, at a setting, and its
-//! measurements on the held-out pairs.
+//! Fits: a version of an arm, in a replicate, at a setting, and its measurements on the held-out
+//! pairs.
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::gear::Seen;
+use crate::metrics::{METRICS, Measure, Metric, measures};
 use crate::random::hash;
 use crate::resample::{Drawn, weight};
 use crate::split::Split;
 use crate::universe::{Turn, Universe};
-
-/// The way in which a check learns from the arms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Gear {
-    /// A probe in closed form. It takes seconds, needs no training and sees words only.
-    Quick,
-    /// A compact Lynx, trained on every arm in every replicate.
-    Lynx,
-}
-
-impl Gear {
-    /// Returns the shares of wrong texts of the positive control, in percent. The probe costs
-    /// little, so its curve has more points.
-    pub fn wrong_text_percents(self) -> &'static [u32] {
-        match self {
-            Gear::Quick => &[5, 10, 20, 30, 50, 100],
-            Gear::Lynx => &[10, 30],
-        }
-    }
-}
+use crate::values::Values;
 
 /// A version of the data: an unchanged arm, or a control made from an arm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -92,48 +73,47 @@ pub struct Example {
 }
 
 /// The measurement on one held-out pair.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// Margin by which the text fits its own image better than another one, times `size`.
-    #[serde(deserialize_with = "null_is_nan")]
-    pub gain: f64,
-    /// Bits of the text, if the gear has a language model.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub bits: Option<f64>,
-    /// Bits of the text under token frequencies only.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub unigram_bits: Option<f64>,
+    /// What is measured for the metrics, each times `size`.
+    #[serde(flatten, serialize_with = "write_of_pair", deserialize_with = "read_of_pair")]
+    pub values: Values<Measure, f64>,
     /// Weight in averages: bytes of the text for a language model, 1 for the probe.
     pub size: f64,
 }
 
-/// Reads `null` as NaN. JSON has no NaN and is written with `null` instead; a gate then reports the
-/// training that diverged.
-fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+impl Measured {
+    /// Measures the metrics of a list that the gear has.
+    pub fn new(metrics: &[&'static Metric], seen: &Seen, size: f64) -> Measured {
+        let of_pair = |measure: &'static Measure| Some((measure, (measure.of_pair)(seen)?));
+        Measured { values: measures(metrics).filter_map(of_pair).collect(), size }
+    }
 }
 
-/// Reads a list as [`null_is_nan`] reads a number.
-pub(crate) fn nulls_are_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
-    let values: Vec<Option<f64>> = Vec::deserialize(deserializer)?;
-    Ok(values.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect())
+fn write_of_pair<S: Serializer>(values: &Values<Measure, f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    values.write(|measure| measure.pair_key, serializer)
+}
+
+fn read_of_pair<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Values<Measure, f64>, D::Error> {
+    Values::read(measures(METRICS), |measure| measure.pair_key, number, deserializer)
+}
+
+/// Returns NaN for `null`. JSON has no NaN and is written with `null` instead; a gate then reports
+/// the training that diverged.
+pub(crate) fn number(value: Option<f64>) -> f64 {
+    value.unwrap_or(f64::NAN)
 }
 
 /// The result of a fit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct FitResult {
     /// The fit.
     pub fit: Fit,
     /// One entry per held-out pair, in their order.
     pub measured: Vec<Measured>,
-    /// The visual gain over the held-out pairs that count, each with its weight in the replicate.
-    #[serde(deserialize_with = "null_is_nan")]
-    pub visual_gain: f64,
-    /// Bits per byte of the same held-out pairs, if the gear has a language model.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub held_out_loss: Option<f64>,
+    /// The metrics over the held-out pairs that count, each pair with its weight in the replicate.
+    #[serde(flatten, serialize_with = "write_of_fit", deserialize_with = "read_of_fit")]
+    pub values: Values<Metric, f64>,
     /// Pairs of the version.
     pub pairs: usize,
     /// Pairs with a weight above 0 in the replicate.
@@ -144,11 +124,12 @@ pub struct FitResult {
 }
 
 impl FitResult {
-    /// Makes a result with the visual gain of its measurements.
+    /// Makes a result with the metrics of a list that its measurements have.
     pub fn new(
         fit: Fit,
         split: &Split,
         seed: u64,
+        metrics: &[&'static Metric],
         measured: Vec<Measured>,
         examples: &[Example],
         training: Option<Training>,
@@ -156,13 +137,24 @@ impl FitResult {
         let weights = held_out_weights(split, seed, fit.replicate);
         let counted = || split.held_out.iter().zip(&weights).zip(&measured).filter(|((held, _), _)| held.counts);
         let size: f64 = counted().map(|((_, weight), measured)| weight * measured.size).sum();
-        let per_size = |sum: f64| if size > 0.0 { sum / size } else { 0.0 };
-        let visual_gain = per_size(counted().map(|((_, weight), measured)| weight * measured.gain).sum());
-        let bits: Option<f64> = counted().map(|((_, weight), measured)| Some(weight * measured.bits?)).sum();
-        let held_out_loss = bits.map(per_size);
+        let of_fit = |metric: &&'static Metric| {
+            let of_pairs =
+                counted().map(|((_, weight), measured)| Some(weight * measured.values.get(&metric.measure)?));
+            let sum = of_pairs.sum::<Option<f64>>()?;
+            Some((*metric, if size > 0.0 { sum / size } else { 0.0 }))
+        };
+        let values = metrics.iter().filter_map(of_fit).collect();
         let pairs_drawn = examples.iter().filter(|example| example.copies > 0).count();
-        FitResult { fit, measured, visual_gain, held_out_loss, pairs: examples.len(), pairs_drawn, training }
+        FitResult { fit, measured, values, pairs: examples.len(), pairs_drawn, training }
     }
+}
+
+fn write_of_fit<S: Serializer>(values: &Values<Metric, f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    values.write(|metric| metric.measure.name, serializer)
+}
+
+fn read_of_fit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Values<Metric, f64>, D::Error> {
+    Values::read(METRICS.iter().copied(), |metric| metric.measure.name, number, deserializer)
 }
 
 /// Returns the seed of the weights and the order of a model of a replicate: the same for all

@@ -6,11 +6,12 @@
 //! * [`universe`]: all pairs, and the arms that have them;
 //! * [`features`]: images as numbers, without training;
 //! * [`mod@split`]: the choice of held-out pairs, which no arm has seen;
+//! * [`mod@gear`]: how a check learns from the arms, and what it sees of a held-out pair;
+//! * [`metrics`]: the numbers that decide, one file each; [`values`]: their values;
 //! * [`resample`], [`mod@fit`]: the weights of a replicate, the versions of the arms, and the
 //!   measurements of each;
 //! * [`probe`]: the quick gear, in closed form; the other gear is the compact Lynx of
 //!   `lynxdata-burn-model`;
-//! * [`metrics`]: the numbers that decide, one file each;
 //! * [`statistics`]: intervals, equivalence, several comparisons, several looks;
 //! * [`outcome`]: gates, controls, the verdict and its sentence;
 //! * [`world`]: images whose captions are exact;
@@ -21,6 +22,7 @@
 
 pub mod features;
 pub mod fit;
+pub mod gear;
 pub mod known;
 pub mod metrics;
 pub mod outcome;
@@ -29,6 +31,7 @@ pub mod resample;
 pub mod split;
 pub mod statistics;
 pub mod universe;
+pub mod values;
 pub mod world;
 
 mod matrix;
@@ -36,10 +39,12 @@ mod principal;
 mod random;
 mod text;
 
-pub use fit::{Fit, FitResult, Gear, Measured, Training, Version};
+pub use fit::{Fit, FitResult, Measured, Training, Version};
+pub use gear::{Gear, Losses, Seen};
 pub use matrix::Matrix;
-pub use metrics::Metric;
+pub use metrics::{METRICS, Metric};
 pub use outcome::{CheckOutcome, Protocol, Verdict, check};
 pub use probe::Probe;
 pub use split::{Split, SplitConfig, split};
 pub use universe::{Pair, Turn, Universe};
+pub use values::Values;

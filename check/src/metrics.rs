@@ -1,7 +1,8 @@
 //! The metrics: one file each, and one line in [`METRICS`].
 //!
 //! A metric is a number that a fit gives for the held-out pairs, and the question that it answers.
-//! Recipes, protocols and the command line name a metric by its question.
+//! Recipes, protocols and the command line name a metric by its question. The keys of the JSON
+//! files, the sentences, the gates and the report take everything from its definition.
 
 mod held_out_loss;
 mod visual_gain;
@@ -11,9 +12,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use visual_gain::VISUAL_GAIN;
 
-use crate::fit::{FitResult, Gear, Measured};
+use crate::gear::{Gear, Seen};
 
-/// The metrics.
+/// The metrics. Their gates and their columns in the report are in the opposite order: what every
+/// gear has comes last.
 pub const METRICS: &[&Metric] = &[&VISUAL_GAIN, &HELD_OUT_LOSS];
 
 /// The questions of the metrics.
@@ -28,10 +30,12 @@ const QUESTIONS: [&str; METRICS.len()] = {
 };
 
 /// A metric, with the question that it answers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Metric {
-    /// Its name in verdicts.
-    pub name: &'static str,
+    /// The number itself; its name is that of the metric in verdicts.
+    pub measure: Measure,
+    /// A number of the same unit that every model should surpass.
+    pub baseline: Option<Measure>,
     /// Its name in sentences and reports.
     pub words: &'static str,
     /// The name of its question in recipes, protocols and on the command line.
@@ -46,31 +50,92 @@ pub struct Metric {
     pub needs_language_model: bool,
     /// Returns its unit.
     pub unit: fn(Gear) -> &'static str,
-    /// Returns its value on a held-out pair, times the size of the pair; `None` if the gear does
-    /// not have it.
-    pub(crate) of_pair: fn(&Measured) -> Option<f64>,
-    /// Returns its value over the held-out pairs that count; `None` if the gear does not have it.
-    pub(crate) of_fit: fn(&FitResult) -> Option<f64>,
+    /// The gate that it adds to those of every comparison.
+    pub gate: Option<MetricGate>,
+    /// Returns a sentence about an arm that limits the outcome.
+    pub note: fn(OfArm) -> Option<String>,
     /// The finding about the better arm; the name of the other arm follows.
-    pub(crate) finding: &'static str,
+    pub finding: &'static str,
     /// Whether an arm with more pairs may be better for that reason alone, which its sentence then
     /// says instead of the finding.
-    pub(crate) grows_with_quantity: bool,
+    pub grows_with_quantity: bool,
     /// The limits of a verdict of the compact Lynx.
-    pub(crate) limits: &'static str,
+    pub limits: &'static str,
+    /// Its column in the tables of the report.
+    pub column: Column,
+}
+
+/// A number that a gear measures on every held-out pair.
+#[derive(Clone, Debug)]
+pub struct Measure {
+    /// Its key in verdicts and in the results of fits.
+    pub name: &'static str,
+    /// Its key among the measurements on a pair.
+    pub pair_key: &'static str,
+    /// Returns it for a held-out pair, times the size of the pair; `None` if the gear does not have
+    /// it.
+    pub of_pair: fn(&Seen) -> Option<f64>,
+}
+
+/// A gate of a metric, whichever metric decides.
+#[derive(Clone, Debug)]
+pub struct MetricGate {
+    /// Name of the condition.
+    pub name: &'static str,
+    /// Returns whether the condition holds for two arms at a level α, and the finding as a
+    /// sentence; `None` if there is nothing to judge.
+    pub judge: fn([OfArm; 2], Gear, f64) -> Option<(bool, String)>,
+}
+
+/// A metric of an arm.
+#[derive(Clone, Copy, Debug)]
+pub struct OfArm<'a> {
+    /// Name of the arm.
+    pub arm: &'a str,
+    /// Values of the metric, one per replicate; empty if the gear does not have it.
+    pub values: &'a [f64],
+    /// Values of the baseline, likewise.
+    pub baseline: &'a [f64],
+    /// Mean number of times that a drawn pair was trained on; absent without training.
+    pub epochs: Option<f64>,
+}
+
+/// The column of a metric in the tables of the report.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// The key of its values in `report.json`.
+    pub key: &'static str,
+    /// The heading.
+    pub title: &'static str,
+    /// Returns the unit in the heading.
+    pub unit: fn(Gear) -> &'static str,
+    /// The meaning of its values, as a sentence.
+    pub meaning: &'static str,
 }
 
 impl Metric {
-    /// Returns the metric that is reported beside this one: the first metric of the list, or the
-    /// second if this is the first.
-    pub fn other(&self) -> &'static Metric {
-        METRICS[usize::from(self == METRICS[0])]
+    /// Returns what is measured for it: the metric itself and its baseline.
+    pub fn measures(&self) -> impl Iterator<Item = &Measure> {
+        std::iter::once(&self.measure).chain(&self.baseline)
     }
 }
 
+/// Returns what is measured for the metrics of a list.
+pub fn measures(metrics: &[&'static Metric]) -> impl Iterator<Item = &'static Measure> {
+    metrics.iter().flat_map(|metric| metric.measures())
+}
+
+impl PartialEq for Measure {
+    fn eq(&self, other: &Measure) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Measure {}
+
 impl PartialEq for Metric {
     fn eq(&self, other: &Metric) -> bool {
-        self.name == other.name
+        self.measure == other.measure
     }
 }
 
@@ -113,7 +178,7 @@ mod tests {
         let folder = std::fs::read_dir(format!("{}/src/metrics", env!("CARGO_MANIFEST_DIR"))).unwrap();
         let mut files: Vec<String> = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         files.sort();
-        let mut names: Vec<String> = METRICS.iter().map(|metric| format!("{}.rs", metric.name)).collect();
+        let mut names: Vec<String> = METRICS.iter().map(|metric| format!("{}.rs", metric.measure.name)).collect();
         names.sort();
         assert_eq!(files, names);
     }
@@ -124,7 +189,6 @@ mod tests {
             let written = serde_json::to_string(metric).unwrap();
             assert_eq!(written, format!("{:?}", metric.question));
             assert_eq!(serde_json::from_str::<&Metric>(&written).unwrap(), *metric);
-            assert_ne!(metric.other(), *metric);
         }
         let error = serde_json::from_str::<&Metric>("\"los\"").unwrap_err().to_string();
         assert_eq!(error, "unknown variant `los`, expected `fit` or `loss`");

@@ -6,13 +6,15 @@ mod words;
 use std::collections::{BTreeMap, HashSet};
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::fit::{Fit, FitResult, Gear, Version, held_out_weights, nulls_are_nan};
-use crate::metrics::{HELD_OUT_LOSS, Metric, VISUAL_GAIN};
+use crate::fit::{Fit, FitResult, Measured, Version, held_out_weights, number};
+use crate::gear::Gear;
+use crate::metrics::{METRICS, Measure, Metric, OfArm, VISUAL_GAIN, measures};
 use crate::split::{FEWEST_OF_AN_ORIGIN, HeldOut, LeftOut, Split};
 use crate::statistics::{Adjusted, Difference, alpha_at, difference, holm};
 use crate::universe::Universe;
+use crate::values::Values;
 
 /// The settings that are fixed before anything is fitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,9 +122,8 @@ pub struct Gate {
     pub finding: String,
 }
 
-/// Values of one metric for one arm, one per replicate.
+/// What was measured of an arm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ArmOutcome {
     /// Name of the arm.
     pub name: String,
@@ -135,15 +136,37 @@ pub struct ArmOutcome {
     pub loss_tokens: Option<f64>,
     /// Mean number of times that a drawn pair was trained on; absent without training.
     pub epochs: Option<f64>,
-    /// Visual gain of every replicate.
-    #[serde(deserialize_with = "nulls_are_nan")]
-    pub visual_gain: Vec<f64>,
-    /// Held-out loss of every replicate in bits per byte; empty without a language model.
-    #[serde(deserialize_with = "nulls_are_nan")]
-    pub held_out_loss: Vec<f64>,
-    /// Held-out loss under the token frequencies of the arm only, of every replicate.
-    #[serde(deserialize_with = "nulls_are_nan")]
-    pub unigram_loss: Vec<f64>,
+    /// What was measured for the metrics, one value per replicate; empty if the gear does not have
+    /// it.
+    #[serde(flatten, serialize_with = "write_of_arm", deserialize_with = "read_of_arm")]
+    pub values: Values<Measure, Vec<f64>>,
+}
+
+impl ArmOutcome {
+    /// Returns a metric of the arm.
+    pub fn of(&self, metric: &Metric) -> OfArm<'_> {
+        let values = |measure: &Measure| self.values.get(measure).map_or(&[][..], Vec::as_slice);
+        OfArm {
+            arm: &self.name,
+            values: values(&metric.measure),
+            baseline: metric.baseline.as_ref().map_or(&[], values),
+            epochs: self.epochs,
+        }
+    }
+
+    /// Returns the number of replicates that were measured.
+    pub fn replicates(&self) -> usize {
+        self.values.iter().map(Vec::len).max().unwrap_or(0)
+    }
+}
+
+fn write_of_arm<S: Serializer>(values: &Values<Measure, Vec<f64>>, serializer: S) -> Result<S::Ok, S::Error> {
+    values.write(|measure| measure.name, serializer)
+}
+
+fn read_of_arm<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Values<Measure, Vec<f64>>, D::Error> {
+    let numbers = |values: Vec<Option<f64>>| values.into_iter().map(number).collect();
+    Values::read(measures(METRICS), |measure| measure.name, numbers, deserializer)
 }
 
 /// A positive control: an arm against itself with wrong texts.
@@ -208,8 +231,11 @@ pub struct Comparison {
     pub adjusted_for: usize,
     /// The same at the other setting.
     pub other_setting: Option<Difference>,
-    /// First minus second in the other metric, which does not affect the verdict.
+    /// First minus second in the first of the other metrics, which do not affect the verdict.
     pub other_metric: Option<Difference>,
+    /// The same in each of the others, in the order of the list.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub further_metrics: Vec<Option<Difference>>,
     /// The difference that counts as equivalent.
     pub margin: Option<f64>,
     /// The share of wrong texts, in percent, that would cause the same difference.
@@ -240,6 +266,9 @@ pub struct CheckOutcome {
     pub metric: String,
     /// Its unit.
     pub unit: String,
+    /// All metrics; not written, because the values of the arms have their names.
+    #[serde(skip, default = "all_metrics")]
+    pub metrics: Vec<&'static Metric>,
     /// The outcome of each arm.
     pub arms: Vec<ArmOutcome>,
     /// Held-out pairs that count.
@@ -263,6 +292,24 @@ impl CheckOutcome {
     pub fn first(&self) -> &Comparison {
         self.comparisons.first().expect("a check has two arms or more")
     }
+
+    /// Returns every metric that does not decide, with the difference of two arms in it.
+    pub fn beside<'a>(
+        &'a self,
+        comparison: &'a Comparison,
+    ) -> impl Iterator<Item = (&'static Metric, Option<&'a Difference>)> {
+        let differences = std::iter::once(&comparison.other_metric).chain(&comparison.further_metrics);
+        others(&self.metrics, self.protocol.metric).zip(differences.map(Option::as_ref))
+    }
+}
+
+fn all_metrics() -> Vec<&'static Metric> {
+    METRICS.to_vec()
+}
+
+/// Returns the metrics of a list that do not decide.
+fn others(metrics: &[&'static Metric], decisive: &Metric) -> impl Iterator<Item = &'static Metric> {
+    metrics.iter().copied().filter(move |metric| *metric != decisive)
 }
 
 /// Returns the fits of the arms, replicate by replicate, so that a check that is stopped early has
@@ -303,7 +350,7 @@ fn seem_to_differ(protocol: &Protocol, of_arms: &BTreeMap<usize, Vec<&FitResult>
     let values = |results: &Vec<&FitResult>| -> Vec<f64> {
         let mut results = results.clone();
         results.sort_by_key(|result| result.fit.replicate);
-        results.into_iter().filter_map(protocol.metric.of_fit).collect()
+        results.into_iter().filter_map(|result| result.values.get(protocol.metric).copied()).collect()
     };
     let values: Vec<Vec<f64>> = of_arms.values().map(values).collect();
     let differ = |first: &Vec<f64>, second: &Vec<f64>| {
@@ -315,8 +362,8 @@ fn seem_to_differ(protocol: &Protocol, of_arms: &BTreeMap<usize, Vec<&FitResult>
 /// Returns the arm from which the controls are made: the one with the largest mean visual gain over
 /// the replicates.
 fn leading_arm(of_arms: &BTreeMap<usize, Vec<&FitResult>>) -> Option<usize> {
-    let mean =
-        |results: &Vec<&FitResult>| results.iter().map(|result| result.visual_gain).sum::<f64>() / results.len() as f64;
+    let gain = |result: &&FitResult| result.values.get(&VISUAL_GAIN).copied().unwrap_or(f64::NAN);
+    let mean = |results: &Vec<&FitResult>| results.iter().map(gain).sum::<f64>() / results.len() as f64;
     let means = of_arms.iter().map(|(arm, results)| (*arm, mean(results)));
     means.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0))).map(|(arm, _)| arm)
 }
@@ -349,7 +396,7 @@ pub fn check<E: Send>(
     if follows_up {
         results.extend(all(follow_up_fits(protocol, &results))?);
     }
-    Ok(judge(protocol, &universe.arms, split, &different_pairs, &results))
+    Ok(judge(protocol, METRICS, &universe.arms, split, &different_pairs, &results))
 }
 
 /// Returns the arms to fit: those with enough pairs that can be compared with another such arm.
@@ -408,20 +455,17 @@ impl<'a> Measurements<'a> {
     /// not have the metric. Fits that were measured on another number of pairs have no values,
     /// because their measurements belong to other pairs.
     fn values(&self, version: Version, setting: usize, metric: &Metric, chosen: &dyn Fn(&HeldOut) -> bool) -> Vec<f64> {
-        self.totals(version, setting, chosen, metric.of_pair)
+        self.of_measure(version, setting, &metric.measure, chosen)
     }
 
-    fn unigram(&self, version: Version, setting: usize) -> Vec<f64> {
-        self.totals(version, setting, &|held| held.counts, |measured| measured.unigram_bits)
-    }
-
-    fn totals(
+    fn of_measure(
         &self,
         version: Version,
         setting: usize,
+        measure: &Measure,
         chosen: &dyn Fn(&HeldOut) -> bool,
-        value: impl Fn(&crate::fit::Measured) -> Option<f64>,
     ) -> Vec<f64> {
+        let value = |measured: &Measured| measured.values.get(measure).copied();
         let of_result = |result: &&FitResult| {
             let weights = self.weights.get(result.fit.replicate)?;
             if result.measured.len() != weights.len() {
@@ -439,11 +483,12 @@ impl<'a> Measurements<'a> {
     }
 }
 
-/// Judges the fits of the arms and of the controls.
+/// Judges the fits of the arms and of the controls. `metrics` are those that were measured.
 ///
 /// `different_pairs` has for every arm how many of its pairs differ in image cluster or text.
 pub fn judge(
     protocol: &Protocol,
+    metrics: &[&'static Metric],
     names: &[String],
     split: &Split,
     different_pairs: &[usize],
@@ -453,7 +498,10 @@ pub fn judge(
     let metric = protocol.metric;
     let alpha = protocol.alpha_of_look();
     let arms: Vec<ArmOutcome> = (0..names.len())
-        .map(|arm| arm_outcome(&measurements, arm, &names[arm], split.arms[arm].len(), different_pairs[arm]))
+        .map(|arm| {
+            let pairs = [split.arms[arm].len(), different_pairs[arm]];
+            arm_outcome(&measurements, metrics, arm, &names[arm], pairs)
+        })
         .collect();
     let controls = controls(&measurements, names, metric, protocol.alpha);
     let curve = controls.as_ref().map(|controls| curve(&controls.wrong_texts)).unwrap_or_default();
@@ -489,6 +537,7 @@ pub fn judge(
         let other_setting = arms_compared(first, second, 1, metric, &counts);
         let gates = gates::gates(&gates::Facts {
             protocol,
+            metrics,
             split,
             arms: [&arms[first], &arms[second]],
             places: [first, second],
@@ -513,6 +562,7 @@ pub fn judge(
                 .flat_map(|arm| measurements.values(Version::Arm { arm }, 0, metric, &counts))
                 .fold(0.0, |level, value| value.abs().max(level)),
         });
+        let mut beside = others(metrics, metric).map(|other| arms_compared(first, second, 0, other, &counts));
         let mut comparison = Comparison {
             first: names[first].clone(),
             second: names[second].clone(),
@@ -523,7 +573,8 @@ pub fn judge(
             adjusted_p,
             adjusted_for,
             other_setting,
-            other_metric: arms_compared(first, second, 0, metric.other(), &counts),
+            other_metric: beside.next().flatten(),
+            further_metrics: beside.collect(),
             margin,
             origins,
             gates,
@@ -532,11 +583,12 @@ pub fn judge(
         comparison
     });
     let comparisons: Vec<Comparison> = comparisons.collect();
-    let notes = words::notes(protocol, &arms, split, &comparisons, controls.as_ref());
+    let notes = words::notes(protocol, metrics, &arms, split, &comparisons, controls.as_ref());
     CheckOutcome {
         protocol: protocol.clone(),
-        metric: metric.name.to_owned(),
+        metric: metric.measure.name.to_owned(),
         unit: (metric.unit)(protocol.gear).to_owned(),
+        metrics: metrics.to_vec(),
         arms,
         held_out_pairs: split.held_out.iter().filter(|held| held.counts).count(),
         left_out: split.left_out.clone(),
@@ -548,27 +600,25 @@ pub fn judge(
 
 fn arm_outcome(
     measurements: &Measurements,
+    metrics: &[&'static Metric],
     arm: usize,
     name: &str,
-    pairs: usize,
-    different_pairs: usize,
+    [pairs, different_pairs]: [usize; 2],
 ) -> ArmOutcome {
     let version = Version::Arm { arm };
-    let counts = |held: &HeldOut| held.counts;
     let trainings: Vec<_> = measurements.of(version, 0).iter().filter_map(|result| result.training.as_ref()).collect();
     let mean = |value: &dyn Fn(&crate::fit::Training) -> f64| {
         (!trainings.is_empty())
             .then(|| trainings.iter().map(|training| value(training)).sum::<f64>() / trainings.len() as f64)
     };
+    let values = |measure| (measure, measurements.of_measure(version, 0, measure, &|held| held.counts));
     ArmOutcome {
         name: name.to_owned(),
         pairs,
         different_pairs,
         loss_tokens: mean(&|training| training.loss_tokens as f64),
         epochs: mean(&|training| training.epochs),
-        visual_gain: measurements.values(version, 0, &VISUAL_GAIN, &counts),
-        held_out_loss: measurements.values(version, 0, &HELD_OUT_LOSS, &counts),
-        unigram_loss: measurements.unigram(version, 0),
+        values: measures(metrics).map(values).collect(),
     }
 }
 

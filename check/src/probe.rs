@@ -22,7 +22,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::features;
 use crate::fit::{Example, Fit, FitResult, Measured, examples, held_out_weights};
+use crate::gear::Seen;
 use crate::matrix::{Matrix, add_scaled, solve};
+use crate::metrics::METRICS;
 use crate::split::Split;
 use crate::universe::{Pair, Universe};
 
@@ -110,10 +112,10 @@ impl<'a> Probe<'a> {
         let measured = (0..self.split.held_out.len()).map(|item| {
             let row = scores.row(item);
             let others: f64 = row.iter().zip(&counted).map(|(score, weight)| f64::from(*score) * weight).sum();
-            let gain = f64::from(row[item]) - if total > 0.0 { others / total } else { 0.0 };
-            Measured { gain, bits: None, unigram_bits: None, size: 1.0 }
+            let others = if total > 0.0 { others / total } else { 0.0 };
+            Measured::new(METRICS, &Seen::Scores { own: f64::from(row[item]), others }, 1.0)
         });
-        FitResult::new(fit, self.split, self.seed, measured.collect(), &examples, None)
+        FitResult::new(fit, self.split, self.seed, METRICS, measured.collect(), &examples, None)
     }
 
     /// Returns the product of the prediction from each held-out image (row) with each held-out text

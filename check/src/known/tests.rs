@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 
 use super::*;
-use crate::fit::{Fit, Gear, Version};
+use crate::fit::{Fit, Version};
+use crate::gear::Gear;
 use crate::metrics::VISUAL_GAIN;
 use crate::outcome::{Protocol, check};
 use crate::probe::Probe;
@@ -189,7 +190,7 @@ fn images_encoded_again_and_texts_in_capitals_add_nothing_to_the_probe() {
     let probe = Probe::new(&universe, &parted, 1);
     let gains = |arm: usize| -> Vec<f64> {
         let fit = probe.fit(Fit { version: Version::Arm { arm }, replicate: 0, setting: 0 });
-        fit.measured.iter().map(|measured| measured.gain).collect()
+        fit.measured.iter().map(|measured| *measured.values.get(&VISUAL_GAIN.measure).unwrap()).collect()
     };
     let largest = gains(0).into_iter().map(f64::abs).fold(0.0, f64::max);
     let difference = gains(0).iter().zip(gains(1)).map(|(one, other)| (one - other).abs()).fold(0.0, f64::max);

@@ -1,11 +1,9 @@
 //! The conditions without which no verdict is given.
 
-use super::words::MANY_EPOCHS;
 use super::{ArmOutcome, Controls, Gate, Measurements, Protocol};
 use crate::fit::Version;
-use crate::metrics::VISUAL_GAIN;
+use crate::metrics::{Metric, MetricGate};
 use crate::split::Split;
-use crate::statistics::difference;
 
 /// The maximum share of an arm that may be left out because it overlaps held-out pairs.
 const MOST_OVERLAP: f64 = 0.5;
@@ -20,6 +18,7 @@ pub(super) const MUST_BE_FOUND: u32 = 30;
 
 pub(super) struct Facts<'a> {
     pub(super) protocol: &'a Protocol,
+    pub(super) metrics: &'a [&'static Metric],
     pub(super) split: &'a Split,
     pub(super) arms: [&'a ArmOutcome; 2],
     pub(super) places: [usize; 2],
@@ -38,8 +37,8 @@ pub(super) fn gates(facts: &Facts) -> Vec<Gate> {
         gates.extend([same_split(facts), finite(facts), replicates(facts)]);
     }
     if gates.iter().all(|gate| gate.passed) {
-        gates.extend(language(facts));
-        gates.extend([sight(facts), matched(facts)]);
+        gates.extend(facts.metrics.iter().rev().filter_map(|metric| of_metric(facts, metric)));
+        gates.push(matched(facts));
         gates.extend(facts.controls.map(halves));
         gates.extend(facts.controls.map(|controls| wrong_texts(controls, facts.significant)));
     }
@@ -154,9 +153,7 @@ fn same_split(facts: &Facts) -> Gate {
 }
 
 fn finite(facts: &Facts) -> Gate {
-    let broken = facts.arms.iter().find(|arm| {
-        arm.visual_gain.iter().chain(&arm.held_out_loss).chain(&arm.unigram_loss).any(|value| !value.is_finite())
-    });
+    let broken = facts.arms.iter().find(|arm| arm.values.iter().flatten().any(|value| !value.is_finite()));
     let finding = match broken {
         Some(arm) => format!("the loss of {} is not a number in some replicate; lower the learning rate", arm.name),
         None => "all losses are numbers".to_owned(),
@@ -165,63 +162,16 @@ fn finite(facts: &Facts) -> Gate {
 }
 
 fn replicates(facts: &Facts) -> Gate {
-    let (wanted, found) = (facts.protocol.replicates, facts.arms.map(|arm| arm.visual_gain.len()));
+    let (wanted, found) = (facts.protocol.replicates, facts.arms.map(ArmOutcome::replicates));
     let finding = format!("{} and {} of {wanted} replicates are there", found[0], found[1]);
     gate("all replicates", found == [wanted, wanted] && wanted > 0, finding)
 }
 
-/// Requires that in every replicate the better of the two models is better than token frequencies.
-/// One of the two may fail this: texts in another language than the held-out ones teach nothing
-/// about these, and that is a finding.
-fn language(facts: &Facts) -> Option<Gate> {
-    let [first, second] = facts.arms;
-    if first.held_out_loss.is_empty() {
-        return None;
-    }
-    let excess = |arm: &ArmOutcome, replicate: usize| {
-        let unigram = arm.unigram_loss.get(replicate).copied().unwrap_or(f64::INFINITY);
-        arm.held_out_loss[replicate] - unigram
-    };
-    let behind = (0..first.held_out_loss.len().min(second.held_out_loss.len()))
-        .filter(|replicate| excess(first, *replicate) >= 0.0 && excess(second, *replicate) >= 0.0)
-        .count();
-    let epochs = first.epochs.unwrap_or(0.0).max(second.epochs.unwrap_or(0.0));
-    let finding = if behind > 0 {
-        let remedy = if epochs > MANY_EPOCHS {
-            format!("each pair was trained on up to {epochs:.0} times; take more data or fewer steps")
-        } else {
-            "train for more steps".to_owned()
-        };
-        format!("in {behind} replicates neither model is better than the frequencies of tokens; {remedy}")
-    } else {
-        "in every replicate a model is better than the frequencies of tokens".to_owned()
-    };
-    Some(gate("better than token frequencies", behind == 0, finding))
-}
-
-/// Requires that at least one arm uses its images in every replicate. The other may be blind
-/// because its texts do not fit, and that is a finding.
-fn sight(facts: &Facts) -> Gate {
-    let sees = |arm: &ArmOutcome| {
-        let gains = &arm.visual_gain;
-        gains.iter().all(|gain| *gain > 0.0)
-            && difference(gains, &vec![0.0; gains.len()], facts.protocol.alpha).is_significant()
-    };
-    let lowest = |arm: &ArmOutcome| arm.visual_gain.iter().copied().fold(f64::INFINITY, f64::min);
-    let passed = facts.arms.iter().any(|arm| sees(arm));
-    let [first, second] = facts.arms;
-    let unit = (VISUAL_GAIN.unit)(facts.protocol.gear);
-    let mut finding = format!(
-        "the least visual gain of a replicate is {:+.4} {unit} for {} and {:+.4} for {}",
-        lowest(first),
-        first.name,
-        lowest(second),
-        second.name
-    );
-    if !passed {
-        finding += "; for at least one arm it must be above 0 in every replicate, and significantly so on average; otherwise the check cannot say whose texts fit their images";
-    }
-    gate("looks at pictures", passed, finding)
+fn of_metric(facts: &Facts, metric: &Metric) -> Option<Gate> {
+    let MetricGate { name, judge } = metric.gate.as_ref()?;
+    let Protocol { gear, alpha, .. } = facts.protocol;
+    let (passed, finding) = judge(facts.arms.map(|arm| arm.of(metric)), *gear, *alpha)?;
+    Some(gate(name, passed, finding))
 }
 
 /// Requires that both arms were trained with equal settings.

@@ -1,7 +1,9 @@
 //! Verdicts on made-up measurements.
 
 use super::*;
-use crate::fit::{Measured, Training};
+use crate::fit::Training;
+use crate::gear::{Losses, Seen};
+use crate::metrics::{HELD_OUT_LOSS, MetricGate};
 
 const REPLICATES: usize = 12;
 const HELD_OUT: usize = 200;
@@ -57,11 +59,10 @@ fn noise(key: &[usize]) -> f64 {
 type Gain<'a> = &'a dyn Fn(Fit, usize) -> f64;
 
 fn result(split: &Split, fit: Fit, gain: Gain) -> FitResult {
-    let measured = (0..split.held_out.len()).map(|item| Measured {
-        gain: 30.0 * gain(fit, item),
-        bits: Some(30.0 * (2.5 - 0.1 * gain(fit, item))),
-        unigram_bits: Some(30.0 * 3.0),
-        size: 30.0,
+    let measured = (0..split.held_out.len()).map(|item| {
+        let gain = gain(fit, item);
+        let values = measures(METRICS).zip([30.0 * gain, 30.0 * (2.5 - 0.1 * gain), 30.0 * 3.0]);
+        Measured { values: values.collect(), size: 30.0 }
     });
     let training = Training {
         seeds: vec![fit.replicate as u64],
@@ -73,7 +74,7 @@ fn result(split: &Split, fit: Fit, gain: Gain) -> FitResult {
         losses: vec![(100, 3.0)],
         uniform_bits_per_byte: 4.0,
     };
-    FitResult::new(fit, split, 1, measured.collect(), &[], Some(training))
+    FitResult::new(fit, split, 1, METRICS, measured.collect(), &[], Some(training))
 }
 
 /// The gain of an arm in a replicate: a level for each version, and noise of the replicate.
@@ -89,15 +90,24 @@ fn level(fit: Fit, arms: &[f64]) -> f64 {
 }
 
 fn judged(protocol: &Protocol, split: &Split, gain: Gain) -> CheckOutcome {
+    judged_by(protocol, METRICS, split, &|fit| result(split, fit, gain)).0
+}
+
+/// Returns the outcome and the fits that it comes from.
+fn judged_by(
+    protocol: &Protocol,
+    metrics: &[&'static Metric],
+    split: &Split,
+    made: &dyn Fn(Fit) -> FitResult,
+) -> (CheckOutcome, Vec<FitResult>) {
     let arms = split.arms.len();
     let names: Vec<String> = ["clean", "noisy", "third"].iter().take(arms).map(|name| (*name).to_owned()).collect();
     let different: Vec<usize> = split.arms.iter().map(Vec::len).collect();
     let fitted = arms_to_fit(protocol, split, &different);
-    let mut results: Vec<FitResult> =
-        arm_fits(&fitted, protocol.replicates).into_iter().map(|fit| result(split, fit, gain)).collect();
+    let mut results: Vec<FitResult> = arm_fits(&fitted, protocol.replicates).into_iter().map(made).collect();
     let more = follow_up_fits(protocol, &results);
-    results.extend(more.into_iter().map(|fit| result(split, fit, gain)));
-    judge(protocol, &names, split, &different, &results)
+    results.extend(more.into_iter().map(made));
+    (judge(protocol, metrics, &names, split, &different, &results), results)
 }
 
 fn verdict(gain: Gain) -> Verdict {
@@ -427,7 +437,7 @@ fn fits_that_were_measured_on_another_split_are_refused() {
             let is_arm = matches!(fit.version, Version::Arm { .. });
             result(if is_arm { &split } else { controls_on }, fit, gain)
         }));
-        judge(&protocol(), &names, &split, &[400, 400], &results)
+        judge(&protocol(), METRICS, &names, &split, &[400, 400], &results)
     };
     let found = failed(&with_controls(of_arms(&earlier), &earlier));
     assert!(found.starts_with("same held-out pairs: a fit of clean was measured on 200 pairs, but 199"), "{found}");
@@ -442,7 +452,9 @@ fn a_training_that_breaks_down_is_told_after_it_was_written_and_read() {
     let fit = Fit { version: Version::Arm { arm: 0 }, replicate: 0, setting: 0 };
     let broken = result(&split, fit, &|_, _| f64::NAN);
     let read: FitResult = serde_json::from_str(&serde_json::to_string(&broken).unwrap()).unwrap();
-    assert!(read.visual_gain.is_nan() && read.measured[0].gain.is_nan());
+    assert!(read.values.iter().all(|value| value.is_nan()));
+    let gains = read.measured.iter().map(|measured| measured.values.get(&VISUAL_GAIN.measure).unwrap());
+    assert!(gains.into_iter().all(|gain| gain.is_nan()));
     let outcome = judged(&protocol(), &split, &|fit, _| if fit.replicate == 3 { f64::NAN } else { 0.3 });
     let read: CheckOutcome = serde_json::from_str(&serde_json::to_string(&outcome).unwrap()).unwrap();
     assert!(failed(&read).starts_with("training worked"));
@@ -470,4 +482,145 @@ fn outcomes_survive_json() {
     let outcome = judged(&protocol(), &split_of(2), &|fit, _| level(fit, &[0.30, 0.25]));
     let json = serde_json::to_string(&outcome).unwrap();
     assert_eq!(serde_json::from_str::<CheckOutcome>(&json).unwrap().comparisons.len(), 1);
+}
+
+/// The files of users have this form: verdicts and fits, of both gears and of fits that failed.
+/// The crate of the report reads the same file.
+#[test]
+fn fits_and_outcomes_are_written_as_before() {
+    let few = Protocol { replicates: 3, looks: vec![3], fewest_pairs: 5, fewest_held_out: 2, ..protocol() };
+    let mut cases: Vec<(&str, (CheckOutcome, Vec<FitResult>))> = Vec::new();
+    let mut add = |name: &'static str, protocol: &Protocol, arms: usize, change: &dyn Fn(FitResult) -> FitResult| {
+        let mut split = split_of(arms);
+        split.held_out.retain(|held| held.uid.ends_with("50"));
+        let made = |fit: Fit| {
+            let gain = |fit: Fit, item: usize| level(fit, &[0.30, 0.25, 0.28]) + 0.01 * noise(&[item, fit.replicate]);
+            change(result(&split, fit, &gain))
+        };
+        let (outcome, mut fits) = judged_by(protocol, METRICS, &split, &made);
+        fits.retain(|result| arms == 2 && matches!(result.fit.version, Version::Arm { .. }) && result.fit.setting == 0);
+        cases.push((name, (outcome, fits)));
+    };
+    add("fit", &few, 2, &|result| result);
+    add("loss", &Protocol { metric: &HELD_OUT_LOSS, ..few.clone() }, 3, &|result| result);
+    add("quick", &Protocol { gear: Gear::Quick, ..few.clone() }, 2, &without_language);
+    add("too few", &Protocol { fewest_pairs: 1000, ..few.clone() }, 2, &|result| result);
+    add("diverged", &few, 2, &|result| if result.fit.replicate == 1 { diverged(&result) } else { result });
+    let told: serde_json::Map<String, serde_json::Value> = cases
+        .iter()
+        .map(|(name, (outcome, fits))| ((*name).to_owned(), serde_json::json!({"outcome": outcome, "fits": fits})))
+        .collect();
+    let text = serde_json::to_string_pretty(&told).unwrap() + "\n";
+    let path = format!("{}/golden/outcomes.json", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("LYNXDATA_REWRITE").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(rounded(&golden), rounded(&text), "look at {path} with LYNXDATA_REWRITE=1 and git diff");
+    let read: BTreeMap<String, serde_json::Value> = serde_json::from_str(&golden).unwrap();
+    for case in read.values() {
+        let outcome: CheckOutcome = serde_json::from_value(case["outcome"].clone()).unwrap();
+        let fits: Vec<FitResult> = serde_json::from_value(case["fits"].clone()).unwrap();
+        assert_eq!(serde_json::json!({"outcome": outcome, "fits": fits}), *case);
+    }
+}
+
+/// Returns a text with the numbers in it to nine digits: the last ones of logarithms differ between
+/// machines.
+fn rounded(text: &str) -> String {
+    let pieces = text.split_inclusive([' ', ',', '\n']).map(|piece| {
+        let number = piece.trim_end_matches([' ', ',', '\n']);
+        let is_fraction = number.contains('.');
+        let value = number.parse::<f64>().ok().filter(|_| is_fraction);
+        value.map_or_else(|| piece.to_owned(), |value| format!("{value:.9e}{}", &piece[number.len()..]))
+    });
+    pieces.collect()
+}
+
+/// Returns a result with other measurements.
+fn remeasured(result: &FitResult, change: impl Fn(usize, &Measured) -> Measured) -> FitResult {
+    let measured = result.measured.iter().enumerate().map(|(item, measured)| change(item, measured)).collect();
+    FitResult { measured, ..result.clone() }
+}
+
+fn without_language(result: FitResult) -> FitResult {
+    let gain = |values: &Values<Measure, f64>| (&VISUAL_GAIN.measure, *values.get(&VISUAL_GAIN.measure).unwrap());
+    let values = [(&VISUAL_GAIN, *result.values.get(&VISUAL_GAIN).unwrap())].into_iter().collect();
+    let result = remeasured(&result, |_, measured| Measured {
+        values: [gain(&measured.values)].into_iter().collect(),
+        size: 1.0,
+    });
+    FitResult { values, training: None, ..result }
+}
+
+fn diverged(result: &FitResult) -> FitResult {
+    let broken = |item: usize, measured: &Measured| {
+        let values = measures(METRICS).map(|measure| {
+            let is_broken = item == 0 && measure.name != "unigram_loss";
+            (measure, if is_broken { f64::NAN } else { *measured.values.get(measure).unwrap() })
+        });
+        Measured { values: values.collect(), size: measured.size }
+    };
+    let values = METRICS.iter().map(|metric| (*metric, f64::NAN)).collect();
+    FitResult { values, ..remeasured(result, broken) }
+}
+
+/// A made-up metric.
+const SURPRISE: Metric = Metric {
+    measure: Measure {
+        name: "surprise",
+        pair_key: "surprise_bits",
+        of_pair: |seen| seen.mean_bits(|losses| losses.nats_unigram - losses.nats),
+    },
+    baseline: None,
+    words: "surprise",
+    question: "surprise",
+    higher_is_better: true,
+    gate: Some(MetricGate {
+        name: "surprises",
+        judge: |arms, _, _| Some((true, format!("{} of {}", arms[0].values.len(), arms[0].arm))),
+    }),
+    note: |of| Some(format!("{} surprises", of.arm)),
+    finding: "it surprises more than",
+    ..HELD_OUT_LOSS
+};
+
+#[test]
+fn a_metric_that_is_added_to_the_list_is_in_fits_and_verdicts() {
+    const ALL: &[&Metric] = &[&VISUAL_GAIN, &HELD_OUT_LOSS, &SURPRISE];
+    let split = split_of(2);
+    let made = |fit: Fit| {
+        let nats = |item: usize| 2.0 - level(fit, &[0.30, 0.25]) + 0.01 * noise(&[item, fit.replicate]);
+        let losses = |item| [Losses { nats: nats(item), nats_wrong_picture: 2.0, nats_unigram: 3.0 }];
+        let measured = (0..HELD_OUT).map(|item| Measured::new(ALL, &Seen::Losses(&losses(item)), 1.0));
+        FitResult::new(fit, &split, 1, ALL, measured.collect(), &[], None)
+    };
+    let (outcome, fits) = judged_by(&Protocol { metric: &SURPRISE, ..protocol() }, ALL, &split, &made);
+    let first = outcome.first();
+    assert_eq!(first.verdict.winner(), Some("clean"), "{}", first.sentence);
+    for words in ["it surprises more than noisy", "surprise of clean minus noisy is +0.0"] {
+        assert!(first.sentence.contains(words), "{words}: {}", first.sentence);
+    }
+    assert!(first.gates.iter().any(|gate| gate.name == "surprises" && gate.finding == "12 of clean"));
+    assert!(outcome.notes.iter().any(|note| note == "noisy surprises"), "{:?}", outcome.notes);
+    let (told, fit) = (serde_json::to_value(&outcome).unwrap(), serde_json::to_value(&fits[0]).unwrap());
+    assert_eq!((&told["metric"], told["arms"][1]["surprise"].as_array().unwrap().len()), (&"surprise".into(), 12));
+    assert!(fit["surprise"].is_f64() && fit["measured"][0]["surprise_bits"].is_f64(), "{fit}");
+    // The others are compared beside it, and it beside the others.
+    let (by_gain, _) = judged_by(&protocol(), ALL, &split, &made);
+    for outcome in [&outcome, &by_gain] {
+        let beside: Vec<_> = outcome.beside(outcome.first()).collect();
+        let expected = ALL.iter().filter(|metric| **metric != outcome.protocol.metric);
+        assert!(beside.iter().map(|(metric, _)| metric).eq(expected));
+        assert!(beside.iter().all(|(_, difference)| difference.is_some()));
+    }
+}
+
+#[test]
+fn a_file_with_a_metric_that_is_not_in_the_list_is_refused() {
+    let fit = Fit { version: Version::Arm { arm: 0 }, replicate: 0, setting: 0 };
+    let mut written = serde_json::to_value(result(&split_of(2), fit, &|_, _| 0.3)).unwrap();
+    written["surprise"] = 1.0.into();
+    let error = serde_json::from_value::<FitResult>(written).unwrap_err().to_string();
+    assert_eq!(error, "unknown field `surprise`");
 }

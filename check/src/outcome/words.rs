@@ -1,13 +1,10 @@
 //! The sentences that describe an outcome.
 
 use super::{ArmOutcome, BOTH_ARMS, CaptionNoise, Comparison, Controls, Origin, Protocol, Verdict};
-use crate::fit::Gear;
+use crate::gear::{Gear, MANY_EPOCHS};
+use crate::metrics::Metric;
 use crate::split::{FEWEST_OF_AN_ORIGIN, Split};
 use crate::statistics::Difference;
-
-/// Up to about four repeats, repeated text trains language models nearly as well as new text
-/// (Muennighoff et al., arXiv 2305.16264).
-pub(super) const MANY_EPOCHS: f64 = 4.0;
 
 /// Arms whose sizes differ by more than this factor are not of comparable size.
 const COMPARABLE: f64 = 1.25;
@@ -201,6 +198,7 @@ fn limits(protocol: &Protocol) -> &'static str {
 /// Returns sentences that limit the outcome.
 pub(super) fn notes(
     protocol: &Protocol,
+    metrics: &[&'static Metric],
     arms: &[ArmOutcome],
     split: &Split,
     comparisons: &[Comparison],
@@ -258,15 +256,7 @@ pub(super) fn notes(
                 outcome.name
             ));
         }
-        let behind = outcome.held_out_loss.iter().zip(&outcome.unigram_loss).filter(|(loss, unigram)| loss >= unigram);
-        let behind = behind.count();
-        if behind > 0 {
-            notes.push(format!(
-                "in {behind} of {} replicates the model of {} is not better than the frequencies of its tokens",
-                outcome.held_out_loss.len(),
-                outcome.name
-            ));
-        }
+        notes.extend(metrics.iter().filter_map(|metric| (metric.note)(outcome.of(metric))));
     }
     if split.left_out.shared_candidates > 0 {
         notes.push(format!(

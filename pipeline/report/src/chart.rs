@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Arguments, Write as _};
 
-use super::data::{Arm, Bin, Category, CheckSummary, Comparison, FunnelStep, Scale, SignalHistogram};
+use super::data::{Arm, Bin, Category, Comparison, FunnelStep, Scale, SignalHistogram};
 use super::histogram::round_step;
 use super::number::{count, difference, edge, percent, probability, tick};
 
@@ -262,8 +262,8 @@ fn categories(signal: &str, categories: &[Category]) -> String {
 }
 
 /// Returns how many logged steps one drawn point of the training curves averages.
-pub(crate) fn steps_per_point(check: &CheckSummary) -> usize {
-    let longest = check.arms.iter().flat_map(|arm| &arm.runs).map(|run| run.curve.len()).max().unwrap_or(0);
+pub(crate) fn steps_per_point(arms: &[Arm]) -> usize {
+    let longest = arms.iter().flat_map(|arm| &arm.runs).map(|run| run.curve.len()).max().unwrap_or(0);
     longest.div_ceil(MOST_CURVE_POINTS).max(1)
 }
 
@@ -277,17 +277,17 @@ struct ArmCurves {
 
 /// Draws the training loss by step: a thin line per run, a bold one for each arm's mean, and the
 /// last third enlarged.
-pub(crate) fn training_curves(check: &CheckSummary, width: f64) -> String {
+pub(crate) fn training_curves(arms: &[Arm], width: f64) -> String {
     const GAP: f64 = 26.0;
     const HEIGHT: f64 = 250.0;
-    let per_point = steps_per_point(check);
+    let per_point = steps_per_point(arms);
     let curves: Vec<ArmCurves> =
-        check.arms.iter().enumerate().map(|(place, arm)| arm_curves(place, arm, per_point)).collect();
+        arms.iter().enumerate().map(|(place, arm)| arm_curves(place, arm, per_point)).collect();
     let last_step = curves.iter().flat_map(|arm| &arm.runs).flatten().map(|point| point.0).fold(0.0, f64::max);
     if last_step <= 0.0 {
         return String::new();
     }
-    let ends = curves.iter().zip(&check.arms).filter_map(|(curves, arm)| {
+    let ends = curves.iter().zip(arms).filter_map(|(curves, arm)| {
         curves.mean.last().map(|(step, loss)| format!("{} at {} after {} steps", arm.name, edge(round_3(*loss)), step))
     });
     let label = format!("Training loss by step. Mean over runs: {}.", ends.collect::<Vec<_>>().join(", "));
@@ -634,7 +634,8 @@ mod tests {
     }
 
     fn run(replicate: u64, losses: &[f64]) -> Run {
-        Run { replicate, curve: (1_u64..).zip(losses.iter().copied()).collect(), ..Run::default() }
+        let curve = (1_u64..).zip(losses.iter().copied()).collect();
+        Run { replicate, curve, values: std::iter::empty().collect() }
     }
 
     #[test]
@@ -648,12 +649,11 @@ mod tests {
     fn thins_long_curves_to_what_can_be_seen() {
         let losses: Vec<f64> = (0..5000).map(|n| 7.0 - f64::from(n) / 1000.0).collect();
         let arms = vec![Arm { name: "a".to_owned(), pairs: 1, runs: vec![run(0, &losses)] }];
-        let check = CheckSummary { arms, ..CheckSummary::default() };
-        assert_eq!(steps_per_point(&check), 32);
-        let svg = training_curves(&check, WIDE);
+        assert_eq!(steps_per_point(&arms), 32);
+        let svg = training_curves(&arms, WIDE);
         assert!(svg.len() < 12_000, "{}", svg.len());
         assert_eq!(svg.matches("class=\"run arm-0\"").count(), 2); // one a panel
-        assert_eq!(training_curves(&CheckSummary::default(), WIDE), "");
+        assert_eq!(training_curves(&[], WIDE), "");
     }
 
     #[test]

@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use lynxdata_check::metrics::{METRICS, VISUAL_GAIN};
 use lynxdata_check::outcome::Gate;
-use serde::{Deserialize, Serialize};
+use lynxdata_check::{Gear, Metric, Values};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Everything that a report shows. Empty lists and `None` leave out their section.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -319,7 +322,7 @@ pub struct Message {
 }
 
 /// The outcome of training on each arm.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckSummary {
     /// The metric that decides the verdict.
     pub metric: String,
@@ -333,14 +336,37 @@ pub struct CheckSummary {
     pub verdict_sentence: String,
     /// The method, in a sentence.
     pub method: String,
-    /// Unit of the visual gain.
-    pub gain_unit: String,
+    /// The gear; `report.json` has it as the unit of the visual gain.
+    #[serde(rename = "gain_unit", serialize_with = "write_gear", deserialize_with = "read_gear")]
+    pub gear: Gear,
     /// Controls: the best arm against itself with wrong texts, and its halves against each other.
     pub controls: Vec<Comparison>,
     /// The conditions of a verdict.
     pub gates: Vec<Gate>,
     /// Facts that limit the verdict.
     pub notes: Vec<String>,
+    /// The metrics that were measured; not in `report.json`, because every run has their keys.
+    #[serde(skip, default = "all_metrics")]
+    pub metrics: Vec<&'static Metric>,
+}
+
+fn write_gear<S: Serializer>(gear: &Gear, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str((VISUAL_GAIN.unit)(*gear))
+}
+
+fn read_gear<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Gear, D::Error> {
+    let unit = String::deserialize(deserializer)?;
+    let gear = [Gear::Quick, Gear::Lynx].into_iter().find(|gear| (VISUAL_GAIN.unit)(*gear) == unit);
+    gear.ok_or_else(|| D::Error::custom(format!("no gear has the visual gain in {unit:?}")))
+}
+
+fn all_metrics() -> Vec<&'static Metric> {
+    METRICS.to_vec()
+}
+
+/// Returns metrics in the order of their columns: what every gear has comes last.
+pub(crate) fn columns(metrics: &[&'static Metric]) -> impl Iterator<Item = &'static Metric> {
+    metrics.iter().rev().copied()
 }
 
 /// One data choice of a check.
@@ -355,18 +381,24 @@ pub struct Arm {
 }
 
 /// One training.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Number of its replicate.
     pub replicate: u64,
     /// Step and training loss, by rising step. The curve of a run that diverged ends at its last
     /// finite loss.
     pub curve: Vec<(u64, f64)>,
-    /// Loss on held-out pairs, bits per byte; `None` if the run diverged or has no language model.
-    pub held_out: Option<f64>,
-    /// Visual gain: how much better held-out texts fit their own images than others; `None` if the
-    /// run diverged.
-    pub visual_gain: Option<f64>,
+    /// The metrics on held-out pairs; `None` if the run diverged or its gear does not have one.
+    #[serde(flatten, serialize_with = "write_values", deserialize_with = "read_values")]
+    pub values: Values<Metric, Option<f64>>,
+}
+
+fn write_values<S: Serializer>(values: &Values<Metric, Option<f64>>, serializer: S) -> Result<S::Ok, S::Error> {
+    values.write(|metric| metric.column.key, serializer)
+}
+
+fn read_values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Values<Metric, Option<f64>>, D::Error> {
+    Values::read(columns(METRICS), |metric| metric.column.key, std::convert::identity, deserializer)
 }
 
 /// A paired comparison of two arms on one metric.

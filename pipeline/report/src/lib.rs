@@ -1,7 +1,7 @@
 //! The report of a run: one HTML file that opens offline, without scripts and requests.
 //!
-//! [`data`] defines the content, [`histogram`] and [`threshold`] prepare the signals, [`chart`]
-//! draws, and `assets/report.html.j2` is the page, with `assets/report_card.html.j2` for one pair.
+//! [`data`] defines the content, [`histogram`] and [`threshold`] prepare the signals and
+//! [`mod@check`] the check, [`chart`] draws, and `assets/report.html.j2` is the page, with `assets/report_card.html.j2` for one pair.
 //! Captions, URLs and names come from strangers, so the template escapes everything, only http(s)
 //! addresses become links, and the content security policy of the page forbids scripts and
 //! requests.
@@ -14,6 +14,7 @@ use minijinja::{AutoEscape, Environment, State, UndefinedBehavior, Value, contex
 use serde::Serialize;
 
 mod chart;
+pub mod check;
 pub mod data;
 pub mod histogram;
 mod number;
@@ -23,7 +24,9 @@ pub mod threshold;
 
 pub use number::count;
 
-use data::{CheckSummary, FunnelStep, InstructSummary, ReportData};
+use data::{Arm, CheckSummary, FunnelStep, InstructSummary, ReportData, Run, columns};
+use lynxdata_check::Metric;
+use lynxdata_check::metrics::Column;
 
 /// Name of the page's template.
 const PAGE: &str = "report.html";
@@ -166,26 +169,26 @@ fn instruct_totals(instruct: &InstructSummary) -> Value {
 }
 
 fn check_view(check: &CheckSummary) -> Value {
-    let mean = |values: Vec<Option<f64>>| {
-        let known: Vec<f64> = values.into_iter().flatten().collect();
+    let value = |run: &Run, metric: &Metric| run.values.get(metric).copied().flatten();
+    let has_value =
+        |metric: &Metric| check.arms.iter().flat_map(|arm| &arm.runs).any(|run| value(run, metric).is_some());
+    // A metric of every gear is shown even if all runs diverged.
+    let shown: Vec<&Metric> =
+        columns(&check.metrics).filter(|metric| !metric.needs_language_model || has_value(metric)).collect();
+    let of_column = |metric: &&Metric| {
+        let Column { key, title, unit, meaning } = metric.column;
+        context! { key, title, words => metric.words, unit => unit(check.gear), meaning }
+    };
+    let mean = |arm: &Arm, metric: &Metric| {
+        let known: Vec<f64> = arm.runs.iter().filter_map(|run| value(run, metric)).collect();
         if known.is_empty() { None } else { Some(known.iter().sum::<f64>() / known.len() as f64) }
     };
-    let arms: Vec<Value> = check
-        .arms
-        .iter()
-        .map(|arm| {
-            context! {
-                held_out => mean(arm.runs.iter().map(|run| run.held_out).collect()),
-                visual_gain => mean(arm.runs.iter().map(|run| run.visual_gain).collect()),
-            }
-        })
-        .collect();
-    let has_loss = check.arms.iter().flat_map(|arm| &arm.runs).any(|run| run.held_out.is_some());
+    let means = |arm: &Arm| shown.iter().map(|metric| mean(arm, metric)).collect::<Vec<Option<f64>>>();
     context! {
-        arms => arms,
-        has_loss => has_loss,
-        curves => both_widths(|width| chart::training_curves(check, width)),
-        steps_per_point => chart::steps_per_point(check),
+        columns => shown.iter().map(of_column).collect::<Vec<Value>>(),
+        means => check.arms.iter().map(means).collect::<Vec<_>>(),
+        curves => both_widths(|width| chart::training_curves(&check.arms, width)),
+        steps_per_point => chart::steps_per_point(&check.arms),
         differences => both_widths(|width| chart::differences(&check.comparisons, width)),
     }
 }

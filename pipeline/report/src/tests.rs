@@ -1,6 +1,10 @@
 //! The page as a whole, over a made-up run of the size of the quickstart.
 
-use lynxdata_check::outcome::Gate;
+use lynxdata_check::fit::Fit;
+use lynxdata_check::metrics::{Column, HELD_OUT_LOSS, METRICS, Measure, VISUAL_GAIN};
+use lynxdata_check::outcome::{CheckOutcome, Gate, Protocol, arm_fits, judge};
+use lynxdata_check::split::{HeldOut, LeftOut};
+use lynxdata_check::{FitResult, Gear, Losses, Measured, Metric, Seen, Split, Version};
 
 use super::data::{
     Arm, CheckSummary, Comparison, ConversationSample, DiversitySummary, DuplicateCluster, FunnelStep, InstructSummary,
@@ -9,7 +13,7 @@ use super::data::{
 };
 use super::histogram::{with_numbers, with_texts};
 use super::threshold::thresholds_in;
-use super::{render, unaccounted_rows};
+use super::{check, render, unaccounted_rows};
 
 const HOSTILE: &str =
     "</figcaption><script>alert(1)</script><img src=x onerror=alert(2)>\" onload='alert(3)' {{ 7 * 7 }}";
@@ -168,7 +172,7 @@ fn signals() -> Vec<SignalHistogram> {
     ]
 }
 
-fn check() -> CheckSummary {
+fn made_up_check() -> CheckSummary {
     let mut draws = Draws(11);
     let mut arm = |name: &str, pairs, floor: f64, held_out: f64, gain: f64| Arm {
         name: name.to_owned(),
@@ -179,8 +183,10 @@ fn check() -> CheckSummary {
                 curve: (1..=300)
                     .map(|step| (step * 2, floor + 4.2 * (-(step as f64) / 45.0).exp() + 0.05 * draws.normal()))
                     .collect(),
-                held_out: Some(held_out + 0.01 * draws.normal()),
-                visual_gain: Some(gain + 0.01 * draws.normal()),
+                values: [(&HELD_OUT_LOSS, held_out), (&VISUAL_GAIN, gain)]
+                    .map(|(metric, level)| (metric, Some(level + 0.01 * draws.normal())))
+                    .into_iter()
+                    .collect(),
             })
             .collect(),
     };
@@ -212,7 +218,8 @@ fn check() -> CheckSummary {
                            0.031 nats per byte less loss, 95% interval 0.010 to 0.052."
                 .to_owned(),
         method: "A compact Lynx of 600,000 weights is trained on every arm in 6 replicates.".to_owned(),
-        gain_unit: "bits per byte".to_owned(),
+        gear: Gear::Lynx,
+        metrics: METRICS.to_vec(),
         controls: vec![row("10 % wrong texts", false, 0.031, 0.012, 0.05, 0.004)],
         gates: vec![Gate {
             name: "looks at pictures".to_owned(),
@@ -371,7 +378,7 @@ fn sample() -> ReportData {
         kept_samples,
         rejected_samples,
         instruct: Some(instruct()),
-        check: Some(check()),
+        check: Some(made_up_check()),
     }
 }
 
@@ -399,6 +406,107 @@ fn renders_every_section() {
         let folder = std::path::PathBuf::from(folder);
         std::fs::write(folder.join("report.html"), page).unwrap();
         std::fs::write(folder.join("report.json"), serde_json::to_string_pretty(&data).unwrap()).unwrap();
+    }
+}
+
+/// Returns the section of the page about a check.
+fn section(page: &str) -> &str {
+    let start = page.find("<section id=\"check\">").expect("the check has a section");
+    &page[start..start + page[start..].find("</section>").expect("sections end")]
+}
+
+/// The outcomes of the golden test of the crate of the check, as `report.json` and as the page.
+#[test]
+fn checks_are_shown_as_before() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/golden");
+    let outcomes = std::fs::read_to_string(format!("{folder}/../../../check/golden/outcomes.json")).unwrap();
+    let outcomes: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&outcomes).unwrap();
+    let (mut summaries, mut sections) = (serde_json::Map::new(), String::new());
+    for (name, case) in outcomes {
+        let outcome: CheckOutcome = serde_json::from_value(case["outcome"].clone()).unwrap();
+        let fits: Vec<FitResult> = serde_json::from_value(case["fits"].clone()).unwrap();
+        let fits = if outcome.protocol.gear == Gear::Quick { Vec::new() } else { fits };
+        let summary = check::summary(&outcome, &fits);
+        summaries.insert(name, serde_json::to_value(&summary).unwrap());
+        sections += section(&render(&ReportData { check: Some(summary), ..ReportData::default() }).unwrap());
+    }
+    let json = serde_json::to_string_pretty(&summaries).unwrap() + "\n";
+    for (name, text) in [("checks.json", json), ("checks.html", sections)] {
+        let path = format!("{folder}/{name}");
+        if std::env::var_os("LYNXDATA_REWRITE").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(golden, text, "look at {path} with LYNXDATA_REWRITE=1 and git diff");
+    }
+}
+
+/// A made-up metric.
+const SURPRISE: Metric = Metric {
+    measure: Measure { name: "surprise", pair_key: "surprise", of_pair: |seen| seen.mean_bits(|losses| losses.nats) },
+    baseline: None,
+    words: "surprise",
+    column: Column { key: "surprise", title: "Surprise", unit: |_| "gasps", meaning: "Surprise is made up." },
+    ..HELD_OUT_LOSS
+};
+
+#[test]
+fn a_metric_that_is_added_to_the_list_is_on_the_page() {
+    const ALL: &[&Metric] = &[&VISUAL_GAIN, &HELD_OUT_LOSS, &SURPRISE];
+    let held_out = (0..60_u32).map(|pair| HeldOut {
+        pair,
+        uid: pair.to_string(),
+        cluster: pair.to_string(),
+        origin: 3,
+        counts: true,
+    });
+    let split = Split {
+        arms: vec![(100..300).collect(), (300..500).collect()],
+        held_out: held_out.collect(),
+        is_given: true,
+        are_conversations: false,
+        left_out: LeftOut {
+            pairs_of_arms: vec![200; 2],
+            in_held_out_clusters: vec![0; 2],
+            same_text: vec![0; 2],
+            similar_text: vec![0; 2],
+            beyond_most: vec![0; 2],
+            ..LeftOut::default()
+        },
+    };
+    let made = |fit: Fit| {
+        let nats = if fit.version == (Version::Arm { arm: 0 }) { 1.25 } else { 2.5 } + 0.01 * fit.replicate as f64;
+        let losses = [Losses { nats, nats_wrong_picture: 3.0, nats_unigram: 4.0 }];
+        let measured = split.held_out.iter().map(|_| Measured::new(ALL, &Seen::Losses(&losses), 1.0)).collect();
+        FitResult::new(fit, &split, 1, ALL, measured, &[], None)
+    };
+    let protocol = Protocol {
+        gear: Gear::Lynx,
+        metric: &VISUAL_GAIN,
+        seed: 1,
+        replicates: 4,
+        looks: vec![4],
+        alpha: 0.05,
+        margin_percent: 10.0,
+        fewest_pairs: 100,
+        fewest_held_out: 50,
+    };
+    let fits: Vec<FitResult> = arm_fits(&[0, 1], 4).into_iter().map(made).collect();
+    let outcome = judge(&protocol, ALL, &["clean".to_owned(), "raw".to_owned()], &split, &[200; 2], &fits);
+    let summary = check::summary(&outcome, &fits);
+    let value = serde_json::to_value(&summary).unwrap()["arms"][1]["runs"][3]["surprise"].as_f64().unwrap();
+    assert!((value - 2.53 / std::f64::consts::LN_2).abs() < 1e-9, "{value}");
+    assert_eq!(summary.comparisons.iter().filter(|row| row.metric == "surprise").count(), 1);
+    let page = render(&ReportData { check: Some(summary), ..ReportData::default() }).unwrap();
+    for part in [
+        "<th scope=\"col\" class=\"n\">Surprise <small>gasps</small></th>",
+        "<td class=\"n\" data-name=\"surprise\">1.83</td>",
+        "<th scope=\"col\" class=\"n\">Surprise</th>",
+        "<tr><td>clean</td><td class=\"n\">0</td><td class=\"n\">1.80</td><td class=\"n\">1.80</td>",
+        "Surprise is made up.",
+        "<td class=\"title\">surprise <small>clean minus raw, bits per byte; lower is better</small></td>",
+    ] {
+        assert!(section(&page).contains(part), "{part}: {}", section(&page));
     }
 }
 

@@ -11,7 +11,7 @@ use lynxdata_burn_model::{
 };
 use lynxdata_check::features::coordinates;
 use lynxdata_check::fit::{examples, training_seed};
-use lynxdata_check::{Fit, FitResult, Gear, Measured, Split, Training, Universe, Version};
+use lynxdata_check::{Fit, FitResult, Gear, Losses, METRICS, Measured, Seen, Split, Training, Universe, Version};
 
 use crate::host::Host;
 use crate::recipe::{CheckConfig, LoadedRecipe};
@@ -286,14 +286,14 @@ impl<'a> Lynx<'a> {
             results.push(lynxdata_burn_model::run(&spec, &mut |step, loss| progress(steps_before + step, loss))?);
         }
         let (first, members) = (&results[0], results.len() as f64);
-        let mean_bits = |place: usize, nats: &dyn Fn(&HeldOutLoss) -> f64| {
-            results.iter().map(|result| nats(&result.held_out[place])).sum::<f64>() / members / std::f64::consts::LN_2
+        let losses = |loss: &HeldOutLoss| Losses {
+            nats: loss.nats,
+            nats_wrong_picture: loss.nats_wrong_picture,
+            nats_unigram: loss.nats_unigram,
         };
-        let measured = first.held_out.iter().enumerate().map(|(place, loss)| Measured {
-            gain: mean_bits(place, &|loss| loss.nats_wrong_picture - loss.nats),
-            bits: Some(mean_bits(place, &|loss| loss.nats)),
-            unigram_bits: Some(mean_bits(place, &|loss| loss.nats_unigram)),
-            size: f64::from(loss.bytes),
+        let measured = first.held_out.iter().enumerate().map(|(place, loss)| {
+            let models: Vec<Losses> = results.iter().map(|result| losses(&result.held_out[place])).collect();
+            Measured::new(METRICS, &Seen::Losses(&models), f64::from(loss.bytes))
         });
         let curve = |(point, at): (usize, &LossPoint)| {
             (at.step, results.iter().map(|result| result.losses[point].loss).sum::<f64>() / members)
@@ -308,7 +308,7 @@ impl<'a> Lynx<'a> {
             losses: first.losses.iter().enumerate().map(curve).take_while(|(_, loss)| loss.is_finite()).collect(),
             uniform_bits_per_byte: first.uniform_bits_per_byte(),
         };
-        Ok(FitResult::new(fit, &self.split, self.seed, measured.collect(), &chosen, Some(training)))
+        Ok(FitResult::new(fit, &self.split, self.seed, METRICS, measured.collect(), &chosen, Some(training)))
     }
 }
 

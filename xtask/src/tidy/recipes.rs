@@ -22,6 +22,10 @@ const EXAMPLES: &[Example] = &[
         texts: &["//! LLaVA's JSON", "mod llava;", "&llava::FORMAT", "\"conversations\", \"llava\""],
     },
     Example {
+        recipe: "A metric of the check.",
+        texts: &["//! Held-out loss", "mod held_out_loss;", "HELD_OUT_LOSS", " Losses {", "Seen::Scores {"],
+    },
+    Example {
         recipe: "A stage.",
         texts: &["//! Stage `shards`", "mod shards;", "&shards::Shards,", "pub shards:", "Shards(commands"],
     },

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 use lynxdata_check::metrics::VISUAL_GAIN;
-use lynxdata_check::outcome::{CheckOutcome, Comparison, check, judge};
-use lynxdata_check::{Gear, Probe, Protocol, Verdict};
+use lynxdata_check::outcome::{ArmOutcome, CheckOutcome, Comparison, check, judge};
+use lynxdata_check::{Gear, METRICS, Metric, Probe, Protocol, Verdict};
 use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use crate::stages::train::Controls;
 use crate::stages::train::Train;
 
 /// Version of the verdict. Raise it when the same fits give another verdict.
-const FORMAT_VERSION: &str = "6";
+const FORMAT_VERSION: &str = "7";
 
 /// Path of the verdict in the run folder.
 pub const VERDICT: &str = "check/verdict.json";
@@ -92,13 +92,14 @@ impl Stage for Check {
                 Gear::Lynx => {
                     let mut fits = results(context, &Train)?;
                     fits.extend(results(context, &Controls)?);
-                    let mut outcome = judge(&protocol, &data.universe.arms, &data.split, &data.different_pairs, &fits);
+                    let mut outcome =
+                        judge(&protocol, METRICS, &data.universe.arms, &data.split, &data.different_pairs, &fits);
                     outcome.notes.push(second_opinion(&protocol, &data));
                     outcome
                 }
             };
             outcome.notes.extend(not_read(context)?);
-            let fits = outcome.arms.iter().map(|arm| arm.visual_gain.len() as u64).sum();
+            let fits = outcome.arms.iter().map(|arm| arm.replicates() as u64).sum();
             (new.rows_in, new.rows_out) = (fits, fits);
             let path = context.run.stage_file(new, VERDICT)?;
             let text = serde_json::to_string_pretty(&Written::of(outcome)).context("a verdict is not JSON")?;
@@ -188,16 +189,20 @@ impl Written {
 }
 
 /// Returns what `lynxdata check --json` prints: the comparison of the first two arms, and all
-/// comparisons under `comparisons`.
+/// comparisons under `comparisons`. It has the levels of the metrics that every gear has.
 pub(crate) fn told(outcome: &CheckOutcome) -> serde_json::Map<String, Value> {
     let first = outcome.first();
     let difference = first.difference.as_ref();
-    let gains = outcome.arms.iter().map(|arm| {
-        let mean = arm.visual_gain.iter().sum::<f64>() / arm.visual_gain.len().max(1) as f64;
-        let lowest = arm.visual_gain.iter().copied().reduce(f64::min);
-        (arm.name.clone(), json!({"mean": lowest.map(|_| mean), "lowest": lowest}))
-    });
-    let value = json!({
+    let levels = |metric: &Metric| {
+        let of_arm = |arm: &ArmOutcome| {
+            let values = arm.of(metric).values;
+            let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+            let lowest = values.iter().copied().reduce(f64::min);
+            (arm.name.clone(), json!({"mean": lowest.map(|_| mean), "lowest": lowest}))
+        };
+        outcome.arms.iter().map(of_arm).collect::<serde_json::Map<_, _>>()
+    };
+    let of_first = json!({
         "verdict": first.verdict.name(),
         "winner": first.verdict.winner(),
         "sentence": first.sentence,
@@ -213,7 +218,10 @@ pub(crate) fn told(outcome: &CheckOutcome) -> serde_json::Map<String, Value> {
         "minimum_detectable_effect": difference.and_then(|difference| difference.minimum_detectable_effect),
         "caption_noise_equivalent": first.caption_noise_equivalent.map(|noise| noise.percent),
         "caption_noise_equivalent_or_more": first.caption_noise_equivalent.map(|noise| noise.or_more),
-        "visual_gain": gains.collect::<serde_json::Map<_, _>>(),
+    });
+    let everywhere = outcome.metrics.iter().filter(|metric| !metric.needs_language_model);
+    let levels = everywhere.map(|metric| (metric.measure.name.to_owned(), Value::Object(levels(metric))));
+    let of_all = json!({
         "controls": outcome.controls,
         "gates": first.gates,
         "comparisons": outcome.comparisons.iter().map(|comparison| json!({
@@ -232,9 +240,9 @@ pub(crate) fn told(outcome: &CheckOutcome) -> serde_json::Map<String, Value> {
         })).collect::<Vec<_>>(),
         "notes": outcome.notes,
     });
-    match value {
-        Value::Object(map) => map,
-        _ => unreachable!("the macro above makes an object"),
+    match (of_first, of_all) {
+        (Value::Object(first), Value::Object(all)) => first.into_iter().chain(levels).chain(all).collect(),
+        _ => unreachable!("the macros above make objects"),
     }
 }
 

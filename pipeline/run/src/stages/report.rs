@@ -1,22 +1,23 @@
 //! Stage `report`: writes the results of the run as one HTML page, and the same numbers as
 //! `report.json`.
 
-mod check;
 mod pairs;
 mod signals;
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
+use lynxdata_check::Gear;
 use lynxdata_engine::select::{DUPLICATE, Rule};
 use lynxdata_records::schema::STATUS;
 use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, schema};
 use lynxdata_report::data::{FunnelStep, Loss, Rejection, ReportData, SelectionSummary};
-use lynxdata_report::{render, unaccounted_rows};
+use lynxdata_report::{check, render, unaccounted_rows};
 
+use super::check::verdict;
 use super::dedup::pool_of;
 use super::select::{self, Rejections};
-use super::{instruct, shards, stages_of};
+use super::{instruct, shards, stages_of, train};
 use crate::pool::{Pool, PoolPart};
 use crate::recipe::Recipe;
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
@@ -123,7 +124,10 @@ fn gather(context: &Context) -> Result<ReportData> {
         data.instruct = Some(instruct::summary(context)?);
     }
     if recipe.check.is_some() {
-        data.check = Some(check::summary(context)?);
+        let outcome = verdict(context)?;
+        let is_trained = outcome.protocol.gear == Gear::Lynx;
+        let fits = if is_trained { train::results(context, &train::Train)? } else { Vec::new() };
+        data.check = Some(check::summary(&outcome, &fits));
     }
     Ok(data)
 }

@@ -1,7 +1,7 @@
 //! The stages that judge data by learning from it: arms, check, train, examples and model.
 
 use lynxdata_check::Verdict;
-use lynxdata_check::outcome::CheckOutcome;
+use lynxdata_check::outcome::{ArmOutcome, CheckOutcome};
 
 use super::*;
 use crate::stages::arms::{self, Arms};
@@ -144,7 +144,7 @@ fn a_check_says_which_arm_has_the_captions_of_its_pictures() {
 fn every_fit_is_a_part_of_its_own_and_follows_its_settings() {
     let folder = folder(&format!("{ARMS}{LYNX}"), 8);
     let (_, told) = judge(folder.path(), &[]);
-    assert_eq!(told.arms.iter().map(|arm| arm.visual_gain.len()).collect::<Vec<_>>(), [2, 2]);
+    assert_eq!(told.arms.iter().map(ArmOutcome::replicates).collect::<Vec<_>>(), [2, 2]);
     let manifest = Manifest::read(&folder.path().join("run")).unwrap();
     let names: Vec<String> = manifest.parts("train").map(|part| part.part.clone()).collect();
     assert_eq!(names, ["right/00", "right/01", "wrong/00", "wrong/01"]);

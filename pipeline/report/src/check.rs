@@ -1,21 +1,16 @@
-//! The section of the report about the check.
+//! The section about the check, from its outcome.
 
-use anyhow::Result;
-use lynxdata_check::metrics::VISUAL_GAIN;
-use lynxdata_check::outcome::{self, Gate};
+use lynxdata_check::outcome::{self, CheckOutcome, Gate};
 use lynxdata_check::statistics::Difference;
-use lynxdata_check::{CheckOutcome, Fit, FitResult, Gear, Metric, Version};
-use lynxdata_report::data::{Arm, CheckSummary, Comparison, Run};
+use lynxdata_check::{Fit, FitResult, Gear, Metric, Version};
 
-use crate::stage::Context;
-use crate::stages::check::verdict;
-use crate::stages::train;
+use crate::data::{Arm, CheckSummary, Comparison, Run, columns};
+use crate::number::count;
 
-/// Summarises the check.
-pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
-    let outcome: CheckOutcome = verdict(context)?;
+/// Summarises a check. `fits` are those of the arms, with their training; there are none without
+/// training.
+pub fn summary(outcome: &CheckOutcome, fits: &[FitResult]) -> CheckSummary {
     let gear = outcome.protocol.gear;
-    let fits = if gear == Gear::Lynx { train::results(context, &train::Train)? } else { Vec::new() };
     let finite = |value: &f64| value.is_finite().then_some(*value);
     let arms = outcome.arms.iter().enumerate().map(|(place, arm)| {
         let curve = |replicate: usize| {
@@ -25,13 +20,13 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
             let points = training.map(|training| training.losses.as_slice()).unwrap_or_default().iter();
             points.map(|(step, loss)| (*step as u64, *loss)).collect()
         };
-        let run = |(replicate, gain): (usize, &f64)| Run {
+        let value = |metric: &Metric, replicate: usize| arm.of(metric).values.get(replicate).and_then(finite);
+        let run = |replicate: usize| Run {
             replicate: replicate as u64,
             curve: curve(replicate),
-            held_out: arm.held_out_loss.get(replicate).and_then(finite),
-            visual_gain: finite(gain),
+            values: columns(&outcome.metrics).map(|metric| (metric, value(metric, replicate))).collect(),
         };
-        let runs = arm.visual_gain.iter().enumerate().map(run).collect();
+        let runs = (0..arm.replicates()).map(run).collect();
         Arm { name: arm.name.clone(), pairs: arm.pairs as u64, runs }
     });
     let arms: Vec<Arm> = arms.collect();
@@ -57,7 +52,8 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
     let comparisons = outcome.comparisons.iter().flat_map(|compared| {
         let arms = [compared.first.as_str(), compared.second.as_str()];
         let decisive = row(metric, metric.words, arms, compared.difference.as_ref());
-        let beside = row(metric.other(), metric.other().words, arms, compared.other_metric.as_ref());
+        let beside = outcome.beside(compared);
+        let beside = beside.filter_map(|(metric, difference)| row(metric, metric.words, arms, difference));
         let adjusts = compared.adjusted_for > 1;
         // The interval has the level of the adjusted p.
         let decisive = decisive.map(|row| Comparison {
@@ -66,7 +62,7 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
             ..row
         });
         let beside = beside.map(|row| Comparison { is_adjusted: adjusts.then_some(false), ..row });
-        decisive.into_iter().chain(beside)
+        decisive.into_iter().chain(beside).collect::<Vec<_>>()
     });
     let comparisons = comparisons.collect();
     let controls = outcome.controls.iter().flat_map(|controls| {
@@ -85,7 +81,7 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
         }
         Gear::Lynx => format!(
             "A compact Lynx of {} weights is trained on every arm in every replicate.",
-            lynxdata_report::count(weights.unwrap_or(0))
+            count(weights.unwrap_or(0))
         ),
     };
     let sentences = outcome.comparisons.iter().map(|compared| match compared.sentence.as_str() {
@@ -100,18 +96,19 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
             gates.push(gate.clone());
         }
     }
-    Ok(CheckSummary {
+    CheckSummary {
         metric: metric.words.to_owned(),
         arms,
         comparisons,
         verdict_word: verdict_in_words(&outcome.comparisons),
         verdict_sentence: sentences.join(" "),
         method,
-        gain_unit: (VISUAL_GAIN.unit)(gear).to_owned(),
+        gear,
         controls,
         gates,
         notes: outcome.notes.clone(),
-    })
+        metrics: outcome.metrics.clone(),
+    }
 }
 
 /// Returns the headline: the verdict of the only comparison, otherwise an arm that is better than
