@@ -500,9 +500,9 @@ fn a_metric_that_is_added_to_the_list_is_on_the_page() {
     let page = render(&ReportData { check: Some(summary), ..ReportData::default() }).unwrap();
     for part in [
         "<th scope=\"col\" class=\"n\">Surprise <small>gasps</small></th>",
-        "<td class=\"n\" data-name=\"surprise\">1.825</td>",
+        "<td class=\"n\" data-name=\"surprise\">1.83</td>",
         "<th scope=\"col\" class=\"n\">Surprise</th>",
-        "<td class=\"n\">1.803</td>",
+        "<td class=\"n\">1.80</td>",
         "Surprise is made up.",
         "<td class=\"title\">surprise <small>clean minus raw, bits a byte; lower is better</small></td>",
     ] {
