@@ -1,13 +1,15 @@
 //! The report of a run: one HTML file that opens offline, without scripts and requests.
 //!
 //! [`data`] defines the content, [`histogram`] and [`threshold`] prepare the signals and
-//! [`mod@check`] the check, [`chart`] draws, and `assets/report.html.j2` is the page, with `assets/report_card.html.j2` for one pair.
-//! Captions, URLs and names come from strangers, so the template escapes everything, only http(s)
-//! addresses become links, and the content security policy of the page forbids scripts and
-//! requests.
+//! [`mod@check`] the check, [`chart`] draws, and `assets/report.html.j2` is the page, with
+//! `assets/report_card.html.j2` for one pair. Captions, URLs and names come from strangers, so the
+//! template escapes everything, only http(s) addresses become links, and the content security
+//! policy of the page forbids scripts and requests.
 
 use std::cmp::Reverse;
 
+use lynxdata_check::Metric;
+use lynxdata_check::metrics::Column;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, State, UndefinedBehavior, Value, context};
@@ -25,8 +27,6 @@ pub mod threshold;
 pub use number::count;
 
 use data::{Arm, CheckSummary, FunnelStep, InstructSummary, ReportData, Run, columns};
-use lynxdata_check::Metric;
-use lynxdata_check::metrics::Column;
 
 /// Name of the page's template.
 const PAGE: &str = "report.html";
