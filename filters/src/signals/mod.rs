@@ -48,7 +48,7 @@ pub struct Group {
     /// the measurer is then made for every part, so it must not be expensive to make.
     pub batch: usize,
     /// Makes the measurer of these signals. The weights of a model are read here.
-    pub measurer: fn(&'static [Signal]) -> Result<Box<dyn Measurer>, MeasureError>,
+    pub measurer: MakeMeasurer,
 }
 
 /// All groups in the order of columns, text first.
@@ -126,6 +126,9 @@ pub trait Measurer: Debug + Send + Sync {
     /// that lacks what a signal needs is no error; its value is [`Value::Missing`].
     fn measure(&self, pairs: &[Sample<'_>], values: &mut Vec<Value>) -> Result<(), MeasureError>;
 }
+
+/// A function that makes the measurer of some signals.
+pub type MakeMeasurer = fn(&'static [Signal]) -> Result<Box<dyn Measurer>, MeasureError>;
 
 /// An error of a measurer, which ends a run: it says nothing about the pairs.
 pub type MeasureError = Box<dyn Error + Send + Sync>;

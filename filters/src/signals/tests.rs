@@ -183,23 +183,22 @@ fn a_model_is_loaded_once_and_measures_batches() {
     assert!(!model.group().is_by_pair());
 }
 
+static LOST: Group = Group { measurer: |_signals| Err("the weights are lost".into()), ..MODEL };
+static WITHOUT_FUNCTION: Group = Group { measurer: functions, ..MODEL };
+static WITH_ONE_SIGNAL: Group = Group { signals: &[of_model("score")], ..MODEL };
+
 #[test]
 fn a_model_that_fails_is_an_error_and_no_value() {
-    static LOST: Group = Group { measurer: |_signals| Err("the weights are lost".into()), ..MODEL };
     assert_eq!(LOST.load().unwrap_err().to_string(), "the weights are lost");
-    static WITHOUT_FUNCTION: Group = Group { measurer: functions, ..MODEL };
     assert!(WITHOUT_FUNCTION.load().unwrap_err().to_string().contains("score has no function"));
 
-    let pair = Sample::new(Some("abcd"), None);
-    let error = |group: &'static Group| group.load().unwrap().measure(std::slice::from_ref(&pair), &mut Vec::new());
-    assert_eq!(error(&MODEL).unwrap_err().to_string(), "a caption is too long for the weights");
-    static WITH_ONE_SIGNAL: Group = Group { signals: &[of_model("score")], measurer: longer, ..MODEL };
-    assert!(error(&WITH_ONE_SIGNAL).unwrap_err().to_string().contains("at value 3 instead of 1"));
-}
-
-/// A measurer that gives more values than its group has signals.
-fn longer(_signals: &'static [Signal]) -> Result<Box<dyn Measurer>, MeasureError> {
-    Ok(Box::new(Model { weights: vec![1; 9], batches: AtomicUsize::new(0) }))
+    let error = |group: &'static Group, caption: &str| {
+        let pair = Sample::new(Some(caption), None);
+        group.load().unwrap().measure(&[pair], &mut Vec::new()).unwrap_err().to_string()
+    };
+    assert_eq!(error(&MODEL, "abcd"), "a caption is too long for the weights");
+    let too_many = error(&WITH_ONE_SIGNAL, "abc");
+    assert!(too_many.contains("at value 3 instead of 1"), "{too_many}");
 }
 
 proptest! {

@@ -19,7 +19,7 @@ use lynxdata_report::count as grouped;
 use tracing::warn;
 
 use crate::recipe::{LoadedRecipe, Recipe};
-use crate::stage::{Along, AlongDownload, Context, Parts, Planned, Stage, StageOutcome, part_name, settings_text};
+use crate::stage::{Along, Context, Parts, Planned, Stage, StageOutcome, part_name, settings_text};
 use crate::table;
 use fresh::Fresh;
 use pool::PoolWriter;
@@ -194,7 +194,10 @@ fn make<'a>(
     }
     let config = &context.recipe().download;
     let mut writer = PoolWriter::create(&context.run, new, config, &name, part.index)?;
-    let mut along = along_of(later)?;
+    let mut along = None;
+    for stage in later {
+        along = along.or(stage.along_download()?.map(|along| (*stage, along)));
+    }
     let measure = along.as_ref().map(|(_, along)| along.measure());
     let log = download(context, downloader, part, measure, &mut |pairs, measured| {
         writer.write(&pairs)?;
@@ -205,16 +208,6 @@ fn make<'a>(
     write_log(context, &name, &log, new)?;
     let Some((stage, along)) = along else { return Ok(Vec::new()) };
     Ok(along.finish(&name, context).into_iter().map(|plan| Along { stage, plan }).collect())
-}
-
-/// Returns the first stage whose parts are made along with a download, and its object for one part.
-fn along_of<'a>(later: &[&'a dyn Stage]) -> Result<Option<(&'a dyn Stage, Box<dyn AlongDownload>)>> {
-    for stage in later {
-        if let Some(along) = stage.along_download()? {
-            return Ok(Some((*stage, along)));
-        }
-    }
-    Ok(None)
 }
 
 /// Refuses to replace a committed part if most of its rows fail now, and did not before, because a

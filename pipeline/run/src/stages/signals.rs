@@ -94,13 +94,11 @@ pub(crate) fn parts<'a>(context: &'a Context, groups: &'static [Group]) -> Resul
 }
 
 fn load_once<'a>(group: &'static Group, measurer: &'a OnceLock<LoadedGroup>) -> Result<&'a LoadedGroup> {
-    match measurer.get() {
-        Some(loaded) => Ok(loaded),
-        None => {
-            let loaded = load(group)?;
-            Ok(measurer.get_or_init(|| loaded))
-        }
+    if let Some(loaded) = measurer.get() {
+        return Ok(loaded);
     }
+    let loaded = load(group)?;
+    Ok(measurer.get_or_init(|| loaded))
 }
 
 fn load(group: &'static Group) -> Result<LoadedGroup> {
