@@ -82,10 +82,12 @@ pub struct Measure {
 pub struct MetricGate {
     /// Name of the condition.
     pub name: &'static str,
-    /// Returns whether the condition holds for two arms at a level α, and the finding as a
-    /// sentence; `None` if there is nothing to judge.
-    pub judge: fn([OfArm; 2], Gear, f64) -> Option<(bool, String)>,
+    /// Judges two arms at a level α; `None` if there is nothing to judge.
+    pub judge: fn([OfArm; 2], Gear, f64) -> Option<Finding>,
 }
+
+/// Whether a condition holds, and the finding as a sentence.
+pub type Finding = (bool, String);
 
 /// A metric of an arm.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! Held-out loss: the bits per byte of held-out text.
 
-use super::{Column, Measure, Metric, MetricGate, OfArm};
+use super::{Column, Finding, Measure, Metric, MetricGate, OfArm};
 use crate::gear::{Gear, MANY_EPOCHS};
 
 /// The held-out loss. Its baseline is the loss of a model that knows token frequencies only.
@@ -34,7 +34,7 @@ pub const HELD_OUT_LOSS: Metric = Metric {
 /// Requires that in every replicate the better of the two models is better than token frequencies.
 /// One of the two may fail this: texts in another language than the held-out ones teach nothing
 /// about these, and that is a finding.
-fn is_better_than_frequencies(arms: [OfArm; 2], _: Gear, _: f64) -> Option<(bool, String)> {
+fn is_better_than_frequencies(arms: [OfArm; 2], _: Gear, _: f64) -> Option<Finding> {
     let [first, second] = arms;
     if first.values.is_empty() {
         return None;

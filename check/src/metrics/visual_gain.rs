@@ -1,6 +1,6 @@
 //! Visual gain: the margin by which texts fit their own images better than others.
 
-use super::{Column, Measure, Metric, MetricGate, OfArm};
+use super::{Column, Finding, Measure, Metric, MetricGate, OfArm};
 use crate::gear::{Gear, Seen};
 use crate::statistics::difference;
 
@@ -23,7 +23,10 @@ pub const VISUAL_GAIN: Metric = Metric {
     higher_is_better: true,
     needs_language_model: false,
     unit,
-    gate: Some(MetricGate { name: "looks at pictures", judge: looks_at_pictures }),
+    gate: Some(MetricGate {
+        name: "looks at pictures",
+        judge: |arms, gear, alpha| Some(looks_at_pictures(arms, gear, alpha)),
+    }),
     note: |_| None,
     finding: "its texts fit their images better than those of",
     grows_with_quantity: true,
@@ -45,7 +48,7 @@ fn unit(gear: Gear) -> &'static str {
 
 /// Requires that at least one arm uses its images in every replicate. The other may be blind
 /// because its texts do not fit, and that is a finding.
-fn looks_at_pictures(arms: [OfArm; 2], gear: Gear, alpha: f64) -> Option<(bool, String)> {
+fn looks_at_pictures(arms: [OfArm; 2], gear: Gear, alpha: f64) -> Finding {
     let sees = |gains: &[f64]| {
         gains.iter().all(|gain| *gain > 0.0) && difference(gains, &vec![0.0; gains.len()], alpha).is_significant()
     };
@@ -63,5 +66,5 @@ fn looks_at_pictures(arms: [OfArm; 2], gear: Gear, alpha: f64) -> Option<(bool, 
     if !passed {
         finding += "; for at least one arm it must be above 0 in every replicate, and significantly so on average; otherwise the check cannot say whose texts fit their images";
     }
-    Some((passed, finding))
+    (passed, finding)
 }

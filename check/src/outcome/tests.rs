@@ -503,7 +503,7 @@ fn fits_and_outcomes_are_written_as_before() {
     };
     add("fit", &few, 2, &|result| result);
     add("loss", &Protocol { metric: &HELD_OUT_LOSS, ..few.clone() }, 3, &|result| result);
-    add("quick", &Protocol { gear: Gear::Quick, ..few.clone() }, 2, &without_language);
+    add("quick", &Protocol { gear: Gear::Quick, ..few.clone() }, 2, &|result| without_language(&result));
     add("too few", &Protocol { fewest_pairs: 1000, ..few.clone() }, 2, &|result| result);
     add("diverged", &few, 2, &|result| if result.fit.replicate == 1 { diverged(&result) } else { result });
     let told: serde_json::Map<String, serde_json::Value> = cases
@@ -543,10 +543,10 @@ fn remeasured(result: &FitResult, change: impl Fn(usize, &Measured) -> Measured)
     FitResult { measured, ..result.clone() }
 }
 
-fn without_language(result: FitResult) -> FitResult {
+fn without_language(result: &FitResult) -> FitResult {
     let gain = |values: &Values<Measure, f64>| (&VISUAL_GAIN.measure, *values.get(&VISUAL_GAIN.measure).unwrap());
     let values = [(&VISUAL_GAIN, *result.values.get(&VISUAL_GAIN).unwrap())].into_iter().collect();
-    let result = remeasured(&result, |_, measured| Measured {
+    let result = remeasured(result, |_, measured| Measured {
         values: [gain(&measured.values)].into_iter().collect(),
         size: 1.0,
     });

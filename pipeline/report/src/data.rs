@@ -350,6 +350,7 @@ pub struct CheckSummary {
     pub metrics: Vec<&'static Metric>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn write_gear<S: Serializer>(gear: &Gear, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str((VISUAL_GAIN.unit)(*gear))
 }
