@@ -364,6 +364,7 @@ fn answers_are_only_kept_for_the_same_questions_and_cut_ones_are_reported_by_eve
     let copied: Vec<&str> =
         arguments.iter().map(|text| if *text == "r.jsonl" { "copy.jsonl" } else { *text }).collect();
     lynxdata(folder, &copied).ended_with(0);
+    std::fs::create_dir(folder.join("images")).unwrap();
     lynxdata(folder, &[&arguments[..], &["--images", "images"]].concat())
         .ended_with(1)
         .says(&["out holds answers with images = null, but now images is \"images\"; name another --out"]);
