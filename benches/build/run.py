@@ -10,7 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PROFILES = {"release": ["--release"], "light": ["--config", str(HERE / "light.toml"), "--profile", "light"]}
+PROFILES = {"uniform": ["--config", str(HERE / "uniform.toml"), "--profile", "uniform"], "release": ["--release"]}
 
 
 def cpu_seconds(command, **settings):
