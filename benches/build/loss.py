@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / "download"), str(HERE.parent / "instruct")]
+sys.path.insert(0, str(HERE.parent / "download"))
 
 from bench import LYNXDATA_PICTURES, Bench, add_arguments, lynxdata_command  # noqa: E402
 from serve import Server  # noqa: E402
@@ -120,7 +120,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser)
     parser.add_argument("--binaries", nargs="+", required=True, metavar="NAME=PATH", help="the first one is the base")
-    parser.add_argument("--pool", type=Path, required=True, help="a folder that `generated_pool` wrote, with 100,000 pairs")
+    parser.add_argument("--pool", type=Path, required=True, help="a folder that `generated_pool` wrote, with 100,000 pairs; `dedup` is run in it")
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=[name for name in COMMANDS if name != "check"])
     chosen = parser.parse_args()
     binaries = dict(text.split("=", 1) for text in chosen.binaries)
