@@ -29,6 +29,7 @@
 //! * [`sqlite`]: writes the databases that index archives;
 //! * [`text`] and [`python_json`]: foreign text as UTF-8, and foreign JSON as standard JSON;
 //! * [`MeasuredFile`]: a file whose digest is computed while it is written;
+//! * [`temporary`]: lists that may not fit into memory, and their sorting;
 //! * [`RunFolder`]: atomic commits and the manifest that makes runs resumable;
 //! * [`nearest`]: the valid name that a mistyped one probably means;
 //! * [`card`]: the dataset card beside published shards.
@@ -51,6 +52,7 @@ mod run_folder;
 pub mod schema;
 pub mod sqlite;
 mod status;
+pub mod temporary;
 pub mod text;
 pub mod webdataset;
 

@@ -34,7 +34,6 @@ pub mod stage;
 pub mod stages;
 pub mod status;
 pub mod table;
-mod temporary;
 pub mod verify;
 pub mod video;
 

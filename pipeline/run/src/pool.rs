@@ -8,6 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use lynxdata_filters::{GROUPS, SignalType};
 use lynxdata_records::schema::{Column, UID};
 use lynxdata_records::{PartEntry, RunFolder, fingerprint, parquet, schema};
+use serde::{Deserialize, Serialize};
 
 use crate::table;
 
@@ -21,7 +22,7 @@ const _: () = assert!(
 );
 
 /// The place of a pair in a pool. Places have the order of the pairs in the pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {
     /// Number of the part.
     pub part: u32,

@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use lynxdata_engine::Session;
 use lynxdata_fetch::{Measure, Metrics};
 use lynxdata_filters::{MeasureError, Value};
+use lynxdata_records::temporary::Memory;
 use lynxdata_records::{Manifest, NewPart, PartEntry, RunFolder, fingerprint};
 use serde::Serialize;
 use tracing::info;
@@ -163,6 +164,13 @@ impl Context {
     /// Returns the recipe.
     pub fn recipe(&self) -> &Recipe {
         &self.loaded.recipe
+    }
+
+    /// Returns the memory for what stages hold about pairs that may be duplicates. What exceeds it
+    /// goes to the folder of temporary files.
+    pub(crate) fn memory(&self) -> Memory {
+        let bytes = self.recipe().resources.memory_mb.saturating_mul(1_000_000);
+        Memory::limited(bytes, self.run.temporary_folder())
     }
 
     /// Returns whether a stage is complete and was made from the present parts of its input stages

@@ -323,26 +323,38 @@ fn every_set_has_a_configuration_in_the_card_also_if_its_name_has_dots() {
     assert_eq!((files_of("llava_json-x"), files_of("llava_json-x.y")), (1, 1));
 }
 
-#[test]
-fn duplicates_are_the_same_if_clusters_do_not_fit_into_memory() {
+/// 200 images with captions, of which there are only five, in parts of 50.
+fn folder_with_duplicates() -> tempfile::TempDir {
     let folder = folder_with_recipe();
+    let pairs = folder.path().join("pairs");
+    for copy in 5..200 {
+        std::fs::copy(pairs.join(format!("{:02}.jpg", copy % 5)), pairs.join(format!("{copy:02}.jpg"))).unwrap();
+        std::fs::write(pairs.join(format!("{copy:02}.txt")), "a copy ".repeat(copy * 7 % 20)).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn duplicates_are_the_same_if_they_do_not_fit_into_memory() {
+    let folder = folder_with_duplicates();
     let stages: [&dyn Stage; 4] = [&Download, &Signals, &Dedup, &Select];
-    let selected = |sets: &[&str]| {
-        run(load(folder.path(), sets), &Wanted::only(&stages), Arc::new(Silent)).unwrap();
-        let golden = Golden::read(folder.path(), &Select, |part| Some(part.digest()));
+    let found = |sets: &[&str]| {
+        let sets: Vec<&str> = sets.iter().copied().chain(["download.rows_per_part=50"]).collect();
+        run(load(folder.path(), &sets), &Wanted::only(&stages), Arc::new(Silent)).unwrap();
+        let golden = stages.map(|stage| Golden::read(folder.path(), stage, |part| Some(part.digest())));
         let duplicates = |part: u32| {
             let path = folder.path().join(format!("run/selection/clean/part-{part:05}.parquet"));
             let rows = table::read(&path, Some(&[DUPLICATE_OF.name])).unwrap();
             DUPLICATE_OF.of(&rows, &path).unwrap().iter().flatten().count()
         };
-        let found: usize = (0..3).map(duplicates).sum();
+        let duplicates: usize = (0..4).map(duplicates).sum();
         std::fs::remove_dir_all(folder.path().join("run")).unwrap();
-        (golden, found)
+        (golden, duplicates)
     };
-    // Without memory, each pass reads the clusters of one pair.
-    let all_at_once = selected(&[]);
-    assert_eq!(selected(&["resources.memory_mb=0"]), all_at_once);
-    assert_eq!(all_at_once.1, 1);
+    // Without memory, the links of clusters, their pairs and the duplicates are on disk.
+    let in_memory = found(&[]);
+    assert_eq!(found(&["resources.memory_mb=0"]), in_memory);
+    assert_eq!(in_memory.1, 195);
 }
 
 #[test]

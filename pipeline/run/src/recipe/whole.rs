@@ -189,21 +189,14 @@ impl Default for ReportConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResourcesConfig {
-    /// Memory in MB for the keys that `dedup` compares and for the duplicates that `select` chooses
-    /// from. With less than 16 bytes per pair of the pool, or 500 bytes per pair that has
-    /// duplicates, the pool is read several times.
+    /// Memory in MB for what `dedup`, `select` and `report` hold about pairs that may be
+    /// duplicates. If 32 bytes per pair of the pool are more than that, `dedup` reads the pool
+    /// several times; what else does not fit goes to temporary files in the run folder.
     pub memory_mb: u64,
 }
 
 impl Default for ResourcesConfig {
     fn default() -> Self {
         ResourcesConfig { memory_mb: 1000 }
-    }
-}
-
-impl ResourcesConfig {
-    /// Returns the memory in bytes.
-    pub fn memory_bytes(&self) -> u64 {
-        self.memory_mb.saturating_mul(1_000_000)
     }
 }

@@ -1,14 +1,15 @@
 //! Stage `dedup`: assigns every pair of the pool to a cluster of duplicates.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::{Array, ArrayRef, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder};
-use lynxdata_engine::dedup::{Candidate, Clusters, DedupConfig, Key, Match, Membership, cluster};
+use lynxdata_engine::dedup::{Candidate, Clusters, DedupConfig, Key, Match, Matches, Membership, cluster};
 use lynxdata_filters::parse_hash_hex;
 use lynxdata_records::schema::{CAPTION, ORIGINAL_HEIGHT, ORIGINAL_WIDTH, SHA256, UID, URL};
+use lynxdata_records::temporary::{Sortable, SortedRecords, Sorter, text_bytes};
 use lynxdata_records::{NewPart, fingerprint, parquet, schema};
+use serde::{Deserialize, Serialize};
 
 use crate::pool::{ENTROPY, PHASH, Pool, PoolPart};
 use crate::recipe::Recipe;
@@ -55,9 +56,9 @@ impl Stage for Dedup {
             if pairs > u64::from(u32::MAX) {
                 bail!("the pool has {pairs} pairs, more than the {} that can be compared with each other", u32::MAX);
             }
-            let memory = context.recipe().resources.memory_bytes();
-            let clusters = cluster(pairs, config, memory, &mut |by, each| scan(context, &pool, config, by, each))?;
-            write(context, &pool, &clusters, new)
+            let clusters =
+                cluster(pairs, config, &context.memory(), &mut |by, each| scan(context, &pool, config, by, each))?;
+            write(context, &pool, named(context, &pool, clusters)?, new)
         });
         Ok(Box::new(std::iter::once(Ok(Planned::new("all", print, make)))))
     }
@@ -105,27 +106,61 @@ fn key(text: &str) -> Option<Key> {
     (!text.is_empty()).then(|| Key::of_text(text))
 }
 
+/// A pair that has duplicates. They are in the order of the pool.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Member {
+    index: u32,
+    /// Index and key of the first pair of its cluster, after which the cluster is named.
+    first: (u32, Box<str>),
+    /// Number of pairs in the cluster.
+    size: u32,
+    matched_by: Matches,
+}
+
+impl Sortable for Member {
+    fn heap_bytes(&self) -> usize {
+        text_bytes(&self.first.1)
+    }
+}
+
+/// Names the clusters, and returns their pairs in the order of the pool.
+fn named(context: &Context, pool: &Pool, clusters: Clusters) -> Result<SortedRecords<Member>> {
+    let mut members = Sorter::new(context.memory().share(2));
+    let mut parts = pool.parts.iter();
+    let (mut uids, mut first) = (StringArray::new_null(0), 0);
+    for member in clusters {
+        // The clusters come in the order of their first pairs, so each part is read once.
+        let (index, Membership { cluster, size, matched_by }) = member?;
+        while cluster - first >= uids.len() as u32 {
+            first += uids.len() as u32;
+            let part = parts.next().context("a cluster begins after the end of the pool; this is a bug")?;
+            let rows = part.columns(&context.run, &[UID.name])?;
+            uids = UID.of(&rows, &part.path(&context.run)?)?.clone();
+        }
+        let name = uids.value((cluster - first) as usize);
+        members.push(Member { index, first: (cluster, name.into()), size, matched_by })?;
+    }
+    Ok(members.sorted()?)
+}
+
 /// Writes the cluster of every pair, one file for each part of the pool.
-fn write(context: &Context, pool: &Pool, clusters: &Clusters, new: &mut NewPart) -> Result<()> {
-    // A cluster is named by its first pair, which may be in an earlier part.
-    let mut names: HashMap<u32, String> = HashMap::new();
+fn write(context: &Context, pool: &Pool, members: SortedRecords<Member>, new: &mut NewPart) -> Result<()> {
+    let mut members = members.peekable();
     let mut first = 0;
     for part in &pool.parts {
         let rows = part.columns(&context.run, &[UID.name])?;
         let uids = UID.of(&rows, &part.path(&context.run)?)?.clone();
-        let members: Vec<Option<Membership>> = (first..).take(uids.len()).map(|index| clusters.of(index)).collect();
-        for (index, (uid, member)) in (first..).zip(uids.iter().zip(&members)) {
+        let of_pair = |index| members.next_if(|next| !matches!(next, Ok(next) if next.index != index)).transpose();
+        let of_part = (first..).take(uids.len()).map(of_pair).collect::<Result<Vec<Option<Member>>, _>>()?;
+        for member in &of_part {
             let class = match member {
                 None => "unique",
-                Some(_) if clusters.is_first(index) => {
-                    names.insert(index, uid.unwrap_or_default().to_owned());
-                    "first_of_cluster"
-                }
+                Some(member) if member.index == member.first.0 => "first_of_cluster",
                 Some(_) => "duplicate",
             };
             *new.counts.entry(class.to_owned()).or_default() += 1;
         }
-        let batch = to_batch(&uids, &members, &names)?;
+        let batch = to_batch(&uids, &of_part)?;
         let file = format!("{}/part-{}.parquet", schema::clusters().name, part.pairs.part);
         parquet::write(&context.run.stage_file(new, &file)?, &batch.schema(), [&batch])?;
         new.rows_in += uids.len() as u64;
@@ -135,23 +170,19 @@ fn write(context: &Context, pool: &Pool, clusters: &Clusters, new: &mut NewPart)
     Ok(())
 }
 
-fn to_batch(uids: &StringArray, members: &[Option<Membership>], names: &HashMap<u32, String>) -> Result<RecordBatch> {
+fn to_batch(uids: &StringArray, members: &[Option<Member>]) -> Result<RecordBatch> {
     let mut matched_by = ListBuilder::new(StringBuilder::new());
     for member in members {
-        let matches = member.iter().flat_map(|member| &member.matched_by);
+        let matches = member.iter().flat_map(|member| member.matched_by.iter());
         matches.for_each(|by| matched_by.values().append_value(by.name()));
         matched_by.append(true);
     }
-    let cluster = |(uid, member): (Option<&str>, &Option<Membership>)| match member {
-        Some(member) => names.get(&member.cluster).cloned(),
-        None => uid.map(str::to_owned),
-    };
+    let names = uids.iter().zip(members).map(|(uid, member)| member.as_ref().map(|member| &*member.first.1).or(uid));
+    let sizes = members.iter().map(|member| member.as_ref().map_or(1, |member| i64::from(member.size)));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(uids.clone()),
-        Arc::new(uids.iter().zip(members).map(cluster).collect::<StringArray>()),
-        Arc::new(Int64Array::from_iter_values(
-            members.iter().map(|member| member.as_ref().map_or(1, |member| i64::from(member.size))),
-        )),
+        Arc::new(names.collect::<StringArray>()),
+        Arc::new(Int64Array::from_iter_values(sizes)),
         Arc::new(matched_by.finish()),
     ];
     RecordBatch::try_new(schema::clusters().schema(), columns).context("clusters do not fit their schema")

@@ -9,19 +9,21 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, ListBuilder, RecordBatch, StringArray,
-    StringBuilder, UInt64Array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, ListBuilder, RecordBatch, StringArray, StringBuilder,
 };
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
 use lynxdata_engine::Session;
+use lynxdata_engine::dedup::Duplicate;
 use lynxdata_engine::select::{DUPLICATE, Rule, check, evaluate, texts_read_as_floats};
 use lynxdata_fetch::Source;
 use lynxdata_filters::GROUPS;
 use lynxdata_records::schema::{DUPLICATE_BY, DUPLICATE_DISTANCE, DUPLICATE_OF, IMAGE, KEPT, REJECTED_BY, UID};
+use lynxdata_records::temporary::TemporaryWriter;
 use lynxdata_records::{FileEntry, NewPart, PartEntry, fingerprint, parquet, schema};
 use lynxdata_report::count as grouped;
 
-use self::duplicates::{DuplicateOfKept, Duplicates};
+use self::duplicates::Duplicates;
+pub(crate) use self::duplicates::{DuplicateCounts, Star};
 use super::dedup::pool_of;
 use crate::pool::{Place, Pool, PoolPart};
 use crate::recipe::{LoadedRecipe, Recipe, SelectionConfig};
@@ -30,7 +32,6 @@ use crate::stages::dedup::Dedup;
 use crate::stages::download::Download;
 use crate::stages::signals::Signals;
 use crate::table;
-use crate::temporary::TemporaryBatches;
 
 /// Version of the selections. Raise it when the same signals and rules give another selection.
 const FORMAT_VERSION: &str = "3";
@@ -117,7 +118,7 @@ fn make(
 ) -> Result<()> {
     // A bit of each pair stays in memory; its answers are on disk until the duplicates are known.
     let mut passing: Vec<BooleanArray> = Vec::new();
-    let mut all_rejected = TemporaryBatches::create(&context.run, &Rejected::schema())?;
+    let mut all_rejected = TemporaryWriter::create(&context.memory())?;
     let mut failures: BTreeMap<&str, Failures> = BTreeMap::new();
     for part in &pool.parts {
         let rows = pairs(context, part)?;
@@ -135,28 +136,34 @@ fn make(
             rejected.push(answers.iter().map(|answers| !answers.passed.value(row)));
         }
         passing.push((0..rows.num_rows()).map(|row| Some(rejected.passes(row))).collect());
-        all_rejected.write(&rejected.into_batch()?)?;
+        all_rejected.push(&rejected.words)?;
     }
     for (rule, Failures { pairs, first, reason }) in &failures {
         tracing::warn!(
             "selection {name}: rule {rule:?} could not be evaluated on {pairs} pairs, which do not pass; the error of {first}: {reason}"
         );
     }
-    let mut duplicates = Duplicates::default();
+    let mut duplicates = Duplicates::none();
     if selection.deduplicate {
-        duplicates = Duplicates::find(context, name, pool, clusters, &passing)?;
+        duplicates = Duplicates::find(context, pool, clusters, &passing)?;
     }
 
-    for (part, rejected) in pool.parts.iter().zip(all_rejected.read()?) {
+    let mut counts = DuplicateCounts::new(context.memory().share(2));
+    for ((number, part), rejected) in (0..).zip(&pool.parts).zip(all_rejected.finish()?.into_records()?) {
         let uids = part.columns(&context.run, &[UID.name])?;
         let uids = UID.of(&uids, &part.path(&context.run)?)?;
-        let batch = to_batch(uids, &Rejected::of_batch(rules, &rejected?), &duplicates.of_next_part()?)?;
+        let duplicates = duplicates.of_next_part(uids.len())?;
+        for (row, duplicate) in &duplicates {
+            counts.add(&duplicate.of.1, Place { part: number, row: *row as u32 }, duplicate.by)?;
+        }
+        let batch = to_batch(uids, &Rejected::of_words(rules, rejected?), &duplicates)?;
         let kept = KEPT.of(&batch, Path::new(schema::selection().name))?;
         new.rows_out += kept.true_count() as u64;
         let path = context.run.stage_file(new, &file_name(name, &part.pairs.part))?;
         parquet::write(&path, &batch.schema(), [&batch])?;
         new.rows_in += uids.len() as u64;
     }
+    counts.warn_if_improbable(name, passing.iter().map(|passing| passing.true_count() as u64).sum())?;
     new.counts.insert("kept".to_owned(), new.rows_out);
     new.counts.insert("rejected".to_owned(), new.rows_in - new.rows_out);
     Ok(())
@@ -176,16 +183,7 @@ impl<'a> Rejected<'a> {
         Rejected { rules, stride: rules.len().div_ceil(64), words: Vec::new() }
     }
 
-    fn schema() -> SchemaRef {
-        Arc::new(Schema::new(vec![Field::new("words", DataType::UInt64, false)]))
-    }
-
-    fn into_batch(self) -> Result<RecordBatch> {
-        Ok(RecordBatch::try_new(Self::schema(), vec![Arc::new(UInt64Array::from(self.words))])?)
-    }
-
-    fn of_batch(rules: &'a [Rule], batch: &RecordBatch) -> Rejected<'a> {
-        let words = batch.column(0).as_primitive::<UInt64Type>().values().to_vec();
+    fn of_words(rules: &'a [Rule], words: Vec<u64>) -> Rejected<'a> {
         Rejected { words, ..Rejected::new(rules) }
     }
 
@@ -238,7 +236,7 @@ pub(crate) fn is_improbable(duplicates: u64, passed: u64) -> bool {
 fn to_batch(
     uids: &StringArray,
     rejected: &Rejected<'_>,
-    duplicates: &BTreeMap<usize, DuplicateOfKept>,
+    duplicates: &BTreeMap<usize, Duplicate>,
 ) -> Result<RecordBatch> {
     let rows = 0..uids.len();
     let mut rejected_by = ListBuilder::new(StringBuilder::new());
@@ -256,9 +254,9 @@ fn to_batch(
         Arc::new(uids.clone()),
         Arc::new(kept),
         Arc::new(rejected_by.finish()),
-        Arc::new(duplicates().map(|duplicate| Some(duplicate?.uid.as_str())).collect::<StringArray>()),
-        Arc::new(duplicates().map(|duplicate| Some(duplicate?.by.as_str())).collect::<StringArray>()),
-        Arc::new(duplicates().map(|duplicate| duplicate?.distance).collect::<Int64Array>()),
+        Arc::new(duplicates().map(|duplicate| Some(&*duplicate?.of.1)).collect::<StringArray>()),
+        Arc::new(duplicates().map(|duplicate| Some(duplicate?.by.name())).collect::<StringArray>()),
+        Arc::new(duplicates().map(|duplicate| duplicate?.phash_distance.map(i64::from)).collect::<Int64Array>()),
     ];
     RecordBatch::try_new(schema::selection().schema(), columns).context("a selection does not fit its schema")
 }

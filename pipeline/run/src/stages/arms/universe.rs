@@ -70,7 +70,7 @@ pub(crate) fn load(context: &Context) -> Result<Universe> {
         bail!("no arm of the check has a pair with an image and a text");
     }
     unique_keys(&mut pairs);
-    let memberships = cluster_all(&candidates, &context.recipe().dedup);
+    let memberships = cluster_all(&candidates, &context.recipe().dedup)?;
     let mut names = vec![String::new(); candidates.len()];
     for (digest, picture) in &pictures {
         // The cluster is named after its first digest, so that the order of the arms does not
@@ -117,7 +117,7 @@ pub fn base_pairs(context: &Context) -> Result<Vec<BasePair>> {
     if pairs.is_empty() {
         bail!("there is no pair with an image and a caption");
     }
-    let memberships = cluster_all(&candidates, &context.recipe().dedup);
+    let memberships = cluster_all(&candidates, &context.recipe().dedup)?;
     for (place, membership) in memberships.iter().enumerate() {
         let cluster = pairs[membership.cluster as usize].uid.clone();
         pairs[place].cluster = cluster;

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use arrow::array::Array;
-use lynxdata_engine::dedup::{Key, Match};
+use lynxdata_engine::dedup::{Match, Matches};
 use lynxdata_records::schema::{CAPTION, HEIGHT, IMAGE, UID, URL, WIDTH};
 use lynxdata_records::{fingerprint, schema};
 use lynxdata_report::data::{DuplicateCluster, Sample, Thumbnail, data_uri};
 
 use crate::pool::{Place, Pool};
 use crate::stage::Context;
-use crate::stages::select::{self, Decisions, DuplicateOf};
+use crate::stages::select::{self, Decisions, DuplicateCounts, DuplicateOf, Star};
 use crate::stages::thumbnail::thumbnail;
 use crate::table;
 
@@ -39,12 +39,14 @@ pub(super) struct Shown {
 pub(super) fn shown(context: &Context, pool: &Pool, selection: &str, passed: u64) -> Result<Shown> {
     let config = &context.recipe().report;
     let mut samples = Samples::new(context.recipe().seed, config.samples);
-    let mut stars = Stars::default();
+    let mut counts = DuplicateCounts::new(context.memory());
     for (part, decisions) in (0..).zip(select::decisions(context, selection, pool)?) {
         let decisions = decisions?;
         samples.add(part, &decisions);
-        stars.add(part, &decisions)?;
+        add_duplicates(&mut counts, part, &decisions)?;
     }
+    let mut stars = Stars::new(config.clusters);
+    counts.for_each(&mut |star| stars.add(star))?;
     let (kept, rejected) = samples.chosen();
     let show = |pairs: Vec<Drawn>| -> Result<Vec<Sample>> {
         let places: Vec<Place> = pairs.iter().map(|pair| pair.place).collect();
@@ -58,8 +60,8 @@ pub(super) fn shown(context: &Context, pool: &Pool, selection: &str, passed: u64
     Ok(Shown {
         kept: show(kept)?,
         rejected: show(rejected)?,
-        stars: stars.0.len() as u64,
-        duplicates: duplicates(context, pool, selection, &stars.largest(config.clusters), passed)?,
+        stars: stars.count,
+        duplicates: duplicates(context, pool, selection, &stars.largest(), passed)?,
     })
 }
 
@@ -117,46 +119,46 @@ impl Samples {
     }
 }
 
-/// Kept pairs that have duplicates, by their keys.
-#[derive(Default)]
-struct Stars(BTreeMap<Key, Star>);
+/// Adds the duplicates in a part of the pool.
+fn add_duplicates(counts: &mut DuplicateCounts, part: u32, decisions: &Decisions) -> Result<()> {
+    for row in 0..decisions.uids.len() {
+        if let Some(duplicate) = decisions.duplicate(row) {
+            counts.add(duplicate.uid, Place { part, row: row as u32 }, kind(&duplicate)?)?;
+        }
+    }
+    Ok(())
+}
 
-/// The duplicates of a kept pair.
-struct Star {
-    count: u32,
-    /// The comparisons that found them, one bit for each of [`Match::ALL`].
-    kinds: u8,
-    /// The first of them in the pool.
-    first: Place,
+/// The kept pairs with the most duplicates.
+struct Stars {
+    most: usize,
+    /// Number of all kept pairs with duplicates.
+    count: u64,
+    /// The largest of them by the comparisons that found their duplicates, in their order.
+    of_kinds: BTreeMap<Matches, BTreeMap<(Reverse<u64>, Place), Star>>,
 }
 
 impl Stars {
-    fn add(&mut self, part: u32, decisions: &Decisions) -> Result<()> {
-        for row in 0..decisions.uids.len() {
-            let Some(duplicate) = decisions.duplicate(row) else { continue };
-            let first = Place { part, row: row as u32 };
-            let star = self.0.entry(Key::of_text(duplicate.uid)).or_insert(Star { count: 0, kinds: 0, first });
-            star.count += 1;
-            star.kinds |= 1 << kind(&duplicate)? as u8;
+    fn new(most: usize) -> Stars {
+        Stars { most, count: 0, of_kinds: BTreeMap::new() }
+    }
+
+    fn add(&mut self, star: Star) {
+        self.count += 1;
+        let of_kind = self.of_kinds.entry(star.kinds).or_default();
+        of_kind.insert((Reverse(star.count), star.first), star);
+        if of_kind.len() > self.most {
+            of_kind.pop_last();
         }
-        Ok(())
     }
 
     /// Returns those with the most duplicates, but first one of each kind of match, because the
     /// largest ones are often all of one kind.
-    fn largest(&self, most: usize) -> Vec<(Key, &Star)> {
-        let mut of_kinds: BTreeMap<u8, BTreeMap<_, (Key, &Star)>> = BTreeMap::new();
-        for (key, star) in &self.0 {
-            let of_kind = of_kinds.entry(star.kinds).or_default();
-            of_kind.insert((Reverse(star.count), star.first), (*key, star));
-            if of_kind.len() > most {
-                of_kind.pop_last();
-            }
-        }
-        let ranked = of_kinds.into_values().flat_map(|of_kind| of_kind.into_iter().enumerate());
+    fn largest(self) -> Vec<Star> {
+        let ranked = self.of_kinds.into_values().flat_map(|of_kind| of_kind.into_iter().enumerate());
         let mut ranked: Vec<_> = ranked.map(|(turn, (rank, star))| ((turn > 0, rank), star)).collect();
         ranked.sort_by_key(|(rank, _)| *rank);
-        ranked.into_iter().take(most).map(|(_, star)| star).collect()
+        ranked.into_iter().take(self.most).map(|(_, star)| star).collect()
     }
 }
 
@@ -177,16 +179,16 @@ fn duplicates(
     context: &Context,
     pool: &Pool,
     selection: &str,
-    stars: &[(Key, &Star)],
+    stars: &[Star],
     passed: u64,
 ) -> Result<Vec<DuplicateCluster>> {
-    let mut members: BTreeMap<Key, Members> = stars.iter().map(|(key, _)| (*key, Members::default())).collect();
+    let mut members: BTreeMap<&str, Members> = stars.iter().map(|star| (&*star.uid, Members::default())).collect();
     for (part, decisions) in (0..).zip(select::decisions(context, selection, pool)?) {
         let decisions = decisions?;
         for (row, uid) in decisions.uids.iter().enumerate() {
             let place = Place { part, row: row as u32 };
             if let Some(duplicate) = decisions.duplicate(row) {
-                if let Some(members) = members.get_mut(&Key::of_text(duplicate.uid))
+                if let Some(members) = members.get_mut(duplicate.uid)
                     && members.duplicates.len() + 1 < MEMBERS_SHOWN
                 {
                     let note = match duplicate.distance {
@@ -195,29 +197,28 @@ fn duplicates(
                     };
                     members.duplicates.push((place, note));
                 }
-            } else if let Some(members) = members.get_mut(&Key::of_text(uid.unwrap_or_default())) {
+            } else if let Some(members) = members.get_mut(uid.unwrap_or_default()) {
                 members.kept = Some(place);
             }
         }
     }
     let mut shown = Vec::new();
-    for (key, star) in stars {
-        let Members { kept, duplicates } = &members[key];
+    for star in stars {
+        let Members { kept, duplicates } = &members[&*star.uid];
         let kept = kept.context("a selection names a kept pair that it does not contain; this is a bug")?;
         let places: Vec<Place> = std::iter::once(kept).chain(duplicates.iter().map(|(place, _)| *place)).collect();
         let mut thumbnails = thumbnails(context, pool, &places)?;
         for (thumbnail, (_, note)) in thumbnails[1..].iter_mut().zip(duplicates) {
             (thumbnail.kept, thumbnail.note) = (false, note.clone());
         }
-        let kinds = Match::ALL.into_iter().filter(|by| star.kinds >> *by as u8 & 1 == 1);
-        let count = u64::from(star.count);
+        let count = star.count;
         let warning = if select::is_improbable(count, passed) {
             format!("{count} of {passed} pairs that pass the rules: more than are likely to show the same image")
         } else {
             String::new()
         };
         shown.push(DuplicateCluster {
-            kind: kinds.map(|by| in_words(by, context)).collect::<Vec<_>>().join(", "),
+            kind: star.kinds.iter().map(|by| in_words(by, context)).collect::<Vec<_>>().join(", "),
             size: count + 1,
             members: thumbnails,
             warning,
@@ -273,6 +274,8 @@ fn small_picture(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lynxdata_records::temporary::Memory;
+
     use super::*;
 
     /// Decisions on so many pairs, whose fate depends on their numbers: most are kept, some are
@@ -320,30 +323,36 @@ mod tests {
 
     #[test]
     fn the_largest_stars_are_shown_and_one_of_each_kind_first() {
-        let place = |row| Place { part: 0, row };
-        let star = |count, kinds, row| Star { count, kinds, first: place(row) };
-        let key = |name: &str| Key::of_text(name);
-        let stars = Stars(BTreeMap::from([
-            (key("a"), star(9, 1, 3)),
-            (key("b"), star(8, 1, 2)),
-            (key("c"), star(8, 1, 1)),
-            (key("d"), star(2, 4, 0)),
-        ]));
-        let shown = |most| stars.largest(most).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
-        assert_eq!(shown(4), [key("a"), key("d"), key("c"), key("b")]);
-        assert_eq!(shown(1), [key("a")]);
+        let shown = |most| {
+            let mut stars = Stars::new(most);
+            for (uid, count, by, row) in
+                [("a", 9, Match::Url, 3), ("b", 8, Match::Url, 2), ("c", 8, Match::Url, 1), ("d", 2, Match::Phash, 0)]
+            {
+                let first = Place { part: 0, row };
+                stars.add(Star { uid: uid.into(), count, kinds: by.into(), first, first_by: by });
+            }
+            assert_eq!(stars.count, 4);
+            stars.largest().into_iter().map(|star| String::from(star.uid)).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(4), ["a", "d", "c", "b"]);
+        assert_eq!(shown(1), ["a"]);
     }
 
     #[test]
     fn duplicates_are_counted_under_the_pair_that_is_kept() {
-        let mut stars = Stars::default();
+        let mut counts = DuplicateCounts::new(Memory::unlimited());
         for part in 0..2 {
-            stars.add(part, &decisions(u64::from(part) * 100, 100)).unwrap();
+            add_duplicates(&mut counts, part, &decisions(u64::from(part) * 100, 100)).unwrap();
         }
-        let counted: BTreeMap<Key, (u32, u8)> =
-            stars.0.iter().map(|(key, star)| (*key, (star.count, star.kinds))).collect();
-        let bit = |by: Match| 1 << by as u8;
-        let expected = [(Key::of_text("0"), (9, bit(Match::Url))), (Key::of_text("1"), (10, bit(Match::Phash)))];
-        assert_eq!(counted, BTreeMap::from(expected));
+        let mut counted = Vec::new();
+        counts.for_each(&mut |star| counted.push(star)).unwrap();
+        let star = |uid: &str, count, by: Match, row| Star {
+            uid: uid.into(),
+            count,
+            kinds: by.into(),
+            first: Place { part: 0, row },
+            first_by: by,
+        };
+        assert_eq!(counted, [star("0", 9, Match::Url, 24), star("1", 10, Match::Phash, 14)]);
     }
 }
