@@ -116,6 +116,12 @@ fn banks_are_listed_and_checked() {
     std::fs::write(folder.join("banks/mine.toml"), bank).unwrap();
     let found = lynxdata(folder, &["prompts", "check", "--banks", "banks", "--json"]).ended_with(1).json();
     assert_eq!(found, json!([{"bank": "mine", "first": "a", "second": "b", "jaccard": 1.0}]));
+    // A file that is no bank is a wrong input for every command that reads it.
+    std::fs::write(folder.join("banks/broken.toml"), "templates = 1").unwrap();
+    for command in ["prompts list", "prompts check", "tasks list", "instruct --task vqav2=. --out set"] {
+        let arguments: Vec<&str> = command.split(' ').chain(["--banks", "banks"]).collect();
+        lynxdata(folder, &arguments).ended_with(2).says(&["in --banks", "broken.toml"]);
+    }
 }
 
 #[test]

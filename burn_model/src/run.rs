@@ -305,7 +305,7 @@ fn fingerprint(spec: &RunSpec, seen: &Seen, device: &DeviceName) -> Result<Strin
     let mut add = |bytes: &[u8]| lynxdata_hash::add(&mut digest, bytes);
     add(FORMAT.as_bytes());
     add(&serde_json::to_vec(spec.model).expect("numbers are valid JSON"));
-    add(&serde_json::to_vec(spec.train).expect("numbers are valid JSON"));
+    add(&serde_json::to_vec(&spec.train.deciding()).expect("numbers are valid JSON"));
     add(spec.tokenizer.to_json().expect("a tokenizer that was read can be written").as_bytes());
     add(&[spec.tokenizer.begin().to_le_bytes(), spec.tokenizer.end().to_le_bytes()].concat());
     add(&spec.seed.to_le_bytes());

@@ -120,6 +120,13 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// Returns the settings that decide the trained model: checkpoints do not, so their interval is
+    /// the default. With them, a run whose interval was changed goes on from its checkpoint.
+    #[must_use]
+    pub fn deciding(&self) -> TrainConfig {
+        TrainConfig { checkpoint_every: TrainConfig::default().checkpoint_every, ..self.clone() }
+    }
+
     /// Checks the settings; the error names the first that cannot work.
     pub fn validate(&self) -> Result<()> {
         let counts = [

@@ -13,7 +13,7 @@ mod tests;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::clusters::{Clusters, Membership, Scan, cluster, cluster_all};
+pub use self::clusters::{Clusters, Membership, Scan, TakeKey, cluster, cluster_all};
 pub use self::stars::{Duplicate, Stars};
 
 /// The comparisons that make two pairs duplicates of each other.

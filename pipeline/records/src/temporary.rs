@@ -74,7 +74,8 @@ impl<R: Serialize> TemporaryWriter<R> {
     pub fn push(&mut self, record: &R) -> Result<()> {
         self.buffer.clear();
         let written = postcard::to_io(record, &mut self.buffer).map_err(io::Error::other).and_then(|bytes| {
-            self.file.write_all(&(bytes.len() as u32).to_le_bytes())?;
+            let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+            self.file.write_all(&length.to_le_bytes())?;
             self.file.write_all(bytes)
         });
         self.records += 1;
@@ -105,38 +106,27 @@ pub struct TemporaryList<R> {
 }
 
 impl<R: DeserializeOwned> TemporaryList<R> {
-    /// Reads the list from the first record, and leaves it as it is.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub fn records(&mut self) -> Result<TemporaryRecords<R, &File>> {
-        TemporaryRecords::new(&self.file, self.folder.clone(), self.records)
-    }
-
     /// Reads the list from the first record. The file is removed after the last one.
     ///
     /// # Errors
     /// If the file cannot be read.
     pub fn into_records(self) -> Result<TemporaryRecords<R>> {
-        TemporaryRecords::new(self.file, self.folder, self.records)
+        let Self { mut file, folder, records: left, .. } = self;
+        file.rewind().map_err(|source| cannot_read(&folder, source))?;
+        Ok(TemporaryRecords { file: BufReader::new(file), folder, left, buffer: Vec::new(), of: PhantomData })
     }
 }
 
 /// The records of a [`TemporaryList`], in the order in which they were written.
-pub struct TemporaryRecords<R, F = File> {
-    file: BufReader<F>,
+pub struct TemporaryRecords<R> {
+    file: BufReader<File>,
     folder: PathBuf,
     left: u64,
     buffer: Vec<u8>,
     of: PhantomData<R>,
 }
 
-impl<R: DeserializeOwned, F: Read + Seek> TemporaryRecords<R, F> {
-    fn new(mut file: F, folder: PathBuf, left: u64) -> Result<Self> {
-        file.rewind().map_err(|source| cannot_read(&folder, source))?;
-        Ok(Self { file: BufReader::new(file), folder, left, buffer: Vec::new(), of: PhantomData })
-    }
-
+impl<R: DeserializeOwned> TemporaryRecords<R> {
     fn read(&mut self) -> io::Result<R> {
         let mut length = [0; 4];
         self.file.read_exact(&mut length)?;
@@ -150,7 +140,7 @@ fn cannot_read(folder: &Path, source: io::Error) -> Error {
     Error::io("read a temporary file in", folder, source)
 }
 
-impl<R: DeserializeOwned, F: Read + Seek> Iterator for TemporaryRecords<R, F> {
+impl<R: DeserializeOwned> Iterator for TemporaryRecords<R> {
     type Item = Result<R>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -175,16 +165,16 @@ pub fn text_bytes(text: &str) -> usize {
 /// Minimum number of records in memory. A smaller limit of memory is raised to this.
 const LEAST_RECORDS: usize = 64;
 
-/// Number of files at which they are merged into one: processes may often open no more than 1,024.
-const MOST_FILES: usize = 64;
+/// Number of files at which they are merged into one: a process may open only 256 on some systems.
+const MOST_FILES: usize = 32;
 
 /// A list that is to be sorted. Records that do not fit into memory are sorted and written to a
 /// temporary file. In the end the files are merged.
 pub struct Sorter<R> {
     memory: Memory,
     records: Vec<R>,
-    /// Bytes of the records.
-    used: u64,
+    /// Bytes of the records on the heap.
+    heap_bytes: u64,
     /// Sorted lists.
     spilled: Vec<TemporaryList<R>>,
 }
@@ -192,7 +182,7 @@ pub struct Sorter<R> {
 impl<R: Sortable> Sorter<R> {
     /// Returns an empty list.
     pub fn new(memory: Memory) -> Self {
-        Sorter { memory, records: Vec::new(), used: 0, spilled: Vec::new() }
+        Sorter { memory, records: Vec::new(), heap_bytes: 0, spilled: Vec::new() }
     }
 
     /// Adds a record.
@@ -200,11 +190,17 @@ impl<R: Sortable> Sorter<R> {
     /// # Errors
     /// If a temporary file cannot be written.
     pub fn push(&mut self, record: R) -> Result<()> {
-        self.used += (size_of::<R>() + record.heap_bytes()) as u64;
-        self.records.push(record);
-        if self.used >= self.memory.bytes && self.records.len() >= LEAST_RECORDS {
+        let (records, capacity) = (self.records.len(), self.records.capacity());
+        let room = (self.memory.bytes.saturating_sub(self.heap_bytes) / size_of::<R>() as u64) as usize;
+        // A larger array is a copy of the present one, so for a moment both have to fit.
+        let is_full = records >= room || (records == capacity && capacity > room / 2);
+        if is_full && records >= LEAST_RECORDS {
             self.spill()?;
+        } else if records == capacity {
+            self.records.reserve_exact(capacity.clamp(LEAST_RECORDS, room.saturating_sub(capacity).max(LEAST_RECORDS)));
         }
+        self.heap_bytes += record.heap_bytes() as u64;
+        self.records.push(record);
         Ok(())
     }
 
@@ -214,7 +210,7 @@ impl<R: Sortable> Sorter<R> {
         for record in self.records.drain(..) {
             writer.push(&record)?;
         }
-        self.used = 0;
+        self.heap_bytes = 0;
         self.spilled.push(writer.finish()?);
         if self.spilled.len() == MOST_FILES {
             let mut writer = TemporaryWriter::create(&self.memory)?;
@@ -278,7 +274,10 @@ impl<R: Sortable> Iterator for SortedRecords<R> {
         let mut head = self.heads.peek_mut()?;
         match self.lists[head.list].next() {
             Some(Ok(next)) => Some(Ok(std::mem::replace(&mut head.record, next))),
-            Some(Err(error)) => Some(Err(error)),
+            Some(Err(error)) => {
+                PeekMut::pop(head);
+                Some(Err(error))
+            }
             None => Some(Ok(PeekMut::pop(head).record)),
         }
     }
@@ -344,7 +343,9 @@ mod tests {
         fn records_are_sorted_with_any_memory(records in proptest::collection::vec(named(), 0..1000), bytes in 0..60_000_u64) {
             let folder = tempfile::tempdir().unwrap();
             let mut sorter = Sorter::new(Memory::limited(bytes, folder.path().join("new")));
-            records.iter().for_each(|record| sorter.push(record.clone()).unwrap());
+            for record in &records {
+                sorter.push(record.clone()).unwrap();
+            }
             let sorted: Vec<Named> = sorter.sorted().unwrap().map(Result::unwrap).collect();
             let mut expected = records;
             expected.sort();
@@ -356,7 +357,7 @@ mod tests {
     fn many_files_are_merged_into_few() {
         let folder = tempfile::tempdir().unwrap();
         let mut sorter = Sorter::new(Memory::limited(0, folder.path().to_owned()));
-        let records = (LEAST_RECORDS * MOST_FILES * 2) as u32;
+        let records = (LEAST_RECORDS * (MOST_FILES * 2 + 10)) as u32;
         for number in 0..records {
             sorter.push(Named { number: number.wrapping_mul(2_654_435_761) % records, name: None }).unwrap();
             assert!(sorter.spilled.len() < MOST_FILES);
@@ -369,25 +370,42 @@ mod tests {
     }
 
     #[test]
+    fn records_take_no_more_memory_than_allowed() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = 100_000;
+        let mut sorter = Sorter::new(Memory::limited(bytes, folder.path().to_owned()));
+        for number in 0..20_000 {
+            let before = sorter.records.capacity();
+            sorter.push(Named { number, name: Some("a name of 20 bytes..".into()) }).unwrap();
+            let (records, capacity) = (sorter.records.len(), sorter.records.capacity());
+            // When the array became larger, the records were there twice.
+            let used = if capacity > before { 2 * before } else { records } * size_of::<Named>();
+            assert!(used as u64 + sorter.heap_bytes <= bytes + 100, "{records} records, {capacity} places");
+        }
+        assert!(sorter.spilled.len() > 1);
+    }
+
+    #[test]
     fn what_fits_into_memory_is_not_written() {
         let folder = tempfile::tempdir().unwrap();
         let unused = folder.path().join("unused");
         let mut sorter = Sorter::new(Memory::limited(1_000_000, unused.clone()));
-        (0..1000).for_each(|number| sorter.push(Named { number, name: None }).unwrap());
+        for number in 0..1000 {
+            sorter.push(Named { number, name: None }).unwrap();
+        }
         assert_eq!(sorter.sorted().unwrap().count(), 1000);
         assert!(!unused.exists());
     }
 
     #[test]
-    fn a_list_is_read_as_often_as_needed() {
+    fn records_of_any_length_are_read_as_they_were_written() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = TemporaryWriter::create(&Memory::limited(0, folder.path().to_owned())).unwrap();
         let texts = vec![vec![1_u64, u64::MAX], vec![], vec![7; 10_000]];
-        texts.iter().for_each(|text| writer.push(text).unwrap());
-        let mut list = writer.finish().unwrap();
-        for _ in 0..2 {
-            assert_eq!(list.records().unwrap().map(Result::unwrap).collect::<Vec<_>>(), texts);
+        for text in &texts {
+            writer.push(text).unwrap();
         }
+        let list = writer.finish().unwrap();
         assert_eq!(list.into_records().unwrap().map(Result::unwrap).collect::<Vec<_>>(), texts);
     }
 

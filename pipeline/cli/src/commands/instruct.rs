@@ -130,7 +130,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 
 /// Returns the recipe that is made from the flags.
 fn of_flags(arguments: &Arguments) -> Result<LoadedRecipe, Failure> {
-    let (catalogue, _) = load(&arguments.own).map_err(Failure::Usage)?;
+    let (catalogue, _) = load(&arguments.own)?;
     let mut tasks = Vec::new();
     for text in &arguments.tasks {
         let given = Given::parse(text).with_context(|| format!("--task {text}")).map_err(Failure::Usage)?;

@@ -170,12 +170,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 }
 
 impl Which {
-    fn banks(&self) -> anyhow::Result<Banks> {
-        let shipped = Banks::shipped()?;
-        Ok(match &self.banks {
-            Some(folder) => shipped.with_folder(folder)?,
-            None => shipped,
-        })
+    /// Returns the shipped banks with those of the user.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] if the folder is not there or has a file that cannot be read.
+    fn banks(&self) -> Result<Banks, Failure> {
+        let shipped = Banks::shipped().map_err(anyhow::Error::from)?;
+        match &self.banks {
+            Some(folder) => shipped.with_folder(folder).context("in --banks").map_err(Failure::Usage),
+            None => Ok(shipped),
+        }
     }
 }
 

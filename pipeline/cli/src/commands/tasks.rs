@@ -167,14 +167,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 }
 
 /// Loads the catalogue and warns about faulty task files.
-pub(super) fn load(own: &Own) -> anyhow::Result<(Catalogue, Banks)> {
-    let mut banks = Banks::shipped()?;
+///
+/// # Errors
+/// [`Failure::Usage`] if a folder of the user's own is not there or has a file that cannot be read.
+pub(super) fn load(own: &Own) -> Result<(Catalogue, Banks), Failure> {
+    let mut banks = Banks::shipped().map_err(anyhow::Error::from)?;
     if let Some(folder) = &own.banks {
-        banks = banks.with_folder(folder).context("in --banks")?;
+        banks = banks.with_folder(folder).context("in --banks").map_err(Failure::Usage)?;
     }
-    let mut catalogue = Catalogue::shipped(&banks)?;
+    let mut catalogue = Catalogue::shipped(&banks).map_err(anyhow::Error::from)?;
     if let Some(folder) = &own.catalogue {
-        catalogue = catalogue.with_folder(folder, &banks).context("in --catalogue")?;
+        catalogue = catalogue.with_folder(folder, &banks).context("in --catalogue").map_err(Failure::Usage)?;
     }
     for faulty in catalogue.faulty() {
         warn!(task = faulty.name, "the task cannot be used: {}", faulty.error());

@@ -1,8 +1,8 @@
 //! Clusters: the connected components of "is a duplicate of".
 //!
-//! One comparison runs at a time and holds 16 bytes per pair. If the keys exceed their share of the
-//! memory, the table is scanned in several passes, each with another share of the keys. The links
-//! that were found are written to a temporary file whenever they exceed theirs.
+//! One comparison runs at a time. Its keys are sorted, 16 bytes per pair, and pairs with equal or
+//! close keys are joined while the sorted keys are read. All lists have a share of the memory and
+//! go to temporary files if they exceed it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -10,21 +10,18 @@ use std::iter::Peekable;
 
 use lynxdata_filters::hamming;
 use lynxdata_records::Error;
-use lynxdata_records::temporary::{Memory, Sortable, SortedRecords, Sorter, TemporaryList, TemporaryWriter};
+use lynxdata_records::temporary::{Memory, Sortable, SortedRecords, Sorter, TemporaryWriter};
 use serde::{Deserialize, Serialize};
 
 use super::{Candidate, DedupConfig, Key, Match, Matches, slice_masks, spread};
 
-/// A key (high, low) and the index of its pair: 16 bytes.
-type Entry = (u64, u32, u32);
+/// A function that takes the index and key of a pair.
+pub type TakeKey<'a> = dyn FnMut(u32, Key) -> Result<(), Error> + 'a;
 
-/// Minimum number of entries of a pass. A smaller limit of memory is raised to this.
-pub(super) const LEAST_ENTRIES: u64 = 1 << 16;
-
-/// A function that calls the closure with the index and key of every pair for one comparison. It
+/// A function that passes the index and key of every pair for one comparison to the other one. It
 /// can be called many times. It leaves out pairs without a key and pairs whose pHash is not
 /// compared.
-pub type Scan<'a, E> = dyn FnMut(Match, &mut dyn FnMut(u32, Key)) -> Result<(), E> + 'a;
+pub type Scan<'a, E> = dyn FnMut(Match, &mut TakeKey<'_>) -> Result<(), E> + 'a;
 
 /// The cluster of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +37,7 @@ pub struct Membership {
 /// The pairs that have duplicates with their clusters, ordered by the cluster and then the pair.
 pub struct Clusters {
     links: SortedRecords<Link>,
-    /// The cluster of each of the pairs, for their number.
+    /// The cluster of each pair once more, to count the pairs of each cluster.
     sizes: Peekable<SortedRecords<ClusterOfPair>>,
     /// The last cluster and its size.
     last: Option<(u32, u32)>,
@@ -52,32 +49,19 @@ pub struct Clusters {
 /// The search for close hashes is exact. Values within distance d agree in at least one of d + 1
 /// slices of their bits (pigeonhole principle), so only pairs that share a slice are compared.
 ///
-/// `pairs` is the number of pairs. Half of the memory is for the keys of a comparison. If they do
-/// not fit, they are read in several passes, each of which scans the table. The other half is for
-/// the clusters.
-///
 /// # Errors
 /// The errors of `scan`, or if a temporary file cannot be written or read.
-pub fn cluster<E: From<Error>>(
-    pairs: u64,
-    config: &DedupConfig,
-    memory: &Memory,
-    scan: &mut Scan<'_, E>,
-) -> Result<Clusters, E> {
-    let room = memory.share(2).room(size_of::<Entry>() as u64).max(LEAST_ENTRIES);
-    let passes = pairs.div_ceil(room).max(1);
-    let mut links = Links::new(memory.share(2));
+pub fn cluster<E: From<Error>>(config: &DedupConfig, memory: &Memory, scan: &mut Scan<'_, E>) -> Result<Clusters, E> {
+    let mut links = Links::new(memory);
     for (is_compared, by) in [(config.url, Match::Url), (config.exact, Match::Exact)] {
-        for pass in (0..passes).filter(|_| is_compared) {
-            let mut entries = keys_of_pass(pairs / passes, by, u64::MAX, (pass, passes), scan)?;
-            entries.sort_unstable();
-            join_equal(&entries, |entry| (entry.0, entry.1), by, &mut links)?;
+        if is_compared {
+            join_equal(sorted_keys(by, u64::MAX, memory, scan)?, by, &mut links)?;
         }
     }
     if let Ok(distance) = u32::try_from(config.phash_distance) {
-        for (mask, pass) in slice_masks(distance).flat_map(|mask| (0..passes).map(move |pass| (mask, pass))) {
-            let mut entries = keys_of_pass(pairs / passes, Match::Phash, mask, (pass, passes), scan)?;
-            join_close(&mut entries, mask, distance, &mut links)?;
+        for (slice, mask) in slice_masks(distance).enumerate() {
+            let hashes = sorted_keys(Match::Phash, mask, memory, scan)?;
+            join_close(hashes, mask, (distance, slice == 0), memory, &mut links)?;
         }
     }
     Ok(links.finish(memory)?)
@@ -88,10 +72,10 @@ pub fn cluster<E: From<Error>>(
 /// # Errors
 /// None: only lists in temporary files have any.
 pub fn cluster_all(pairs: &[Candidate], config: &DedupConfig) -> Result<Vec<Membership>, Error> {
-    let clusters = cluster(pairs.len() as u64, config, &Memory::unlimited(), &mut |by, each| {
+    let clusters = cluster(config, &Memory::unlimited(), &mut |by, each| {
         for (index, pair) in (0..).zip(pairs) {
             if let Some(key) = pair.key(by, config) {
-                each(index, key);
+                each(index, key)?;
             }
         }
         Ok::<_, Error>(())
@@ -105,64 +89,126 @@ pub fn cluster_all(pairs: &[Candidate], config: &DedupConfig) -> Result<Vec<Memb
     Ok(memberships)
 }
 
-/// Returns the keys of one pass. The bits of a key under `mask` decide which pass it belongs to.
-fn keys_of_pass<E>(
-    expected: u64,
+/// The key of a pair: 16 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct KeyOfPair {
+    high: u64,
+    low: u32,
+    pair: u32,
+}
+
+impl Sortable for KeyOfPair {}
+
+/// Returns the keys of all pairs in order. They are rotated so that the bits under `mask`, which
+/// are a slice, come first.
+fn sorted_keys<E: From<Error>>(
     by: Match,
     mask: u64,
-    (pass, passes): (u64, u64),
+    memory: &Memory,
     scan: &mut Scan<'_, E>,
-) -> Result<Vec<Entry>, E> {
-    // A little more than the expected share, so that the list is not doubled just before its end.
-    let mut entries: Vec<Entry> = Vec::with_capacity((expected + expected / 16) as usize);
-    scan(by, &mut |index, Key { high, low }| {
-        if passes == 1 || spread(high & mask) % passes == pass {
-            entries.push((high, low, index));
-        }
+) -> Result<SortedRecords<KeyOfPair>, E> {
+    let mut keys = Sorter::new(memory.share(4));
+    scan(by, &mut |pair, Key { high, low }| {
+        keys.push(KeyOfPair { high: high.rotate_left(mask.leading_zeros()), low, pair })
     })?;
-    Ok(entries)
+    Ok(keys.sorted()?)
 }
 
-/// Joins the pairs with equal keys, which follow each other.
-fn join_equal<K: PartialEq>(
-    entries: &[Entry],
-    key: impl Fn(&Entry) -> K,
-    by: Match,
+/// Joins the pairs with equal keys.
+fn join_equal(keys: SortedRecords<KeyOfPair>, by: Match, links: &mut Links) -> Result<(), Error> {
+    let mut first: Option<KeyOfPair> = None;
+    for key in keys {
+        let key = key?;
+        match first.filter(|first| (first.high, first.low) == (key.high, key.low)) {
+            Some(first) => links.join(first.pair, key.pair, by)?,
+            None => first = Some(key),
+        }
+    }
+    Ok(())
+}
+
+/// Joins the pairs whose hashes have equal bits under `mask` and differ in at most `distance` bits,
+/// and those whose hashes are equal if `with_equal`.
+fn join_close(
+    hashes: SortedRecords<KeyOfPair>,
+    mask: u64,
+    (distance, with_equal): (u32, bool),
+    memory: &Memory,
     links: &mut Links,
 ) -> Result<(), Error> {
-    for equal in entries.chunk_by(|a, b| key(a) == key(b)) {
-        for other in &equal[1..] {
-            links.join(equal[0].2, other.2, by)?;
+    let slice = |hash: u64| hash >> mask.count_zeros();
+    let mut bucket = Bucket::new(distance, memory.share(8));
+    let mut last: Option<KeyOfPair> = None;
+    for hash in hashes {
+        let hash = hash?;
+        // The search sees each value only once, however many blank images there are.
+        if let Some(equal) = last.filter(|last| last.high == hash.high) {
+            if with_equal {
+                links.join(equal.pair, hash.pair, Match::Phash)?;
+            }
+            continue;
         }
+        if last.is_some_and(|last| slice(last.high) != slice(hash.high)) {
+            bucket.end(links)?;
+        }
+        bucket.add(hash, links)?;
+        last = Some(hash);
     }
-    Ok(())
+    bucket.end(links)
 }
 
-/// Joins the pairs whose hashes have equal bits under `mask` and differ in at most `distance` bits.
-fn join_close(entries: &mut Vec<Entry>, mask: u64, distance: u32, links: &mut Links) -> Result<(), Error> {
-    // Equal hashes are joined first, so that the search below sees each value only once, however
-    // many blank images there are.
-    entries.sort_unstable();
-    join_equal(entries, |entry| entry.0, Match::Phash, links)?;
-    entries.dedup_by_key(|entry| entry.0);
-    if distance == 0 {
-        return Ok(());
+/// Minimum number of hashes or pairs in memory. A smaller limit of memory is raised to this.
+const LEAST_IN_MEMORY: u64 = 64;
+
+/// The different hashes that share a slice. Those that do not fit into memory wait in a temporary
+/// file until all others are compared.
+struct Bucket {
+    distance: u32,
+    hashes: Vec<KeyOfPair>,
+    waiting: Option<TemporaryWriter<KeyOfPair>>,
+    memory: Memory,
+}
+
+impl Bucket {
+    fn new(distance: u32, memory: Memory) -> Bucket {
+        Bucket { distance, hashes: Vec::new(), waiting: None, memory }
     }
-    entries.sort_unstable_by_key(|(hash, ..)| (hash & mask, *hash));
-    for bucket in entries.chunk_by(|(a, ..), (b, ..)| a & mask == b & mask) {
-        for (position, (hash, _, index)) in bucket.iter().enumerate() {
-            for (other_hash, _, other) in &bucket[position + 1..] {
-                if hamming(*hash, *other_hash) <= distance {
-                    links.join(*index, *other, Match::Phash)?;
-                }
+
+    /// Joins the pair of a hash with those of the hashes in memory that are close.
+    fn add(&mut self, hash: KeyOfPair, links: &mut Links) -> Result<(), Error> {
+        for other in &self.hashes {
+            // Both are rotated alike.
+            if hamming(other.high, hash.high) <= self.distance {
+                links.join(other.pair, hash.pair, Match::Phash)?;
             }
         }
+        // While the array becomes larger, it is there twice.
+        if (self.hashes.len() as u64) < self.memory.room(3 * size_of::<KeyOfPair>() as u64).max(LEAST_IN_MEMORY) {
+            self.hashes.push(hash);
+            return Ok(());
+        }
+        let waiting = match &mut self.waiting {
+            Some(waiting) => waiting,
+            waiting => waiting.insert(TemporaryWriter::create(&self.memory)?),
+        };
+        waiting.push(&hash)
     }
-    Ok(())
+
+    /// Compares the hashes that wait with each other, and empties the bucket.
+    fn end(&mut self, links: &mut Links) -> Result<(), Error> {
+        self.hashes.clear();
+        while let Some(waiting) = self.waiting.take() {
+            for hash in waiting.finish()?.into_records()? {
+                self.add(hash?, links)?;
+            }
+            self.hashes.clear();
+        }
+        Ok(())
+    }
 }
 
-/// The cluster of a pair, as far as it is known. They are ordered by the cluster and then the pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// The cluster of a pair. They are ordered by the cluster and then the pair.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Link {
     cluster: u32,
     pair: u32,
@@ -177,22 +223,38 @@ struct ClusterOfPair(u32);
 
 impl Sortable for ClusterOfPair {}
 
-/// Bytes of a pair in [`Links`]: its entry, which is 13 bytes of a table that is at least 7/16
-/// full, and half as many while the table is made larger; the same for its earlier cluster, and
-/// 4 for its place in the order of the pairs.
-const BYTES_OF_LINK: u64 = 100;
+/// Two pairs of one cluster.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Edge {
+    pair: u32,
+    other: u32,
+}
 
-/// Minimum number of pairs in memory. A smaller limit of memory is raised to this.
-const LEAST_LINKS: u64 = 64;
+impl Sortable for Edge {}
 
-/// Joins pairs into clusters (union-find). If the pairs in memory become too many, their clusters
-/// are merged into a list on disk.
-struct Links {
+/// The comparisons that matched a pair.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Matched {
+    pair: u32,
+    by: Matches,
+}
+
+impl Sortable for Matched {}
+
+/// Bytes of a pair in [`Links`]: an entry of 13 bytes of a table that is at least 7/16 full, half
+/// as many while the table becomes larger, and 4 for its place in the order of the pairs.
+const BYTES_OF_LINK: u64 = 50;
+
+/// Joins pairs into clusters: in memory by union-find. If the pairs in memory become too many,
+/// their clusters are written as edges, and [`components`] joins all edges in the end.
+pub(super) struct Links {
     memory: Memory,
     joined: HashMap<u32, Joined, Spread>,
-    /// The pairs that were joined before, in their order. The cluster is the first of its pairs,
-    /// which is in the list too.
-    spilled: Option<TemporaryList<Link>>,
+    /// The edges that were written, from each pair to the first pair of its cluster.
+    edges: Sorter<Edge>,
+    matched: Sorter<Matched>,
+    /// How often pairs were written.
+    pub(super) written: u64,
 }
 
 /// A pair in the union-find structure.
@@ -204,37 +266,39 @@ struct Joined {
 }
 
 impl Links {
-    fn new(memory: Memory) -> Links {
-        Links { memory, joined: HashMap::default(), spilled: None }
+    pub(super) fn new(memory: &Memory) -> Links {
+        Links {
+            memory: memory.share(4),
+            joined: HashMap::default(),
+            edges: Sorter::new(memory.share(8)),
+            matched: Sorter::new(memory.share(8)),
+            written: 0,
+        }
     }
 
-    fn join(&mut self, a: u32, b: u32, by: Match) -> Result<(), Error> {
-        self.unite(a, b);
-        for index in [a, b] {
-            self.joined.entry(index).and_modify(|joined| joined.matched_by.extend(by.into()));
+    pub(super) fn join(&mut self, a: u32, b: u32, by: Match) -> Result<(), Error> {
+        let (first, second) = (self.root(a), self.root(b));
+        if let Some(joined) = self.joined.get_mut(&first.max(second)) {
+            joined.parent = first.min(second);
         }
-        if self.joined.len() as u64 >= self.memory.room(BYTES_OF_LINK).max(LEAST_LINKS) {
-            self.spill()?;
+        for pair in [a, b] {
+            self.joined.entry(pair).and_modify(|joined| joined.matched_by.extend(by.into()));
+        }
+        if self.joined.len() as u64 >= self.memory.room(BYTES_OF_LINK).max(LEAST_IN_MEMORY) {
+            self.write()?;
         }
         Ok(())
     }
 
-    fn unite(&mut self, a: u32, b: u32) {
-        let (a, b) = (self.root(a), self.root(b));
-        if let Some(joined) = self.joined.get_mut(&a.max(b)) {
-            joined.parent = a.min(b);
-        }
-    }
-
     /// Returns the first pair of a cluster. Adds the pair if it is not known.
-    fn root(&mut self, index: u32) -> u32 {
-        let alone = Joined { parent: index, matched_by: Matches::default() };
-        let mut root = self.joined.entry(index).or_insert(alone).parent;
+    fn root(&mut self, pair: u32) -> u32 {
+        let alone = Joined { parent: pair, matched_by: Matches::default() };
+        let mut root = self.joined.entry(pair).or_insert(alone).parent;
         while self.joined[&root].parent != root {
             root = self.joined[&root].parent;
         }
         // Path compression: every pair on the way now points directly to the root.
-        let mut at = index;
+        let mut at = pair;
         while at != root
             && let Some(joined) = self.joined.get_mut(&at)
         {
@@ -243,75 +307,98 @@ impl Links {
         root
     }
 
-    /// Returns the pairs in memory, in their order.
-    fn in_order(&self) -> Vec<u32> {
+    /// Writes the pairs in memory and forgets them.
+    fn write(&mut self) -> Result<(), Error> {
         let mut pairs: Vec<u32> = self.joined.keys().copied().collect();
         pairs.sort_unstable();
-        pairs
-    }
-
-    fn link(&mut self, pair: u32) -> Link {
-        Link { cluster: self.root(pair), pair, matched_by: self.joined[&pair].matched_by }
-    }
-
-    /// Merges the pairs in memory into the list on disk.
-    fn spill(&mut self) -> Result<(), Error> {
-        // Two clusters in memory are one if the list on disk says so. After this, each cluster of
-        // the list is in memory if it has a pair in memory.
-        let mut earlier = self.spilled.take();
-        if let Some(earlier) = &mut earlier {
-            for link in earlier.records()? {
-                let link = link?;
-                if self.joined.contains_key(&link.pair) {
-                    self.unite(link.pair, link.cluster);
-                }
+        for pair in pairs {
+            let first = self.root(pair);
+            if first != pair {
+                self.edges.push(Edge { pair, other: first })?;
             }
+            self.matched.push(Matched { pair, by: self.joined[&pair].matched_by })?;
         }
-        let mut in_memory = self.in_order().into_iter().peekable();
-        let mut list = TemporaryWriter::create(&self.memory)?;
-        if let Some(earlier) = earlier {
-            for link in earlier.into_records()? {
-                let mut link = link?;
-                while let Some(pair) = in_memory.next_if(|pair| *pair < link.pair) {
-                    list.push(&self.link(pair))?;
-                }
-                if in_memory.next_if_eq(&link.pair).is_some() {
-                    link.matched_by.extend(self.joined[&link.pair].matched_by);
-                }
-                if self.joined.contains_key(&link.cluster) {
-                    link.cluster = self.root(link.cluster);
-                }
-                list.push(&link)?;
-            }
-        }
-        for pair in in_memory {
-            list.push(&self.link(pair))?;
-        }
-        self.spilled = Some(list.finish()?);
         self.joined.clear();
+        self.written += 1;
         Ok(())
     }
 
     /// Returns the clusters, after all pairs are joined.
-    fn finish(mut self, memory: &Memory) -> Result<Clusters, Error> {
+    pub(super) fn finish(mut self, memory: &Memory) -> Result<Clusters, Error> {
+        self.write()?;
+        let Links { joined, edges, matched, written, .. } = self;
+        drop(joined);
+        let mut edges = edges.sorted()?;
+        if written > 1 {
+            edges = components(edges, memory)?;
+        }
+        let (mut edges, mut matched) = (edges.peekable(), matched.sorted()?.peekable());
         let (mut links, mut sizes) = (Sorter::new(memory.share(4)), Sorter::new(memory.share(4)));
-        let mut add = |link: Link| {
-            sizes.push(ClusterOfPair(link.cluster))?;
-            links.push(link)
-        };
-        if self.spilled.is_some() {
-            self.spill()?;
-        }
-        for pair in self.in_order() {
-            add(self.link(pair))?;
-        }
-        drop(self.joined);
-        if let Some(list) = self.spilled {
-            for link in list.into_records()? {
-                add(link?)?;
+        while let Some(first) = matched.next() {
+            let Matched { pair, by: mut matched_by } = first?;
+            while let Some(same) = matched.next_if(|next| !matches!(next, Ok(next) if next.pair != pair)) {
+                matched_by.extend(same?.by);
             }
+            // The first pair of a cluster has no edge.
+            let edge = edges.next_if(|next| !matches!(next, Ok(next) if next.pair != pair)).transpose()?;
+            let cluster = edge.map_or(pair, |edge| edge.other);
+            sizes.push(ClusterOfPair(cluster))?;
+            links.push(Link { cluster, pair, matched_by })?;
         }
         Ok(Clusters { links: links.sorted()?, sizes: sizes.sorted()?.peekable(), last: None })
+    }
+}
+
+/// Returns one edge from every pair of a connected component to the first pair of it, in the order
+/// of the pairs. Each edge leads from a pair to an earlier one.
+///
+/// Each round links pairs to the least of their neighbours, until nothing changes: first the
+/// greater neighbours of a pair, then the smaller ones ("large-star" and "small-star", Kiveris et
+/// al. 2014, Connected Components in MapReduce and Beyond). They prove a number of rounds of at
+/// most the square of the logarithm of the number of pairs, and conjecture the logarithm.
+fn components(mut edges: SortedRecords<Edge>, memory: &Memory) -> Result<SortedRecords<Edge>, Error> {
+    loop {
+        let mut is_changed = false;
+        let mut both_ways = Sorter::new(memory.share(4));
+        for edge in edges {
+            let Edge { pair, other } = edge?;
+            both_ways.push(Edge { pair, other })?;
+            both_ways.push(Edge { pair: other, other: pair })?;
+        }
+        // The neighbours of a pair are in order, so the first one is the least.
+        let mut of_pair: Option<(u32, u32)> = None;
+        let mut greater = Sorter::new(memory.share(4));
+        for edge in both_ways.sorted()? {
+            let Edge { pair, other } = edge?;
+            let (_, least) = *of_pair.insert(match of_pair {
+                Some(known) if known.0 == pair => known,
+                _ => (pair, pair.min(other)),
+            });
+            if other > pair {
+                is_changed |= least != pair;
+                greater.push(Edge { pair: other, other: least })?;
+            }
+        }
+        let mut of_pair: Option<(u32, u32)> = None;
+        let mut smaller = Sorter::new(memory.share(4));
+        for edge in greater.sorted()? {
+            let Edge { pair, other } = edge?;
+            match of_pair.filter(|known| known.0 == pair) {
+                Some((_, least)) if least == other => {}
+                Some((_, least)) => {
+                    is_changed = true;
+                    smaller.push(Edge { pair: other, other: least })?;
+                }
+                None => {
+                    of_pair = Some((pair, other));
+                    smaller.push(Edge { pair, other })?;
+                }
+            }
+        }
+        edges = smaller.sorted()?;
+        if !is_changed {
+            return Ok(edges);
+        }
     }
 }
 

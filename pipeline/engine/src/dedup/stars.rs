@@ -274,3 +274,33 @@ impl KeptPairs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_pairs_are_as_many_as_fit() {
+        let config = DedupConfig::default();
+        let count = |bytes| {
+            let mut kept = KeptPairs::new(&config);
+            let memory = Memory::limited(bytes, std::env::temp_dir());
+            while kept.have_room(&memory) {
+                let index = kept.pairs.len() as u64;
+                let (cluster, rank) = (Key::of_phash(0), Reverse([0, 0]));
+                kept.insert(Member {
+                    cluster,
+                    rank,
+                    index,
+                    uid: "".into(),
+                    url: None,
+                    bytes: None,
+                    phash: Some(index),
+                });
+            }
+            kept.pairs.len() as u64
+        };
+        assert_eq!(count(0), LEAST_KEPT);
+        assert_eq!(count(65_000), 100);
+    }
+}

@@ -20,26 +20,76 @@ fn pair(url: u32, bytes: u32, phash: u64) -> Candidate {
 }
 
 /// Returns the clusters of all pairs, after checking that they are the same without memory: then
-/// the keys are read in several passes, and the links and the lists are on disk.
+/// keys, links and hashes that share a slice are on disk.
 fn cluster(pairs: &[Candidate], config: &DedupConfig) -> Vec<Membership> {
     let at_once = cluster_all(pairs, config).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let mut scans = 0;
-    // Pretends that there are many pairs, because even the smallest pass has room for thousands.
     let none = Memory::limited(0, folder.path().to_owned());
-    let clusters = super::cluster(3 * clusters::LEAST_ENTRIES, config, &none, &mut |by, each| {
-        scans += 1;
+    let clusters = super::cluster(config, &none, &mut |by, each| {
         for (index, pair) in (0..).zip(pairs) {
-            pair.key(by, config).into_iter().for_each(|key| each(index, key));
+            if let Some(key) = pair.key(by, config) {
+                each(index, key)?;
+            }
         }
         Ok::<_, Error>(())
     });
     let members: Vec<(u32, Membership)> = clusters.unwrap().map(Result::unwrap).collect();
-    assert_eq!(scans % 3, 0, "every comparison takes three passes");
     assert!(members.is_sorted_by_key(|(index, member)| (member.cluster, *index)));
     let expected = (0..).zip(&at_once).filter(|(_, member)| member.size > 1);
     assert_eq!(BTreeMap::from_iter(members), expected.map(|(index, member)| (index, *member)).collect());
     at_once
+}
+
+/// Returns the first pair of the component of each pair, found by brute force.
+fn components(pairs: usize, edges: &[(usize, usize)]) -> Vec<u32> {
+    let mut first: Vec<u32> = (0..pairs as u32).collect();
+    let mut before = Vec::new();
+    while before != first {
+        before.clone_from(&first);
+        for (a, b) in edges {
+            let least = first[*a].min(first[*b]);
+            (first[*a], first[*b]) = (least, least);
+        }
+    }
+    first
+}
+
+#[test]
+fn links_on_disk_are_joined_into_the_same_clusters() {
+    let mut next = numbers();
+    for round in 0..60_u64 {
+        // From many small clusters to one; a third are one long chain in a random order.
+        let (pairs, edges) = (2 + next() % 600, next() % 900);
+        let mut order: Vec<usize> = (0..pairs as usize).collect();
+        order.sort_by_key(|pair| spread(*pair as u64 ^ (round << 32)));
+        let edges: Vec<(usize, usize)> = if round % 3 == 0 {
+            order.windows(2).map(|two| (two[0], two[1])).collect()
+        } else {
+            let ends = (0..edges).map(|_| ((next() % pairs) as usize, (next() % pairs) as usize));
+            ends.filter(|(a, b)| a != b).collect()
+        };
+        let first = components(pairs as usize, &edges);
+        let mut expected: BTreeMap<u32, Membership> = BTreeMap::new();
+        for (number, (a, b)) in edges.iter().enumerate() {
+            for pair in [*a, *b] {
+                let size = first.iter().filter(|other| **other == first[pair]).count() as u32;
+                let new = Membership { cluster: first[pair], size, matched_by: Matches::default() };
+                expected.entry(pair as u32).or_insert(new).matched_by.extend(Match::ALL[number % 3].into());
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        for memory in [Memory::unlimited(), Memory::limited(0, folder.path().to_owned())] {
+            let mut links = clusters::Links::new(&memory);
+            for (number, (a, b)) in edges.iter().enumerate() {
+                links.join(*a as u32, *b as u32, Match::ALL[number % 3]).unwrap();
+            }
+            let is_small = memory.room(1) == 0;
+            assert!(!is_small || expected.len() < 70 || links.written > 0, "the links are on disk");
+            let found: Vec<(u32, Membership)> = links.finish(&memory).unwrap().map(Result::unwrap).collect();
+            assert!(found.is_sorted_by_key(|(pair, member)| (member.cluster, *pair)), "round {round}");
+            assert_eq!(BTreeMap::from_iter(found), expected, "round {round}");
+        }
+    }
 }
 
 /// The kept pair in whose place a pair is removed, the comparison, and the bits that differ.
@@ -187,24 +237,13 @@ fn the_search_for_close_hashes_misses_none() {
     for distance in [0, 1, 4, 8] {
         let config = DedupConfig { phash_distance: distance, ..DedupConfig::default() };
         let found = cluster(&pairs, &config);
-        // Every pair takes the first cluster of its duplicates, until nothing changes.
-        let mut expected: Vec<u32> = (0..pairs.len() as u32).collect();
         let is_close = |a: usize, b: usize| {
             let apart = hamming(pairs[a].phash.unwrap(), pairs[b].phash.unwrap());
             i64::from(apart) <= i64::from(distance)
         };
-        let close: Vec<(usize, usize)> = (0..pairs.len())
-            .flat_map(|a| (a + 1..pairs.len()).map(move |b| (a, b)))
-            .filter(|(a, b)| is_close(*a, *b))
-            .collect();
-        let mut before = Vec::new();
-        while before != expected {
-            before.clone_from(&expected);
-            for (a, b) in &close {
-                let first = expected[*a].min(expected[*b]);
-                (expected[*a], expected[*b]) = (first, first);
-            }
-        }
+        let all = (0..pairs.len()).flat_map(|a| (a + 1..pairs.len()).map(move |b| (a, b)));
+        let close: Vec<(usize, usize)> = all.filter(|(a, b)| is_close(*a, *b)).collect();
+        let expected = components(pairs.len(), &close);
         for (index, member) in found.iter().enumerate() {
             assert_eq!(member.cluster, expected[index], "pair {index} at distance {distance}");
         }
@@ -245,4 +284,32 @@ fn the_stated_order_decides_who_is_kept() {
     pairs[1].original_pixels = 100;
     let decisions = stars(&pairs, &all(&pairs), &DedupConfig::default());
     assert!(decisions[2].is_none(), "equal pixels: the longer caption");
+}
+
+#[test]
+fn pairs_in_different_clusters_are_not_compared() {
+    let config = DedupConfig::default();
+    let mut stars = Stars::new(&config, &Memory::unlimited());
+    for (index, cluster) in [(0, "a"), (1, "b"), (2, "a")] {
+        stars.push(Key::of_text(cluster), index, &index.to_string(), &pair(1, 1, 0)).unwrap();
+    }
+    let found: Vec<(u64, u64)> =
+        stars.duplicates().unwrap().map(Result::unwrap).map(|found| (found.index, found.of.0)).collect();
+    assert_eq!(found, [(2, 0)]);
+}
+
+#[test]
+fn of_two_kept_pairs_that_are_equally_near_the_earlier_one_is_named_even_if_it_was_kept_later() {
+    // Pair 0 has the lowest rank but one, so more pairs are kept before it than fit into memory.
+    let mut pairs: Vec<Candidate> = (0..40).map(|n| pair(n, n, spread(n.into()))).collect();
+    for (index, pair) in pairs.iter_mut().enumerate() {
+        pair.original_pixels = 1000 + index as i64;
+    }
+    (pairs[0].original_pixels, pairs[0].phash) = (2, Some(0b0011));
+    pairs[39].phash = Some(0b1100);
+    pairs.push(Candidate { original_pixels: 1, ..pair(40, 40, 0b1111) });
+    let config = DedupConfig { phash_distance: 2, ..DedupConfig::default() };
+    let decisions = stars(&pairs, &all(&pairs), &config);
+    assert_eq!(decisions[40], Some((0, Match::Phash, Some(2))));
+    assert!(decisions[..40].iter().all(Option::is_none), "{decisions:?}");
 }

@@ -176,8 +176,8 @@ pub struct CheckSettings<'a> {
     pub fewest: (usize, usize),
     /// The fits: the second learning rate, the members and the most epochs.
     pub fits: (f64, usize, f64),
-    /// What is fitted.
-    pub model: (&'a TokenizerConfig, &'a ModelConfig, &'a TrainConfig),
+    /// What is fitted, and how.
+    pub model: (&'a TokenizerConfig, &'a ModelConfig, TrainConfig),
     /// The names of what is outside the recipe: the device and pretrained parts.
     pub outside: (&'a DeviceName, &'a BTreeMap<Part, PathBuf>),
 }
@@ -218,7 +218,7 @@ impl CheckConfig {
             division: (*held_out_fraction, *held_out_most, *most_pairs),
             fewest: (*fewest_pairs, *fewest_held_out),
             fits: (*second_learning_rate, *members, *most_epochs),
-            model: (tokenizer, model, train),
+            model: (tokenizer, model, train.deciding()),
             outside: (device, pretrained),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::{Array, ArrayRef, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder};
-use lynxdata_engine::dedup::{Candidate, Clusters, DedupConfig, Key, Match, Matches, Membership, cluster};
+use lynxdata_engine::dedup::{Candidate, Clusters, DedupConfig, Key, Match, Matches, Membership, TakeKey, cluster};
 use lynxdata_filters::parse_hash_hex;
 use lynxdata_records::schema::{CAPTION, ORIGINAL_HEIGHT, ORIGINAL_WIDTH, SHA256, UID, URL};
 use lynxdata_records::temporary::{Sortable, SortedRecords, Sorter, text_bytes};
@@ -56,8 +56,7 @@ impl Stage for Dedup {
             if pairs > u64::from(u32::MAX) {
                 bail!("the pool has {pairs} pairs, more than the {} that can be compared with each other", u32::MAX);
             }
-            let clusters =
-                cluster(pairs, config, &context.memory(), &mut |by, each| scan(context, &pool, config, by, each))?;
+            let clusters = cluster(config, &context.memory(), &mut |by, each| scan(context, &pool, config, by, each))?;
             write(context, &pool, named(context, &pool, clusters)?, new)
         });
         Ok(Box::new(std::iter::once(Ok(Planned::new("all", print, make)))))
@@ -65,14 +64,14 @@ impl Stage for Dedup {
 }
 
 /// Returns the settings that decide which pairs are duplicates.
-fn compared(config: &DedupConfig) -> String {
+pub(crate) fn compared(config: &DedupConfig) -> String {
     // A new setting must be named here. Selections decide which of two duplicates is kept.
     let DedupConfig { exact, url, phash_distance, phash_min_entropy, keep: _ } = config;
     settings_text(&(exact, url, phash_distance, phash_min_entropy))
 }
 
 /// Reads the narrow columns that a comparison needs, part by part.
-fn scan(context: &Context, pool: &Pool, config: &DedupConfig, by: Match, each: &mut dyn FnMut(u32, Key)) -> Result<()> {
+fn scan(context: &Context, pool: &Pool, config: &DedupConfig, by: Match, each: &mut TakeKey<'_>) -> Result<()> {
     let mut first = 0;
     for part in &pool.parts {
         let path = part.path(&context.run)?;
@@ -82,7 +81,9 @@ fn scan(context: &Context, pool: &Pool, config: &DedupConfig, by: Match, each: &
                 let rows = part.columns(&context.run, &[column.name])?;
                 let texts = column.of(&rows, &path)?;
                 for (index, text) in (first..).zip(texts) {
-                    text.and_then(key).into_iter().for_each(|key| each(index, key));
+                    if let Some(key) = text.and_then(key) {
+                        each(index, key)?;
+                    }
                 }
             }
             Match::Phash => {
@@ -91,7 +92,7 @@ fn scan(context: &Context, pool: &Pool, config: &DedupConfig, by: Match, each: &
                 let entropies = ENTROPY.of(&rows, &path)?;
                 for (index, (hash, entropy)) in (first..).zip(hashes.iter().zip(entropies)) {
                     if let Some(hash) = hash.and_then(parse_hash_hex).filter(|_| config.compares(entropy)) {
-                        each(index, Key::of_phash(hash));
+                        each(index, Key::of_phash(hash))?;
                     }
                 }
             }

@@ -52,7 +52,9 @@ impl Stage for Model {
     }
 
     fn settings(&self, recipe: &Recipe) -> Result<String> {
-        Ok(settings_text(&(recipe.seed, &recipe.training)))
+        let training = recipe.training.clone();
+        let training = training.map(|training| TrainingConfig { train: training.train.deciding(), ..training });
+        Ok(settings_text(&(recipe.seed, training)))
     }
 
     fn format_version(&self) -> String {
@@ -71,7 +73,7 @@ impl Stage for Model {
             config;
         let settings = settings_text(&(
             (context.recipe().seed, held_out, device.resolve()?),
-            (tokenizer, model, train),
+            (tokenizer, model, train.deciding()),
             stamps(pretrained, &context.loaded.folder)?,
         ));
         let start = match start {

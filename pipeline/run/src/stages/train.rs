@@ -16,6 +16,7 @@ use crate::lynx::{Lynx, stamps};
 use crate::recipe::{CheckConfig, CheckSettings, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
 use crate::stages::arms::Arms;
+use crate::stages::dedup::compared;
 
 /// Version of the fits. Raise it when the same arms and settings give other measurements, also
 /// because other pairs are held out.
@@ -170,7 +171,7 @@ fn settings(context: &Context, config: &CheckConfig) -> Result<String> {
     let CheckSettings { pairs: _, division, fewest, fits, model, outside } = config.settings();
     let (device, pretrained) = outside;
     Ok(settings_text(&(
-        (context.recipe().seed, &context.recipe().dedup),
+        (context.recipe().seed, compared(&context.recipe().dedup)),
         division,
         fewest,
         fits,

@@ -29,7 +29,7 @@ pub use self::universe::base_pairs;
 pub(crate) use self::universe::{load, split_config};
 use crate::recipe::{ArmConfig, CheckConfig, CheckSettings, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
-use crate::stages::dedup::pool_of;
+use crate::stages::dedup::{compared, pool_of};
 use crate::stages::download::Download;
 use crate::stages::select::Select;
 use crate::stages::signals::Signals;
@@ -49,10 +49,12 @@ const POOL: &str = "pool";
 /// The part of the folder to evaluate on.
 const EVALUATION: &str = "evaluation";
 
-/// Returns the settings of the stages after the arms; the number of threads is not one of them.
+/// Returns the settings of the stages after the arms; the number of threads and the interval of
+/// checkpoints are not among them.
 pub(super) fn check_settings(recipe: &Recipe) -> String {
-    let check = recipe.check.clone().map(|check| CheckConfig { threads: 0, ..check });
-    settings_text(&(recipe.seed, check, &recipe.dedup))
+    let check = recipe.check.clone();
+    let check = check.map(|check| CheckConfig { threads: 0, train: check.train.deciding(), ..check });
+    settings_text(&(recipe.seed, check, compared(&recipe.dedup)))
 }
 
 /// Converts the arms of a check to one format.

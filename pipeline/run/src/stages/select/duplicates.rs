@@ -126,15 +126,12 @@ impl DuplicateCounts {
         let mut last: Option<Star> = None;
         for duplicate in self.0.sorted()? {
             let CountedDuplicate { of, place, by } = duplicate?;
-            match last.as_mut().filter(|star| star.uid == of) {
-                Some(star) => {
-                    star.count += 1;
-                    star.kinds.extend(by.into());
-                }
-                None => {
-                    let star = Star { uid: of, count: 1, kinds: by.into(), first: place, first_by: by };
-                    last.replace(star).into_iter().for_each(&mut *each);
-                }
+            if let Some(star) = last.as_mut().filter(|star| star.uid == of) {
+                star.count += 1;
+                star.kinds.extend(by.into());
+            } else {
+                let star = Star { uid: of, count: 1, kinds: by.into(), first: place, first_by: by };
+                last.replace(star).into_iter().for_each(&mut *each);
             }
         }
         last.into_iter().for_each(each);
