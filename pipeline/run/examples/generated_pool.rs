@@ -1,7 +1,8 @@
 //! Writes a run folder whose pool has generated pairs, to measure the stages after the download on:
-//! `cargo run -p lynxdata-run --example generated_pool -- FOLDER PAIRS [BYTES [ONE_DUPLICATE_OF]]`,
-//! with images of so many bytes, 1 by default, and one duplicate of so many pairs, 20 by default.
-//! See benches/select and benches/shards.
+//! `cargo run -p lynxdata-run --example generated_pool -- FOLDER PAIRS [BYTES [ONE_DUPLICATE_OF
+//! [ONE_PLACEHOLDER_OF]]]`, with images of so many bytes, 1 by default, one duplicate of so many
+//! pairs, 20 by default (0 makes one chain of all pairs), and the same image in one of so many
+//! pairs, none by default. See benches/select and benches/shards.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ const PART: u64 = 100_000;
 const BATCH: u64 = 10_000;
 
 /// The usage, for errors.
-const USAGE: &str = "usage: generated_pool FOLDER PAIRS [BYTES [ONE_DUPLICATE_OF]]";
+const USAGE: &str = "usage: generated_pool FOLDER PAIRS [BYTES [ONE_DUPLICATE_OF [ONE_PLACEHOLDER_OF]]]";
 
 /// Keeps one pair of ten for shards.
 const RECIPE_OF_SHARDS: &str = r#"
@@ -65,7 +66,11 @@ fn main() -> Result<()> {
     let bytes: usize = arguments.next().map_or(Ok(1), |bytes| bytes.parse())?;
     // One pair of so many shares its bytes, its URL or nearly its hash with an earlier one.
     let one_of: u64 = arguments.next().map_or(Ok(20), |pairs| pairs.parse())?;
-    let original = |row, kind| original(row, kind, one_of);
+    let one_placeholder_of: Option<u64> = arguments.next().map(|pairs| pairs.parse()).transpose()?;
+    let original = |row, kind| match one_placeholder_of {
+        Some(pairs) if kind > 0 && mixed(row).is_multiple_of(pairs) => 0,
+        _ => original(row, kind, one_of),
+    };
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("pairs.csv"), "url,caption\nhttp://localhost/a.jpg,a\n")?;
     std::fs::write(folder.join("recipe.toml"), RECIPE)?;
@@ -128,8 +133,12 @@ fn mixed(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-/// The pair that a pair is a copy of, in its URL, bytes or hash by `kind`; itself for most.
+/// The pair that a pair is a copy of, in its URL, bytes or hash by `kind`; itself for most. In a
+/// chain, each pair has the URL of one neighbour and the bytes of the other.
 fn original(row: u64, kind: u64, one_of: u64) -> u64 {
+    if one_of == 0 {
+        return if kind < 2 { row.saturating_sub((row + kind) % 2) } else { row };
+    }
     let hash = mixed(row + 1);
     if hash.is_multiple_of(one_of) && hash / one_of % 3 == kind && row > 0 { mixed(hash) % row } else { row }
 }

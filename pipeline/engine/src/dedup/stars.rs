@@ -196,24 +196,22 @@ struct KeptPairs {
 struct Kept {
     index: u64,
     uid: Box<str>,
-    phash: u64,
 }
 
 /// The kept pairs by some of the bits of their pHash.
 struct Slice {
     mask: u64,
-    /// The last kept pair with these bits.
-    last: HashMap<u64, u32>,
-    /// For each kept pair, the one before it with the same bits.
-    before: Vec<Option<u32>>,
+    /// The pHash and the place of each pair, by the bits under the mask.
+    kept: HashMap<u64, Vec<(u64, u32)>>,
 }
 
 /// Bytes of a kept pair: its entry, its key of up to 50 bytes and its places in the tables of URLs
 /// and bytes, of 25 bytes each, which may be only 7/16 full and half as large while they grow.
 const BYTES_OF_KEPT: u64 = 300;
 
-/// Bytes of a kept pair for each slice: an entry of 17 bytes of such a table and one of 8.
-const BYTES_OF_SLICE: u64 = 70;
+/// Bytes of a kept pair for each slice: 16 in a list that may be half full, and its share of the
+/// list, which it has alone if there are few.
+const BYTES_OF_SLICE: u64 = 100;
 
 /// Minimum number of kept pairs in memory. A smaller limit of memory is raised to this.
 const LEAST_KEPT: u64 = 16;
@@ -221,13 +219,16 @@ const LEAST_KEPT: u64 = 16;
 impl KeptPairs {
     fn new(config: &DedupConfig) -> KeptPairs {
         let distance = u32::try_from(config.phash_distance).ok();
-        let slice = |mask| Slice { mask, last: HashMap::new(), before: Vec::new() };
         KeptPairs {
             distance: distance.unwrap_or_default(),
             pairs: Vec::new(),
             by_url: HashMap::new(),
             by_bytes: HashMap::new(),
-            slices: distance.into_iter().flat_map(slice_masks).map(slice).collect(),
+            slices: distance
+                .into_iter()
+                .flat_map(slice_masks)
+                .map(|mask| Slice { mask, kept: HashMap::new() })
+                .collect(),
         }
     }
 
@@ -252,25 +253,22 @@ impl KeptPairs {
 
     /// Returns the kept pair with the nearest pHash; of several, the earliest in the source.
     fn nearest(&self, hash: u64) -> Option<Found> {
-        let alike = self.slices.iter().flat_map(|slice| {
-            let last = slice.last.get(&(hash & slice.mask)).copied();
-            std::iter::successors(last, |place| slice.before[*place as usize])
-        });
-        let near = alike.filter_map(|place| {
-            let kept = &self.pairs[place as usize];
-            let apart = hamming(hash, kept.phash);
-            (apart <= self.distance).then_some((apart, kept.index, place))
-        });
+        let alike = self.slices.iter().filter_map(|slice| slice.kept.get(&(hash & slice.mask))).flatten();
+        let near = alike.map(|(other, place)| (hamming(hash, *other), *place));
+        let near = near.filter(|(apart, _)| *apart <= self.distance);
+        let near = near.map(|(apart, place)| (apart, self.pairs[place as usize].index, place));
         near.min().map(|(apart, _, place)| self.found(place, Match::Phash, Some(apart)))
     }
 
     fn insert(&mut self, Member { index, uid, url, bytes, phash, .. }: Member) {
         let place = self.pairs.len() as u32;
-        self.pairs.push(Kept { index, uid, phash: phash.unwrap_or_default() });
+        self.pairs.push(Kept { index, uid });
         self.by_url.extend(url.map(|url| (url, place)));
         self.by_bytes.extend(bytes.map(|bytes| (bytes, place)));
-        for Slice { mask, last, before } in &mut self.slices {
-            before.push(phash.and_then(|hash| last.insert(hash & *mask, place)));
+        if let Some(hash) = phash {
+            for Slice { mask, kept } in &mut self.slices {
+                kept.entry(hash & *mask).or_default().push((hash, place));
+            }
         }
     }
 }
@@ -301,6 +299,6 @@ mod tests {
             kept.pairs.len() as u64
         };
         assert_eq!(count(0), LEAST_KEPT);
-        assert_eq!(count(65_000), 100);
+        assert_eq!(count(80_000), 100);
     }
 }
