@@ -190,8 +190,8 @@ impl Default for ReportConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct ResourcesConfig {
     /// Memory in MB for what `dedup`, `select` and `report` hold about pairs that may be
-    /// duplicates. If 32 bytes per pair of the pool are more than that, `dedup` reads the pool
-    /// several times; what else does not fit goes to temporary files in the run folder.
+    /// duplicates, beside one part of the pool. What does not fit goes to temporary files in the
+    /// run folder.
     pub memory_mb: u64,
 }
 
