@@ -85,7 +85,7 @@ fn wordings_are_generated_once_and_written_as_a_bank() {
     std::fs::create_dir(folder.join("banks")).unwrap();
     std::fs::write(folder.join("banks/new.toml"), &bank).unwrap();
     let listed = lynxdata(folder, &["prompts", "list", "--banks", "banks"]);
-    listed.ended_with(1).says(&["all 2 templates", "pending or rejected", "review = \"accepted\""]);
+    listed.ended_with(2).says(&["all 2 templates", "pending or rejected", "review = \"accepted\""]);
 
     // A rerun needs neither the server nor its key.
     std::fs::remove_file(folder.join("new.toml")).unwrap();
@@ -120,7 +120,7 @@ fn banks_are_listed_and_checked() {
     std::fs::write(folder.join("banks/broken.toml"), "templates = 1").unwrap();
     for command in ["prompts list", "prompts check", "tasks list", "instruct --task vqav2=. --out set"] {
         let arguments: Vec<&str> = command.split(' ').chain(["--banks", "banks"]).collect();
-        lynxdata(folder, &arguments).ended_with(2).says(&["in --banks", "broken.toml"]);
+        lynxdata(folder, &arguments).ended_with(2).says(&["in --banks banks", "bank `broken`"]);
     }
 }
 

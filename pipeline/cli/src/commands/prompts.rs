@@ -177,10 +177,19 @@ impl Which {
     fn banks(&self) -> Result<Banks, Failure> {
         let shipped = Banks::shipped().map_err(anyhow::Error::from)?;
         match &self.banks {
-            Some(folder) => shipped.with_folder(folder).context("in --banks").map_err(Failure::Usage),
+            Some(folder) => own_banks(shipped, folder),
             None => Ok(shipped),
         }
     }
+}
+
+/// Adds the banks in a folder of the user.
+///
+/// # Errors
+/// [`Failure::Usage`] if the folder is not there or has a file that cannot be read.
+pub(super) fn own_banks(shipped: Banks, folder: &Path) -> Result<Banks, Failure> {
+    let banks = shipped.with_folder(folder);
+    banks.with_context(|| format!("in --banks {}", folder.display())).map_err(Failure::Usage)
 }
 
 /// Parses the name of an answer shape; hyphens are accepted too.

@@ -13,6 +13,7 @@ use lynxdata_run::stages::instruct::report_drops;
 use serde_json::{Value, json};
 use tracing::warn;
 
+use super::prompts::own_banks;
 use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, FAILED, Failure, TOO_MANY_LOST_RECORDS};
 use crate::paths::input_parser;
@@ -173,11 +174,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 pub(super) fn load(own: &Own) -> Result<(Catalogue, Banks), Failure> {
     let mut banks = Banks::shipped().map_err(anyhow::Error::from)?;
     if let Some(folder) = &own.banks {
-        banks = banks.with_folder(folder).context("in --banks").map_err(Failure::Usage)?;
+        banks = own_banks(banks, folder)?;
     }
     let mut catalogue = Catalogue::shipped(&banks).map_err(anyhow::Error::from)?;
     if let Some(folder) = &own.catalogue {
-        catalogue = catalogue.with_folder(folder, &banks).context("in --catalogue").map_err(Failure::Usage)?;
+        let found = catalogue.with_folder(folder, &banks);
+        let found = found.with_context(|| format!("in --catalogue {}", folder.display()));
+        catalogue = found.map_err(Failure::Usage)?;
     }
     for faulty in catalogue.faulty() {
         warn!(task = faulty.name, "the task cannot be used: {}", faulty.error());
