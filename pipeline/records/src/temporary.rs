@@ -265,6 +265,11 @@ impl<R: Sortable> SortedRecords<R> {
         }
         Ok(SortedRecords { lists, heads })
     }
+
+    /// Returns the next record if it is wanted, and otherwise leaves it.
+    pub fn next_if(&mut self, is_wanted: impl FnOnce(&R) -> bool) -> Option<Result<R>> {
+        if is_wanted(&self.heads.peek()?.record) { self.next() } else { None }
+    }
 }
 
 impl<R: Sortable> Iterator for SortedRecords<R> {

@@ -173,7 +173,7 @@ impl Which {
     /// Returns the shipped banks with those of the user.
     ///
     /// # Errors
-    /// [`Failure::Usage`] if the folder is not there or has a file that cannot be read.
+    /// Those of [`own_banks`].
     fn banks(&self) -> Result<Banks, Failure> {
         let shipped = Banks::shipped().map_err(anyhow::Error::from)?;
         match &self.banks {
@@ -186,7 +186,7 @@ impl Which {
 /// Adds the banks in a folder of the user.
 ///
 /// # Errors
-/// [`Failure::Usage`] if the folder is not there or has a file that cannot be read.
+/// [`Failure::Usage`] if the folder cannot be read, or a file in it is no bank.
 pub(super) fn own_banks(shipped: Banks, folder: &Path) -> Result<Banks, Failure> {
     let banks = shipped.with_folder(folder);
     banks.with_context(|| format!("in --banks {}", folder.display())).map_err(Failure::Usage)

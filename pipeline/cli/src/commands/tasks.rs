@@ -170,7 +170,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 /// Loads the catalogue and warns about faulty task files.
 ///
 /// # Errors
-/// [`Failure::Usage`] if a folder of the user's own is not there or has a file that cannot be read.
+/// [`Failure::Usage`] if a folder of the user's own cannot be read, or a file of wordings is no
+/// bank.
 pub(super) fn load(own: &Own) -> Result<(Catalogue, Banks), Failure> {
     let mut banks = Banks::shipped().map_err(anyhow::Error::from)?;
     if let Some(folder) = &own.banks {

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::iter::Peekable;
 
 use lynxdata_filters::hamming;
 use lynxdata_records::Error;
@@ -38,7 +37,7 @@ pub struct Membership {
 pub struct Clusters {
     links: SortedRecords<Link>,
     /// The cluster of each pair once more, to count the pairs of each cluster.
-    sizes: Peekable<SortedRecords<ClusterOfPair>>,
+    sizes: SortedRecords<ClusterOfPair>,
     /// The last cluster and its size.
     last: Option<(u32, u32)>,
 }
@@ -332,20 +331,20 @@ impl Links {
         if written > 1 {
             edges = components(edges, memory)?;
         }
-        let (mut edges, mut matched) = (edges.peekable(), matched.sorted()?.peekable());
+        let mut matched = matched.sorted()?;
         let (mut links, mut sizes) = (Sorter::new(memory.share(4)), Sorter::new(memory.share(4)));
         while let Some(first) = matched.next() {
             let Matched { pair, by: mut matched_by } = first?;
-            while let Some(same) = matched.next_if(|next| !matches!(next, Ok(next) if next.pair != pair)) {
+            while let Some(same) = matched.next_if(|next| next.pair == pair) {
                 matched_by.extend(same?.by);
             }
             // The first pair of a cluster has no edge.
-            let edge = edges.next_if(|next| !matches!(next, Ok(next) if next.pair != pair)).transpose()?;
+            let edge = edges.next_if(|next| next.pair == pair).transpose()?;
             let cluster = edge.map_or(pair, |edge| edge.other);
             sizes.push(ClusterOfPair(cluster))?;
             links.push(Link { cluster, pair, matched_by })?;
         }
-        Ok(Clusters { links: links.sorted()?, sizes: sizes.sorted()?.peekable(), last: None })
+        Ok(Clusters { links: links.sorted()?, sizes: sizes.sorted()?, last: None })
     }
 }
 
@@ -409,7 +408,7 @@ impl Clusters {
             return Ok(size);
         }
         let mut size = 0;
-        while let Some(pair) = self.sizes.next_if(|pair| !matches!(pair, Ok(of) if of.0 != cluster)) {
+        while let Some(pair) = self.sizes.next_if(|pair| pair.0 == cluster) {
             pair?;
             size += 1;
         }

@@ -145,13 +145,12 @@ fn named(context: &Context, pool: &Pool, clusters: Clusters) -> Result<SortedRec
 }
 
 /// Writes the cluster of every pair, one file for each part of the pool.
-fn write(context: &Context, pool: &Pool, members: SortedRecords<Member>, new: &mut NewPart) -> Result<()> {
-    let mut members = members.peekable();
+fn write(context: &Context, pool: &Pool, mut members: SortedRecords<Member>, new: &mut NewPart) -> Result<()> {
     let mut first = 0;
     for part in &pool.parts {
         let rows = part.columns(&context.run, &[UID.name])?;
         let uids = UID.of(&rows, &part.path(&context.run)?)?.clone();
-        let of_pair = |index| members.next_if(|next| !matches!(next, Ok(next) if next.index != index)).transpose();
+        let of_pair = |index| members.next_if(|next| next.index == index).transpose();
         let of_part = (first..).take(uids.len()).map(of_pair).collect::<Result<Vec<Option<Member>>, _>>()?;
         for member in &of_part {
             let class = match member {
@@ -166,6 +165,9 @@ fn write(context: &Context, pool: &Pool, members: SortedRecords<Member>, new: &m
         parquet::write(&context.run.stage_file(new, &file)?, &batch.schema(), [&batch])?;
         new.rows_in += uids.len() as u64;
         first += uids.len() as u32;
+    }
+    if members.next().is_some() {
+        bail!("a pair with duplicates was not written; this is a bug");
     }
     new.rows_out = new.rows_in;
     Ok(())

@@ -1,7 +1,6 @@
 //! The pairs that a selection rejects as duplicates, found within a limit of memory.
 
 use std::collections::BTreeMap;
-use std::iter::Peekable;
 
 use anyhow::Result;
 use arrow::array::BooleanArray;
@@ -19,7 +18,7 @@ use crate::table;
 /// The pairs that pass all rules but are duplicates of a kept pair.
 pub(super) struct Duplicates {
     /// None if the selection keeps duplicates.
-    left: Option<Peekable<SortedRecords<Duplicate>>>,
+    left: Option<SortedRecords<Duplicate>>,
     /// Pairs in the parts that were read.
     first: u64,
 }
@@ -57,7 +56,7 @@ impl Duplicates {
             }
             first += table.num_rows() as u64;
         }
-        Ok(Duplicates { left: Some(stars.duplicates()?.peekable()), first: 0 })
+        Ok(Duplicates { left: Some(stars.duplicates()?), first: 0 })
     }
 
     /// Returns the duplicates in the next part of the pool, which has so many pairs, by their rows
@@ -65,11 +64,7 @@ impl Duplicates {
     pub(super) fn of_next_part(&mut self, pairs: usize) -> Result<BTreeMap<usize, Duplicate>> {
         let (first, end) = (self.first, self.first + pairs as u64);
         let mut of_part = BTreeMap::new();
-        let left = self.left.as_mut();
-        let here = left.into_iter().flat_map(|left| {
-            std::iter::from_fn(move || left.next_if(|next| !matches!(next, Ok(next) if next.index >= end)))
-        });
-        for duplicate in here {
+        while let Some(duplicate) = self.left.as_mut().and_then(|left| left.next_if(|next| next.index < end)) {
             let duplicate = duplicate?;
             of_part.insert((duplicate.index - first) as usize, duplicate);
         }
